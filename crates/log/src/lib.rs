@@ -1,1 +1,9 @@
-//! bailiwick-log
+//! Remembers: an append-only log of entries that nobody can rewrite unnoticed.
+//!
+//! Entries are bytes to this crate; it knows nothing of calls. [`Log::append`] is the only way to a [`Recorded`] value,
+//! and [`Log::durable`] the only way from there to a [`Durable`] one, so that code which takes one of those by value
+//! cannot run before the entry was written. There is no file or socket here: bytes are kept by a [`Storage`].
+
+mod append;
+
+pub use append::{Durable, Entry, Expected, Log, Position, Recorded, Storage, StorageError};

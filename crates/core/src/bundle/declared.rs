@@ -1,0 +1,334 @@
+//! What a bundle declares, checked: every name resolves, every value is in range.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::ToolPattern;
+use crate::ledger::{History, Labels};
+use crate::model::{AgentName, Digest, Duration, Effect, ServerName, ToolName, TrustDomain};
+use crate::policy::Policies;
+
+/// A whole bundle, checked and compiled; immutable, and named by its digest in every record made under it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The digest over all the bundle's files.
+    pub digest: Digest,
+    /// `bailiwick.toml`.
+    pub settings: Settings,
+    /// `issuers.toml`, by name.
+    pub issuers: BTreeMap<String, Issuer>,
+    /// `agents/*.toml`.
+    pub agents: BTreeMap<AgentName, Agent>,
+    /// `servers/*.toml`.
+    pub servers: BTreeMap<ServerName, Server>,
+    /// The declared counters and sums.
+    pub histories: Vec<History>,
+    /// The declarations and `policies/*.cedar`, compiled.
+    pub policies: Policies,
+}
+
+impl Snapshot {
+    /// The declaration that governs `tool`: the tool's own, or the longest declared resource or prompt pattern that
+    /// covers it. Nothing for a tool that was not declared.
+    pub fn tool(&self, name: &ToolName) -> Option<&Tool> {
+        self.servers.get(name.server())?.tool(name)
+    }
+}
+
+/// `bailiwick.toml`: the server itself.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The root of names.
+    pub trust_domain: TrustDomain,
+    /// Where the log, keys and index live; absolute, or relative to the bundle.
+    pub data_dir: PathBuf,
+    /// The gateway's listener.
+    pub data: Listen,
+    /// The token service's listener; its origin is the issuer.
+    pub identity: Listen,
+    /// Bounds on what is accepted.
+    pub limits: Limits,
+}
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its address as others see it, `https://host[:port]`, without a path: what tokens, proofs and metadata name.
+    pub origin: String,
+    /// The certificate chain and key for TLS, as PEM files; absent on loopback or behind a proxy that ends TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The browser origins that may call it (MCP transports, DNS rebinding). Requests without `Origin` are not browsers'.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Bounds on what is accepted.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// The deepest nesting of a message.
+    pub depth_max: usize,
+    /// The largest single message that an upstream may send, in bytes.
+    pub reply_bytes_max: usize,
+    /// How long an upstream may take to begin its answer and between two messages.
+    pub upstream_timeout: Duration,
+    /// The longest that one call may take altogether.
+    pub call_timeout: Duration,
+    /// The longest argument text that the log keeps; of longer ones it keeps the digest.
+    pub arguments_logged_max: usize,
+    /// The most calls under way at once.
+    pub calls_max: usize,
+    /// The most calls of one execution under way at once.
+    pub calls_per_execution_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 4 << 20,
+            depth_max: 64,
+            reply_bytes_max: 16 << 20,
+            upstream_timeout: Duration::seconds(60),
+            call_timeout: Duration::seconds(600),
+            arguments_logged_max: 32 << 10,
+            calls_max: 10_000,
+            calls_per_execution_max: 64,
+        }
+    }
+}
+
+/// Someone who may vouch for workloads.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// The name by which `issuers.toml` declares it.
+    pub name: String,
+    /// The `iss` of its tokens; compared byte for byte.
+    pub issuer: String,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// The audience that its tokens must name; our own issuer's URL unless declared otherwise.
+    pub audience: Option<String>,
+    /// The signature algorithms that are accepted; `RS256`, `ES256` unless declared otherwise.
+    pub algorithms: Vec<String>,
+}
+
+/// Where an issuer's keys are.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// By OIDC discovery under the issuer.
+    Discovery,
+    /// At this URL.
+    Url(String),
+    /// In the bundle: a JWK set.
+    Inline(Value),
+}
+
+/// `agents/*.toml`: an agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Its name.
+    pub name: AgentName,
+    /// Who answers for it.
+    pub owner: String,
+    /// What it is for.
+    pub purpose: String,
+    /// Its roles, which policies may speak of.
+    pub roles: Vec<String>,
+    /// How a workload proves that it is this agent.
+    pub federation: Vec<Federation>,
+    /// The keys by which it may authenticate with `private_key_jwt`.
+    pub keys: Vec<RegisteredKey>,
+    /// What its credentials are like.
+    pub credential: CredentialRules,
+    /// What it may ever call.
+    pub call: Vec<ToolPattern>,
+    /// The agents that it may delegate to.
+    pub delegate_to: Vec<AgentName>,
+    /// How many calls one execution may make; absent, as many as it likes.
+    pub calls_max: Option<u64>,
+}
+
+/// A workload's token of this issuer with these claims proves that it is the agent.
+#[derive(Clone, Debug)]
+pub struct Federation {
+    /// The `iss`; one of the declared issuers.
+    pub issuer: String,
+    /// The claims that must be equal.
+    pub claims: Claims,
+}
+
+/// Claims by name, each with the one text that is accepted; a name with dots reaches into objects.
+pub type Claims = BTreeMap<String, String>;
+
+/// A public key of an agent.
+#[derive(Clone, Debug)]
+pub struct RegisteredKey {
+    /// The key's id.
+    pub kid: String,
+    /// The public key as a JWK (RFC 7517).
+    pub jwk: Value,
+}
+
+/// What an agent's credentials are like.
+#[derive(Clone, Debug)]
+pub struct CredentialRules {
+    /// How long one lives; at most 15 minutes.
+    pub ttl: Duration,
+    /// What it is bound to.
+    pub proof: Proof,
+    /// The longest that one execution may be renewed.
+    pub execution_max: Duration,
+}
+
+impl Default for CredentialRules {
+    fn default() -> Self {
+        Self { ttl: Duration::seconds(300), proof: Proof::Dpop, execution_max: Duration::seconds(8 * 3600) }
+    }
+}
+
+/// What a credential is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// A key, proven on each request (RFC 9449).
+    Dpop,
+    /// Nothing: whoever holds it may use it. Must be chosen, and `check` reports it.
+    Bearer,
+}
+
+/// `servers/*.toml`: a tool server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its name.
+    pub name: ServerName,
+    /// How it is reached.
+    pub transport: Transport,
+    /// What the broker presents to it.
+    pub auth: BrokerAuth,
+    /// Its declared tools, resources (`resource:URI`, also ending in `*`) and prompts (`prompt:NAME`), by their name there.
+    pub tools: BTreeMap<String, Tool>,
+}
+
+impl Server {
+    /// The declaration that governs `name`, a tool of this server.
+    pub fn tool(&self, name: &ToolName) -> Option<&Tool> {
+        let own = name.tool();
+        self.tools.get(own).or_else(|| {
+            if !own.starts_with("resource:") && !own.starts_with("prompt:") {
+                return None;
+            }
+            let covers = |pattern: &str| pattern.strip_suffix('*').is_some_and(|prefix| own.starts_with(prefix));
+            self.tools.iter().filter(|(pattern, _)| covers(pattern)).max_by_key(|(pattern, _)| pattern.len()).map(|(_, tool)| tool)
+        })
+    }
+}
+
+/// How a tool server is reached.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// MCP over Streamable HTTP at this URL.
+    Http(String),
+    /// MCP over the standard input and output of a program that the gateway starts: its words, its working directory
+    /// and what it finds in its environment, which is otherwise empty but for `PATH`, `HOME` and the locale.
+    Stdio {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// Variables by name; a value `file:PATH` is read from that file, so that secrets stay out of the bundle.
+        env: BTreeMap<String, String>,
+        /// Where it runs; the bundle's directory when absent.
+        directory: Option<PathBuf>,
+    },
+}
+
+/// What the broker presents to a tool server.
+#[derive(Clone, Debug)]
+pub enum BrokerAuth {
+    /// Nothing.
+    None,
+    /// A token from an authorization server by the client-credentials grant (RFC 6749 §4.4).
+    ClientCredentials {
+        /// The token endpoint.
+        token_url: String,
+        /// The client's id there.
+        client_id: String,
+        /// How the client authenticates: a secret in this file, or our own `private_key_jwt` when absent.
+        secret_file: Option<PathBuf>,
+        /// The scopes to ask for.
+        scopes: Vec<String>,
+        /// The resource to ask for (RFC 8707).
+        resource: Option<String>,
+    },
+    /// A token from the upstream's authorization server in exchange for one of ours (RFC 8693), naming the subject and
+    /// the agent as actor.
+    TokenExchange {
+        /// The token endpoint.
+        token_url: String,
+        /// The audience to ask for.
+        audience: String,
+        /// The scopes to ask for.
+        scopes: Vec<String>,
+    },
+    /// A JWT of our own, signed by our issuer, naming the agent and the subject; for servers that trust our issuer.
+    OwnJwt {
+        /// Its audience.
+        audience: String,
+        /// `ES256` or `RS256`.
+        algorithm: String,
+    },
+    /// A secret from a file, put into a header. A last resort that `check` reports.
+    Static {
+        /// The header.
+        header: String,
+        /// Text before the secret, such as `Bearer `.
+        prefix: String,
+        /// The file that holds the secret.
+        secret_file: PathBuf,
+    },
+}
+
+/// A declared tool, resource or prompt.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    /// What it does.
+    pub effect: Effect,
+    /// The labels of what it returns; untrusted unless declared.
+    pub returns: Returns,
+    /// Its target arguments, by JSON pointer, and which provenance may choose each.
+    pub targets: BTreeMap<String, Vec<String>>,
+    /// What happens to a call whose targets are not known to be chosen by one who may.
+    pub otherwise: Otherwise,
+    /// The reviewed definition; a tool without one is held back. Resources and prompts have none and need none.
+    pub pin: Option<Arc<Pin>>,
+}
+
+/// What a tool returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returns {
+    /// The labels of the whole result.
+    pub labels: Labels,
+}
+
+/// What happens to a call whose targets may not be what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// A person is asked.
+    Ask,
+    /// It is denied.
+    Deny,
+}
+
+/// A reviewed tool definition, as the server gave it.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    /// The digest of the definition's canonical form (RFC 8785).
+    pub digest: Digest,
+    /// The definition: an MCP `Tool` object.
+    pub definition: Value,
+}

@@ -1,0 +1,139 @@
+//! Executions: the runs of agents that are under way, each with its ledger and a way to stop it at once.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use event_listener::Event;
+
+use crate::ledger::{Ledger, Tracks};
+use crate::model::{AgentName, ExecutionId, ExecutionStarted, Timestamp};
+
+/// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
+const SHARDS: usize = 64;
+
+/// One run of an agent, as its start is recorded on the log, with what it has seen and done since.
+#[derive(Debug)]
+pub struct Execution {
+    started: ExecutionStarted,
+    /// The agent's series of histories, shared by its executions.
+    agent: Arc<Mutex<Tracks>>,
+    ledger: Mutex<Ledger>,
+    stopped: AtomicBool,
+    stop: Event,
+    /// When the newest credential expires, in microseconds since the epoch.
+    expires_us: AtomicI64,
+}
+
+impl Execution {
+    /// What the log says of its start: agent, subject, chain, task, grant, key.
+    pub const fn started(&self) -> &ExecutionStarted {
+        &self.started
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> ExecutionId {
+        self.started.execution
+    }
+
+    /// When its newest credential expires.
+    pub fn expires(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.expires_us.load(Ordering::Acquire)).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Its ledger. Held while a call is judged and its intent appended, and never across an await.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A panic while the lock was held cannot leave a ledger that allows more: it only ever grows.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The series kept for its agent over all executions. Taken after the ledger, held as briefly.
+    pub fn agent_tracks(&self) -> MutexGuard<'_, Tracks> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was revoked.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Stops it: no further call is allowed, and whoever waits in [`Self::stopped`] wakes.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.stop.notify(usize::MAX);
+    }
+
+    /// Resolves once the execution is revoked.
+    pub async fn stopped(&self) {
+        while !self.is_stopped() {
+            let listener = self.stop.listen();
+            if self.is_stopped() {
+                return;
+            }
+            listener.await;
+        }
+    }
+}
+
+/// The executions under way.
+#[derive(Debug)]
+pub struct Executions {
+    hasher: RandomState,
+    shards: [RwLock<HashMap<ExecutionId, Arc<Execution>>>; SHARDS],
+    agents: Mutex<HashMap<AgentName, Arc<Mutex<Tracks>>>>,
+}
+
+impl Default for Executions {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| RwLock::default()), agents: Mutex::default() }
+    }
+}
+
+impl Executions {
+    /// Takes in the start of an execution, or the renewal of its credential, that is on the log.
+    pub fn started(&self, started: ExecutionStarted) -> Arc<Execution> {
+        let mut shard = self.shard(started.execution).write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(execution) = shard.get(&started.execution) {
+            execution.expires_us.fetch_max(started.expires.as_microsecond(), Ordering::AcqRel);
+            return Arc::clone(execution);
+        }
+        let agent = Arc::clone(self.agents.lock().unwrap_or_else(PoisonError::into_inner).entry(started.agent.clone()).or_default());
+        let execution = Arc::new(Execution {
+            expires_us: AtomicI64::new(started.expires.as_microsecond()),
+            agent,
+            ledger: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            stop: Event::new(),
+            started,
+        });
+        shard.insert(execution.id(), Arc::clone(&execution));
+        execution
+    }
+
+    /// The execution with this id, if it is under way or was revoked and its credential has not expired.
+    pub fn find(&self, id: ExecutionId) -> Option<Arc<Execution>> {
+        self.shard(id).read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Every execution in the table, in no order.
+    pub fn all(&self) -> Vec<Arc<Execution>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Forgets the executions whose last credential expired before `before`.
+    pub fn forget_expired(&self, before: Timestamp) {
+        for shard in &self.shards {
+            shard.write().unwrap_or_else(PoisonError::into_inner).retain(|_, execution| execution.expires() >= before);
+        }
+    }
+
+    fn shard(&self, id: ExecutionId) -> &RwLock<HashMap<ExecutionId, Arc<Execution>>> {
+        let index = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
+        #[expect(clippy::indexing_slicing, reason = "the index is a remainder by the array's length")]
+        &self.shards[index]
+    }
+}

@@ -1,0 +1,159 @@
+//! The decision: one pure function from what is known to what is answered.
+//!
+//! The gateway, `explain`, the bundle's tests, a replay and the simulator all call [`judge`]. The same snapshot, held
+//! tools, execution, ledger, call and time give the same answer, which is how a decision can be checked again from the
+//! log years later. It allows in one place, narrowly; everything else denies.
+
+use std::collections::HashSet;
+
+use crate::bundle::{Otherwise, Snapshot, Tool};
+use crate::execution::Execution;
+use crate::identity::Admission;
+use crate::ledger::{Facts, GrantUse, Integrity, Ledger, Tracks};
+use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Timestamp, ToolName, Verdict};
+use crate::policy::{Question, RulingOutcome};
+
+/// What is known when a call is judged, beside the execution itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The bundle in force.
+    pub snapshot: &'a Snapshot,
+    /// The tools whose offered definition differs from the reviewed one.
+    pub held: &'a HashSet<ToolName>,
+}
+
+/// A judged call: the decision, and what the record keeps beside it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The decision.
+    pub decision: Decision,
+    /// What the tool does; [`Effect::Admin`] when nobody declared it.
+    pub effect: Effect,
+    /// What the ledger said.
+    pub facts: Facts,
+}
+
+/// Decides one call.
+pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &Tracks, call: &Call, now: Timestamp) -> Judged {
+    let started = execution.started();
+    let Some(tool) = known.snapshot.tool(&call.tool) else {
+        return denied(Code::UnknownTool, Effect::Admin, started, Answer::no(format!("no tool `{}` is declared", call.tool)));
+    };
+    let effect = tool.effect;
+    if execution.is_stopped() {
+        return denied(Code::ExecutionEnded, effect, started, Answer::unjudged("the execution was revoked"));
+    }
+    if known.held.contains(&call.tool) || is_unreviewed(tool, &call.tool) {
+        let because = format!("the definition of `{}` is not the reviewed one", call.tool);
+        return denied(Code::ToolChanged, effect, started, Answer::no(because));
+    }
+
+    let mut facts = match ledger.facts(&known.snapshot.histories, agent, call, now) {
+        Ok(facts) => facts,
+        Err(error) => {
+            let mut judged = denied(Code::InvalidArguments, effect, started, Answer::unjudged("a declared sum had nothing to add"));
+            judged.decision.errors.push(error.to_string());
+            return judged;
+        }
+    };
+    let admission = started.grant.admits(&call.tool, effect, call.arguments.value(), |item| ledger.grant_uses(item));
+    if let Admission::Item(item) = admission {
+        facts.grant = Some(GrantUse { item, uses: ledger.grant_uses(item).saturating_add(1) });
+    }
+    let ruling = known.snapshot.policies.decide(&Question {
+        agent: &started.agent,
+        subject: started.subject.as_deref(),
+        task: started.task.as_deref(),
+        depth: started.chain.len(),
+        tool: &call.tool,
+        effect,
+        arguments: call.arguments.value(),
+        facts: &facts,
+        now,
+    });
+
+    let code = match (ruling.outcome, admission, flow(tool, ledger)) {
+        (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) => Code::Allowed,
+        (RulingOutcome::Failed, ..) => Code::PolicyFailed,
+        (RulingOutcome::InvalidArguments, ..) => Code::InvalidArguments,
+        (RulingOutcome::NotPermitted, ..) => Code::NotInRole,
+        (RulingOutcome::Forbidden, ..) => Code::Forbidden,
+        (RulingOutcome::BudgetSpent, ..) | (_, Admission::Spent, _) => Code::BudgetSpent,
+        (_, Admission::None, _) => Code::OutsideGrant,
+        (_, _, Some(Otherwise::Deny)) => Code::Forbidden,
+        (RulingOutcome::Asked, ..) | (_, _, Some(Otherwise::Ask)) => Code::ApprovalRequired,
+    };
+    let verdict = match code {
+        Code::Allowed => Verdict::Allow,
+        Code::ApprovalRequired => Verdict::Ask,
+        _ => Verdict::Deny,
+    };
+    let answers = Answers {
+        reasonable: reasonable(code, admission, &facts, tool),
+        role: role(ruling.outcome, call, started),
+        delegation: delegation(started),
+        normal: unlearned(),
+    };
+    Judged { decision: Decision { verdict, code, policies: ruling.policies, errors: ruling.errors, answers }, effect, facts }
+}
+
+/// A tool must have been reviewed; a resource or a prompt has no definition that could be.
+fn is_unreviewed(tool: &Tool, name: &ToolName) -> bool {
+    let own = name.tool();
+    tool.pin.is_none() && !own.starts_with("resource:") && !own.starts_with("prompt:")
+}
+
+/// Whether the flow of data stands in the way: after an untrusted read, nothing vouches for who chose a target.
+fn flow(tool: &Tool, ledger: &Ledger) -> Option<Otherwise> {
+    let tainted = ledger.labels().integrity == Integrity::Untrusted;
+    (tainted && !tool.targets.is_empty()).then_some(tool.otherwise)
+}
+
+fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> Answer {
+    match code {
+        Code::OutsideGrant => Answer::no("the execution's grant does not include this call"),
+        Code::BudgetSpent => Answer::no(format!("what the execution was given is spent after {} calls", facts.calls.saturating_sub(1))),
+        Code::InvalidArguments => Answer::no("the arguments are not what the tool's reviewed definition takes"),
+        Code::Forbidden | Code::ApprovalRequired if !tool.targets.is_empty() && facts.labels.integrity == Integrity::Untrusted => {
+            Answer::no("the execution has read untrusted data, and this tool acts on a target that nothing vouches for")
+        }
+        _ => match admission {
+            Admission::Item(item) => {
+                Answer::yes(format!("item {item} of the execution's grant includes it; call {} of the execution", facts.calls))
+            }
+            _ => Answer::yes(format!("the execution was started without a narrower grant; call {} of the execution", facts.calls)),
+        },
+    }
+}
+
+fn role(outcome: RulingOutcome, call: &Call, started: &ExecutionStarted) -> Answer {
+    let (agent, tool) = (&started.agent, &call.tool);
+    match outcome {
+        RulingOutcome::Permitted => Answer::yes(format!("policy permits `{agent}` to call `{tool}`")),
+        RulingOutcome::NotPermitted => Answer::no(format!("no policy permits `{agent}` to call `{tool}`")),
+        RulingOutcome::Forbidden => Answer::no(format!("a policy forbids `{agent}` this call of `{tool}`")),
+        RulingOutcome::Asked => Answer::no(format!("a policy wants a person to approve this call of `{tool}`")),
+        RulingOutcome::BudgetSpent => Answer::yes(format!("the role of `{agent}` includes `{tool}`, but its budget is spent")),
+        RulingOutcome::InvalidArguments => Answer::unjudged("the arguments do not fit the tool's reviewed definition"),
+        RulingOutcome::Failed => Answer::unjudged("a policy could not be evaluated"),
+    }
+}
+
+fn delegation(started: &ExecutionStarted) -> Answer {
+    match (&started.subject, started.chain.len()) {
+        (None, 0) => Answer::yes(format!("`{}` acts for itself", started.agent)),
+        (Some(subject), 0) => Answer::yes(format!("`{}` acts directly for `{subject}`", started.agent)),
+        (_, agents) => Answer::yes(format!("a verified chain of {agents} agents leads to `{}`", started.agent)),
+    }
+}
+
+fn unlearned() -> Answer {
+    Answer::unjudged("no baseline has been learned")
+}
+
+/// A denial that needs no policy.
+fn denied(code: Code, effect: Effect, started: &ExecutionStarted, role: Answer) -> Judged {
+    let answers = Answers { reasonable: Answer::unjudged(code.sentence()), role, delegation: delegation(started), normal: unlearned() };
+    let decision = Decision { verdict: Verdict::Deny, code, policies: Vec::new(), errors: Vec::new(), answers };
+    Judged { decision, effect, facts: Facts::default() }
+}

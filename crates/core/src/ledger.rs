@@ -1,0 +1,151 @@
+//! The ledger: what an execution has seen and done, as the next decision needs it.
+//!
+//! It is a view of the log: [`Ledger::took`] and [`Ledger::learned`] fold records in, and folding the same records
+//! again gives the same ledger. Each step costs the same however long the execution runs.
+
+mod history;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use history::{Charge, History, HistoryOf, HistoryUnjudged, Tracks};
+
+use crate::model::{Call, Intent, Timestamp, Verdict};
+
+/// Whether data may be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Integrity {
+    /// The server vouches for it.
+    #[default]
+    Trusted,
+    /// A third party wrote it, or nobody said who did.
+    Untrusted,
+}
+
+/// The labels of data: whether it may be believed, and who it is for. Joining keeps the worse of both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// Whether it may be believed.
+    pub integrity: Integrity,
+    /// The confidentiality labels that it carries, as the bundle names them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub confidentiality: BTreeSet<Arc<str>>,
+}
+
+impl Labels {
+    /// What is known of data that nobody declared anything of.
+    pub fn undeclared() -> Self {
+        Self { integrity: Integrity::Untrusted, confidentiality: BTreeSet::new() }
+    }
+
+    /// Takes on the labels of `other` as well.
+    pub fn join(&mut self, other: &Self) {
+        self.integrity = self.integrity.max(other.integrity);
+        self.confidentiality.extend(other.confidentiality.iter().cloned());
+    }
+}
+
+/// What the ledger said about one call when it was judged. It is in the record of the decision, so that the decision
+/// can be computed again, and is all that the ledger needs to fold the call in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The allowed calls of this execution, this one included.
+    pub calls: u64,
+    /// The labels of all that the execution has been shown.
+    pub labels: Labels,
+    /// The declared counters and sums that concern this call, this call included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Charge>,
+    /// Which item of the execution's grant admitted the call, and how often it has, this call included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantUse>,
+}
+
+/// Which item of a grant admitted a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantUse {
+    /// The item's place in `authorization_details`, from 0.
+    pub item: usize,
+    /// How often it has admitted a call, this one included.
+    pub uses: u64,
+}
+
+/// What one execution has seen and done.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    sequence: u64,
+    calls: u64,
+    labels: Labels,
+    tracks: Tracks,
+    grant_uses: Vec<u64>,
+}
+
+impl Ledger {
+    /// The place that the execution's next record takes.
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The labels of all that the execution has been shown.
+    pub const fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// How many calls were allowed.
+    pub const fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// How often item `item` of the grant has admitted a call.
+    pub fn grant_uses(&self, item: usize) -> u64 {
+        self.grant_uses.get(item).copied().unwrap_or(0)
+    }
+
+    /// The facts about `call`, counted as if it were allowed. `agent` holds the series that are kept for the agent
+    /// over all its executions. Fails when a declared sum has no amount to add.
+    pub fn facts(&self, histories: &[History], agent: &Tracks, call: &Call, now: Timestamp) -> Result<Facts, HistoryUnjudged> {
+        let history = histories
+            .iter()
+            .filter_map(|history| {
+                let tracks = match history.of {
+                    HistoryOf::Execution => &self.tracks,
+                    HistoryOf::Agent => agent,
+                };
+                tracks.charge(history, call, now).transpose()
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Facts { calls: self.calls.saturating_add(1), labels: self.labels.clone(), history, grant: None })
+    }
+
+    /// Folds in a decision that is on the log.
+    pub fn took(&mut self, intent: &Intent, histories: &[History]) {
+        self.sequence = intent.sequence.saturating_add(1);
+        if intent.decision.verdict != Verdict::Allow {
+            return;
+        }
+        self.calls = self.calls.saturating_add(1);
+        self.tracks.fold(histories, HistoryOf::Execution, &intent.facts.history, intent.at);
+        if let Some(used) = intent.facts.grant {
+            if self.grant_uses.len() <= used.item {
+                self.grant_uses.resize(used.item.saturating_add(1), 0);
+            }
+            if let Some(uses) = self.grant_uses.get_mut(used.item) {
+                *uses = uses.saturating_add(1);
+            }
+        }
+    }
+
+    /// Folds in an outcome that is on the log: what it returned was learned, and its place is taken.
+    pub fn ended(&mut self, sequence: u64, labels: &Labels) {
+        self.sequence = self.sequence.max(sequence.saturating_add(1));
+        self.labels.join(labels);
+    }
+
+    /// Learns that the execution is about to be shown data with these labels.
+    pub fn learned(&mut self, labels: &Labels) {
+        self.labels.join(labels);
+    }
+}

@@ -1,0 +1,144 @@
+//! A decision: what was answered to a call, why, and in which words the agent and the operator hear of it.
+
+use serde::{Deserialize, Serialize};
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The call goes ahead.
+    Allow,
+    /// The call ends here.
+    Deny,
+    /// The call waits for a person.
+    Ask,
+}
+
+/// A stable code for why a call did not go ahead: agents and their developers may rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Code {
+    /// The call goes ahead.
+    Allowed,
+    /// No such tool, or none that this agent may know of.
+    UnknownTool,
+    /// The agent's role does not include this tool.
+    NotInRole,
+    /// A policy forbids this very call.
+    Forbidden,
+    /// A policy could not be evaluated, so the call is denied.
+    PolicyFailed,
+    /// The tool exists but its definition differs from the reviewed one.
+    ToolChanged,
+    /// The arguments are not what the tool's reviewed definition takes.
+    InvalidArguments,
+    /// The execution's `authorization_details` do not include this call.
+    OutsideGrant,
+    /// The execution or the agent has used up what it was given.
+    BudgetSpent,
+    /// A person has to approve this call.
+    ApprovalRequired,
+    /// The execution has ended or was revoked.
+    ExecutionEnded,
+}
+
+impl Code {
+    /// The code as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::UnknownTool => "unknown_tool",
+            Self::NotInRole => "not_in_role",
+            Self::Forbidden => "forbidden",
+            Self::PolicyFailed => "policy_failed",
+            Self::ToolChanged => "tool_changed",
+            Self::InvalidArguments => "invalid_arguments",
+            Self::OutsideGrant => "outside_grant",
+            Self::BudgetSpent => "budget_spent",
+            Self::ApprovalRequired => "approval_required",
+            Self::ExecutionEnded => "execution_ended",
+        }
+    }
+
+    /// A sentence that an agent can act on; it never repeats a policy's text.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Allowed => "The call is allowed.",
+            Self::UnknownTool => "There is no such tool for you. List the tools and use one of those.",
+            Self::NotInRole => "Your role does not include this tool. Do the task with the tools that are listed, or say that you cannot.",
+            Self::Forbidden => {
+                "This call is not allowed with these arguments. Do not retry it unchanged; narrow it, or say that you cannot."
+            }
+            Self::PolicyFailed => "The call could not be judged and was therefore denied. Do not retry it; the operator has been told.",
+            Self::ToolChanged => {
+                "This tool has changed since it was reviewed and is held back until a person accepts it. Go on without it."
+            }
+            Self::InvalidArguments => {
+                "The arguments are not what this tool takes. Check them against the tool's input schema and call again."
+            }
+            Self::OutsideGrant => {
+                "This execution was started for a narrower purpose that does not include this call. Stay within the task."
+            }
+            Self::BudgetSpent => "This execution has used up what it may do. Finish with what you have.",
+            Self::ApprovalRequired => "A person has to approve this call. Ask the person you work for, and do not retry it meanwhile.",
+            Self::ExecutionEnded => "This execution has ended. Nothing more can be done with its credential.",
+        }
+    }
+}
+
+/// One of the four answers that every decision gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Yes, no, or not judged.
+    pub holds: Option<bool>,
+    /// Why, in a sentence for the operator.
+    pub because: String,
+}
+
+impl Answer {
+    /// Yes, because.
+    pub fn yes(because: impl Into<String>) -> Self {
+        Self { holds: Some(true), because: because.into() }
+    }
+
+    /// No, because.
+    pub fn no(because: impl Into<String>) -> Self {
+        Self { holds: Some(false), because: because.into() }
+    }
+
+    /// It was not judged, because.
+    pub fn unjudged(because: impl Into<String>) -> Self {
+        Self { holds: None, because: because.into() }
+    }
+}
+
+/// The four answers that are the product's face.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Is this action reasonable for this specific agent, now? From the task, the flow of data, budgets.
+    pub reasonable: Answer,
+    /// Does it match the agent's role? From Cedar over agent, role, tool and arguments.
+    pub role: Answer,
+    /// Is this agent-to-agent interaction legitimate? From the verified delegation chain.
+    pub delegation: Answer,
+    /// Does it deviate from normal? From the agent's learned baseline and the detection rules.
+    pub normal: Answer,
+}
+
+/// What was decided about one call, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// Why, as a stable code.
+    pub code: Code,
+    /// The policies that determined it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// What went wrong while judging; never empty when the code is [`Code::PolicyFailed`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// The four answers.
+    pub answers: Answers,
+}

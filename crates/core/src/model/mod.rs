@@ -1,0 +1,19 @@
+//! The words of the domain, each once. What they mean is in `docs/architecture.md`.
+//!
+//! These types carry no behaviour beyond being valid: what is parsed here need not be checked again.
+
+mod call;
+mod decision;
+mod digest;
+mod name;
+mod record;
+mod time;
+
+pub use call::{Arguments, Call, Effect, Protocol};
+pub use decision::{Answer, Answers, Code, Decision, Verdict};
+pub use digest::{Digest, InvalidDigest};
+pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
+pub use record::{
+    BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Record, Refused, Revocation, Revoked, Started, ToolHeld,
+};
+pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};

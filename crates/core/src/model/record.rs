@@ -1,0 +1,303 @@
+//! A record: one entry of the log. The stored form of each is in `docs/spec/records.md`.
+//!
+//! A record is one JSON object. `kind`, `at`, `execution`, `agent`, `subject`, `tool`, `effect`, `verdict` and `code`
+//! are its top-level members wherever they apply, so that an index needs to know nothing more of it.
+
+use bailiwick_log::{Entry, Expected, Position};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{AgentName, Decision, Digest, Effect, ExecutionId, Protocol, SpiffeId, Timestamp, ToolName};
+use crate::identity::Grant;
+use crate::ledger::Labels;
+
+/// One entry of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Record {
+    /// The server started.
+    Started(Started),
+    /// A bundle came into force.
+    BundleActivated(BundleActivated),
+    /// A tool's definition differs from the reviewed one and is held back.
+    ToolHeld(ToolHeld),
+    /// An execution began, or its credential was renewed.
+    ExecutionStarted(ExecutionStarted),
+    /// A call was decided. Written before anything is done.
+    Intent(Intent),
+    /// What came of an allowed call.
+    Outcome(Outcome),
+    /// Something was turned away before it was a call: an unknown credential, a malformed message.
+    Refused(Refused),
+    /// An execution or a token was revoked.
+    Revoked(Revoked),
+}
+
+/// The server started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// When.
+    pub at: Timestamp,
+    /// The program's version.
+    pub version: String,
+    /// The bundle that it started with.
+    pub bundle: Digest,
+}
+
+/// A bundle came into force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BundleActivated {
+    /// When.
+    pub at: Timestamp,
+    /// The bundle's digest.
+    pub bundle: Digest,
+    /// The digest of the bundle before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Digest>,
+}
+
+/// A tool's definition differs from the reviewed one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ToolHeld {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// The tool.
+    pub tool: ToolName,
+    /// The digest of the reviewed definition; none when the tool was never reviewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reviewed: Option<Digest>,
+    /// The digest of the definition that the server offers now; none when it no longer offers the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<Digest>,
+}
+
+/// One member of a delegation chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The agent.
+    pub agent: SpiffeId,
+}
+
+/// An execution began, or its credential was renewed: what its credential says and how the agent proved itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExecutionStarted {
+    /// When.
+    pub at: Timestamp,
+    /// The bundle in force.
+    pub bundle: Digest,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Who acts now.
+    pub agent: AgentName,
+    /// On whose behalf; absent when the agent acts for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The agents before the present one, nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Member>,
+    /// The person's own words, given when the execution started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What the execution may do at most; narrower than the agent's own permissions or equal to them.
+    pub grant: Grant,
+    /// The thumbprint (RFC 7638) of the key that the credential is bound to; absent for a bearer credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The `jti` of the credential.
+    pub token: String,
+    /// Whether this only renews the credential of an execution that began earlier.
+    #[serde(default)]
+    pub renewal: bool,
+    /// When the credential expires.
+    pub expires: Timestamp,
+    /// How the agent proved itself, such as `private_key_jwt` with the key's id, or an issuer.
+    pub proof: String,
+}
+
+/// A call was decided.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Intent {
+    /// When.
+    pub at: Timestamp,
+    /// The bundle that it was decided under.
+    pub bundle: Digest,
+    /// The position of the log that the runtime state was folded up to.
+    pub state: Position,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The place of this record among those of its execution, from 0.
+    pub sequence: u64,
+    /// Who acts.
+    pub agent: AgentName,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The tool that was asked for.
+    pub tool: ToolName,
+    /// What the tool does, as the bundle declares it.
+    pub effect: Effect,
+    /// The protocol that the call came by.
+    pub protocol: Protocol,
+    /// The protocol's own method.
+    pub method: String,
+    /// The digest of the arguments' exact text.
+    pub arguments_digest: Digest,
+    /// The arguments' exact text, unless it is longer than the log keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Box<RawValue>>,
+    /// What the ledger said when the call was judged.
+    pub facts: crate::ledger::Facts,
+    /// The decision; its members stand beside these.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
+/// How a forwarded call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The tool answered.
+    Done,
+    /// The tool answered that it failed, or did not answer.
+    Failed,
+    /// The caller went away, or the execution was revoked, before the tool had answered.
+    Cancelled,
+    /// Nobody knows: the gateway died in between.
+    Unknown,
+}
+
+/// What came of an allowed call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// When.
+    pub at: Timestamp,
+    /// The intent that it ends.
+    pub intent: Position,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The place of this record among those of its execution.
+    pub sequence: u64,
+    /// Who acted.
+    pub agent: AgentName,
+    /// The tool.
+    pub tool: ToolName,
+    /// How it ended.
+    pub code: Ending,
+    /// What the operator should know of it; empty when all went well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// How many bytes the tool returned.
+    pub bytes: u64,
+    /// How long the tool took, in microseconds.
+    pub duration_us: u64,
+    /// The labels of what it returned.
+    pub labels: Labels,
+}
+
+/// Something was turned away before it was a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// When.
+    pub at: Timestamp,
+    /// Where: `token`, `authenticate`, `parse`, `introspect`, `revoke`.
+    pub stage: String,
+    /// Why, as a stable code: the protocol's own error code where it has one.
+    pub code: String,
+    /// What the operator should know; never a credential.
+    pub detail: String,
+    /// The network address that it came from, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The agent that it claimed to be or was, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// The execution, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<ExecutionId>,
+}
+
+/// What was revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revocation {
+    /// A whole execution, with every credential it has.
+    Execution(ExecutionId),
+    /// One credential, by its `jti`; the execution goes on with another.
+    Token(String),
+}
+
+/// An execution or a token was revoked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Revoked {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub what: Revocation,
+    /// The execution that it concerns.
+    pub execution: ExecutionId,
+    /// Who did it.
+    pub by: String,
+}
+
+macro_rules! entry {
+    ($($name:ident),*) => {$(
+        impl From<$name> for Record {
+            fn from(value: $name) -> Self {
+                Self::$name(value)
+            }
+        }
+
+        impl Entry for $name {
+            fn encode(&self, out: &mut Vec<u8>) {
+                // The derive on `Record` writes the same: its `kind`, then the members. This spares a clone.
+                #[derive(Serialize)]
+                #[serde(tag = "kind", rename_all = "snake_case")]
+                enum Borrowed<'a> {
+                    $name(&'a $name),
+                }
+                write(&Borrowed::$name(self), out);
+            }
+
+            fn expected(&self) -> Option<Expected> {
+                Expects::expects(self)
+            }
+        }
+    )*};
+}
+
+entry!(Started, BundleActivated, ToolHeld, ExecutionStarted, Intent, Outcome, Refused, Revoked);
+
+/// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
+fn write(value: &impl Serialize, out: &mut Vec<u8>) {
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(start);
+    }
+}
+
+/// Which place of its execution a record claims.
+trait Expects {
+    fn expects(&self) -> Option<Expected> {
+        None
+    }
+}
+
+impl Expects for Started {}
+impl Expects for BundleActivated {}
+impl Expects for ToolHeld {}
+impl Expects for ExecutionStarted {}
+impl Expects for Refused {}
+impl Expects for Revoked {}
+
+impl Expects for Intent {
+    fn expects(&self) -> Option<Expected> {
+        Some(Expected { stream: self.execution.as_u128(), sequence: self.sequence })
+    }
+}
+
+impl Expects for Outcome {
+    fn expects(&self) -> Option<Expected> {
+        Some(Expected { stream: self.execution.as_u128(), sequence: self.sequence })
+    }
+}
