@@ -1,0 +1,34 @@
+//! The command line: which commands there are, each in a file of its own under `commands`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{check, schema};
+
+/// The zero-trust plane for agents.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A command. Each variant is the arguments of one, as its file declares them.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a bundle and explain every mistake in it.
+    Check(check::Check),
+    /// Print the JSON Schema of a bundle's file, for editors.
+    Schema(schema::Schema),
+}
+
+impl Cli {
+    /// Runs the command. A failure that the command explains by its own output is an exit code; any other is a report.
+    pub(crate) async fn run(self) -> miette::Result<ExitCode> {
+        match self.command {
+            Command::Check(command) => command.run(),
+            Command::Schema(command) => command.run(),
+        }
+    }
+}

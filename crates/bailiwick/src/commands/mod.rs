@@ -1,0 +1,4 @@
+//! The commands, one file each: its arguments as a struct, and `run`, which returns the exit code.
+
+pub(crate) mod check;
+pub(crate) mod schema;
