@@ -1,8 +1,8 @@
 //! Executions: the runs of agents that are under way, each with its ledger and a way to stop it at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use event_listener::Event;
@@ -18,9 +18,12 @@ const SHARDS: usize = 64;
 pub struct Execution {
     started: ExecutionStarted,
     /// The agent's series of histories, shared by its executions.
-    agent: Arc<Mutex<Tracks>>,
+    agent: Arc<AgentTracks>,
     ledger: Mutex<Ledger>,
+    turn: async_lock::Mutex<()>,
+    calls_under_way: AtomicUsize,
     stopped: AtomicBool,
+    revoked_tokens: Mutex<HashSet<Arc<str>>>,
     stop: Event,
     /// When the newest credential expires, in microseconds since the epoch.
     expires_us: AtomicI64,
@@ -50,7 +53,23 @@ impl Execution {
 
     /// The series kept for its agent over all executions. Taken after the ledger, held as briefly.
     pub fn agent_tracks(&self) -> MutexGuard<'_, Tracks> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.agent.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for this execution's turn: whoever holds it may judge and append, and nobody else of this execution may.
+    pub async fn turn(&self) -> async_lock::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Waits for this agent's turn, over all its executions. Taken after the execution's own.
+    pub async fn agent_turn(&self) -> async_lock::MutexGuard<'_, ()> {
+        self.agent.turn.lock().await
+    }
+
+    /// A place among this execution's calls under way, given back when it is dropped; nothing when `calls_max` are.
+    pub fn place(&self, calls_max: usize) -> Option<Place<'_>> {
+        let room = |calls: usize| (calls < calls_max).then_some(calls.saturating_add(1));
+        self.calls_under_way.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok().map(|_| Place(self))
     }
 
     /// Whether it was revoked.
@@ -64,16 +83,44 @@ impl Execution {
         self.stop.notify(usize::MAX);
     }
 
-    /// Resolves once the execution is revoked.
-    pub async fn stopped(&self) {
-        while !self.is_stopped() {
+    /// Resolves once the execution, or the credential with this `jti`, is revoked.
+    pub async fn stopped(&self, token: &str) {
+        while !self.is_stopped_for(token) {
             let listener = self.stop.listen();
-            if self.is_stopped() {
+            if self.is_stopped_for(token) {
                 return;
             }
             listener.await;
         }
     }
+
+    /// Whether the execution, or the credential with this `jti`, is revoked.
+    pub fn is_stopped_for(&self, token: &str) -> bool {
+        self.is_stopped() || self.revoked_tokens.lock().unwrap_or_else(PoisonError::into_inner).contains(token)
+    }
+
+    /// Stops what was started with one credential; the execution goes on with another.
+    pub fn stop_token(&self, token: Arc<str>) {
+        self.revoked_tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(token);
+        self.stop.notify(usize::MAX);
+    }
+}
+
+/// A place among an execution's calls under way.
+#[derive(Debug)]
+pub struct Place<'a>(&'a Execution);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.calls_under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What is kept for one agent over all its executions.
+#[derive(Debug, Default)]
+struct AgentTracks {
+    turn: async_lock::Mutex<()>,
+    tracks: Mutex<Tracks>,
 }
 
 /// The executions under way.
@@ -81,7 +128,7 @@ impl Execution {
 pub struct Executions {
     hasher: RandomState,
     shards: [RwLock<HashMap<ExecutionId, Arc<Execution>>>; SHARDS],
-    agents: Mutex<HashMap<AgentName, Arc<Mutex<Tracks>>>>,
+    agents: Mutex<HashMap<AgentName, Arc<AgentTracks>>>,
 }
 
 impl Default for Executions {
@@ -103,7 +150,10 @@ impl Executions {
             expires_us: AtomicI64::new(started.expires.as_microsecond()),
             agent,
             ledger: Mutex::default(),
+            turn: async_lock::Mutex::new(()),
+            calls_under_way: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            revoked_tokens: Mutex::default(),
             stop: Event::new(),
             started,
         });

@@ -1,1 +1,17 @@
-//! bailiwick-gateway
+//! Acts: stands between agents and their tools, and lets nothing through that was not decided and recorded first.
+//!
+//! Whatever the protocol, a call walks the one straight line of [`Gateway::enforce`]. An adapter (one folder a protocol)
+//! turns wire into a call and the answer back into wire; it does not decide, record or hold credentials.
+
+pub mod broker;
+mod caller;
+mod path;
+mod permit;
+mod refusal;
+mod upstream;
+
+pub use caller::{Answered, Caller};
+pub use path::{Arrival, Gateway, Parts, Running};
+pub use permit::{Decided, Permit};
+pub use refusal::Refusal;
+pub use upstream::{Answer, Extras, ToolFault, Upstream, UpstreamError};

@@ -4,10 +4,12 @@
 //! whole, valid, immutable and named by its digest. Nothing declared means nothing allowed.
 
 mod declared;
+mod live;
 mod pattern;
 
 pub use declared::{
     Agent, BrokerAuth, Claims, CredentialRules, Federation, Issuer, Keys, Limits, Listen, Otherwise, Pin, Proof, RegisteredKey, Returns,
     Server, Settings, Snapshot, Tool, Transport,
 };
+pub use live::Live;
 pub use pattern::ToolPattern;

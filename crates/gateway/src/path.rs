@@ -1,0 +1,295 @@
+//! The path of a call, top to bottom. Every protocol ends here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bailiwick_core::bundle::{Live, Snapshot};
+use bailiwick_core::execution::{Execution, Executions};
+use bailiwick_core::identity::Authenticated;
+use bailiwick_core::judge::{Known, judge};
+use bailiwick_core::ledger::{HistoryOf, Labels};
+use bailiwick_core::model::{Call, Clock, Ending, Intent, Outcome, Timestamp, ToolName};
+use bailiwick_log::{Log, Position};
+use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::broker::Vault;
+use crate::{Answer, Answered, Caller, Decided, Extras, Permit, Refusal, Upstream, UpstreamError};
+
+/// A call as its adapter read it.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The call.
+    pub call: Call,
+    /// What the adapter hands to its protocol's upstream beside it.
+    pub extras: Extras,
+}
+
+/// What a gateway is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The bundle in force.
+    pub bundle: Arc<Live>,
+    /// The executions under way.
+    pub executions: Arc<Executions>,
+    /// The log.
+    pub log: Log,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The broker.
+    pub vault: Arc<dyn Vault>,
+    /// The tool servers.
+    pub upstream: Arc<dyn Upstream>,
+    /// The tools that are held back, because what is offered is not what was reviewed.
+    pub held: Arc<ArcSwap<HashSet<ToolName>>>,
+}
+
+/// The policy enforcement point: what stands between agents and tools.
+pub struct Gateway {
+    parts: Parts,
+    /// One permit for each call that may be under way.
+    room: Arc<Semaphore>,
+}
+
+impl Gateway {
+    /// A gateway of these parts; its bound on calls under way is the bundle's at this moment.
+    pub fn new(parts: Parts) -> Self {
+        let room = Arc::new(Semaphore::new(parts.bundle.load().settings.limits.calls_max.min(Semaphore::MAX_PERMITS)));
+        Self { parts, room }
+    }
+
+    /// What the gateway is made of.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Starts a call on a task of its own, so that a caller that hangs up loses its answer and never the outcome.
+    pub fn start(self: &Arc<Self>, who: Authenticated, arrival: Arrival, caller: Arc<dyn Caller>) -> Running {
+        let (hang_up, gone) = watch::channel(false);
+        let gateway = Arc::clone(self);
+        let task = tokio::spawn(async move { gateway.enforce(&who, arrival, caller.as_ref(), gone).await });
+        Running { task, hang_up }
+    }
+
+    /// Judges one call, records what was decided, does it if it was allowed, and records what came of it.
+    async fn enforce(
+        &self,
+        who: &Authenticated,
+        arrival: Arrival,
+        caller: &dyn Caller,
+        gone: watch::Receiver<bool>,
+    ) -> Result<Answer, Refusal> {
+        let execution = who.execution.as_ref();
+        let snapshot = self.parts.bundle.load();
+        let _room = self.room.try_acquire().map_err(|_| Refusal::Busy)?;
+        let _place = execution.place(snapshot.settings.limits.calls_per_execution_max).ok_or(Refusal::Busy)?;
+
+        let Arrival { call, extras } = arrival;
+        let decided = self.decide(&snapshot, who, call).await?; // on the log, denials too
+        let permit = Permit::grant(&self.parts.log, decided).await?; // a denial or an ask ends here
+
+        let labels = snapshot.tool(&permit.call().tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
+        let (intent, position) = (permit.intent().clone(), permit.position());
+        let shown = Learning { execution, labels: &labels, caller };
+        let started = self.parts.clock.now();
+        let ended = self.perform(&snapshot, who, permit, extras, &shown, gone).await;
+
+        if matches!(ended, Ended::Answered(_)) {
+            // The ledger learns before the answer is released: the agent must not be able to act on what it read before
+            // we know that it read it.
+            execution.ledger().learned(&labels);
+        }
+        self.record(execution, &intent, position, &ended, labels, started).await?;
+        ended.into_reply(position)
+    }
+
+    /// Judges the call and appends the intent. Calls of one execution take turns here, and so do those of one agent
+    /// where its own histories count: each is judged by a ledger that holds all that was allowed before.
+    async fn decide(&self, snapshot: &Snapshot, who: &Authenticated, call: Call) -> Result<bailiwick_log::Recorded<Decided>, Refusal> {
+        let execution = who.execution.as_ref();
+        let _turn = execution.turn().await;
+        let of_agent = |history: &bailiwick_core::ledger::History| history.of == HistoryOf::Agent && history.seen_by(&call.tool);
+        let _agent_turn = if snapshot.histories.iter().any(of_agent) { Some(execution.agent_turn().await) } else { None };
+
+        let now = self.parts.clock.now();
+        let held = self.parts.held.load();
+        let known = Known { snapshot, held: &held };
+        let (judged, sequence) = {
+            let ledger = execution.ledger();
+            (judge(known, execution, &ledger, &execution.agent_tracks(), &call, now), ledger.sequence())
+        };
+
+        let started = execution.started();
+        let logged = call.arguments.text().get().len() <= snapshot.settings.limits.arguments_logged_max;
+        let intent = Intent {
+            at: now,
+            bundle: snapshot.digest,
+            state: Position(self.parts.log.storage().len()),
+            execution: execution.id(),
+            sequence,
+            agent: started.agent.clone(),
+            subject: started.subject.clone(),
+            tool: call.tool.clone(),
+            effect: judged.effect,
+            protocol: call.protocol,
+            method: call.method.to_owned(),
+            arguments_digest: call.arguments.digest(),
+            arguments: logged.then(|| call.arguments.text().to_owned()),
+            facts: judged.facts,
+            decision: judged.decision,
+        };
+        let recorded = self.parts.log.append(Decided::new(intent, call)).await?;
+        let intent = recorded.value().intent();
+        execution.ledger().took(intent, &snapshot.histories);
+        if intent.decision.verdict == bailiwick_core::model::Verdict::Allow {
+            execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, now);
+        }
+        Ok(recorded)
+    }
+
+    /// Gets the upstream's credential, forwards the call and waits for its end, whichever comes first.
+    async fn perform(
+        &self,
+        snapshot: &Snapshot,
+        who: &Authenticated,
+        permit: Permit,
+        extras: Extras,
+        caller: &dyn Caller,
+        mut gone: watch::Receiver<bool>,
+    ) -> Ended {
+        let forward = async {
+            let credential = self.parts.vault.credential(&permit).await?;
+            self.parts.upstream.forward(permit, credential, extras, caller).await
+        };
+        tokio::select! {
+            biased;
+            () = who.execution.stopped(&who.token) => Ended::Revoked,
+            _ = gone.wait_for(|gone| *gone) => Ended::Gone,
+            answer = forward => match answer {
+                Ok(answer) => Ended::Answered(answer),
+                Err(error) => Ended::Failed(error),
+            },
+            () = tokio::time::sleep(snapshot.settings.limits.call_timeout.std()) => Ended::Failed(UpstreamError::TimedOut),
+        }
+    }
+
+    /// Appends the outcome. An answer whose outcome could not be recorded is not released.
+    async fn record(
+        &self,
+        execution: &Execution,
+        intent: &Intent,
+        position: Position,
+        ended: &Ended,
+        labels: Labels,
+        started: Timestamp,
+    ) -> Result<(), Refusal> {
+        let _turn = execution.turn().await;
+        let at = self.parts.clock.now();
+        let sequence = execution.ledger().sequence();
+        let outcome = Outcome {
+            at,
+            intent: position,
+            execution: execution.id(),
+            sequence,
+            agent: intent.agent.clone(),
+            tool: intent.tool.clone(),
+            code: ended.ending(),
+            detail: ended.detail(),
+            bytes: ended.bytes(),
+            duration_us: u64::try_from(at.duration_since(started).as_micros()).unwrap_or(0),
+            labels: labels.clone(),
+        };
+        self.parts.log.append(outcome).await?;
+        execution.ledger().ended(sequence, &labels);
+        Ok(())
+    }
+}
+
+/// How a forwarded call came to its end.
+enum Ended {
+    Answered(Answer),
+    Failed(UpstreamError),
+    Revoked,
+    Gone,
+}
+
+impl Ended {
+    const fn ending(&self) -> Ending {
+        match self {
+            Self::Answered(answer) if answer.failed => Ending::Failed,
+            Self::Answered(_) => Ending::Done,
+            Self::Failed(error) if error.is_uncertain() => Ending::Unknown,
+            Self::Failed(_) => Ending::Failed,
+            Self::Revoked | Self::Gone => Ending::Cancelled,
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Answered(Answer { body: Err(fault), .. }) => format!("the tool answered with fault {}", fault.code),
+            Self::Answered(_) => String::new(),
+            Self::Failed(error) => error.to_string(),
+            Self::Revoked => "the execution or its credential was revoked".to_owned(),
+            Self::Gone => "the caller went away".to_owned(),
+        }
+    }
+
+    const fn bytes(&self) -> u64 {
+        match self {
+            Self::Answered(answer) => answer.bytes,
+            Self::Failed(_) | Self::Revoked | Self::Gone => 0,
+        }
+    }
+
+    fn into_reply(self, intent: Position) -> Result<Answer, Refusal> {
+        match self {
+            Self::Answered(answer) => Ok(answer),
+            Self::Failed(error) => Err(Refusal::Upstream { error, intent }),
+            Self::Revoked => Err(Refusal::Ended { intent }),
+            Self::Gone => Err(Refusal::Gone { intent }),
+        }
+    }
+}
+
+/// A caller whose execution's ledger learns of what it is shown before it is shown.
+struct Learning<'a> {
+    execution: &'a Execution,
+    labels: &'a Labels,
+    caller: &'a dyn Caller,
+}
+
+#[async_trait]
+impl Caller for Learning<'_> {
+    async fn show(&self, notification: Value) {
+        self.execution.ledger().learned(self.labels);
+        self.caller.show(notification).await;
+    }
+
+    async fn ask(&self, method: &str, params: Value) -> Answered {
+        self.execution.ledger().learned(self.labels);
+        self.caller.ask(method, params).await
+    }
+}
+
+/// A call under way on its own task. Dropping it tells the path that the caller has gone, and does nothing else.
+#[derive(Debug)]
+pub struct Running {
+    task: JoinHandle<Result<Answer, Refusal>>,
+    hang_up: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Waits for the call's end. May be waited for again after the wait was abandoned.
+    pub async fn ended(&mut self) -> Result<Answer, Refusal> {
+        (&mut self.task).await.unwrap_or(Err(Refusal::Crashed))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.hang_up.send_replace(true);
+    }
+}
