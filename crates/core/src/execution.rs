@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use event_listener::Event;
 
-use crate::ledger::{Ledger, Tracks};
-use crate::model::{AgentName, ExecutionId, ExecutionStarted, Timestamp};
+use crate::ledger::{History, HistoryOf, Ledger, Tracks};
+use crate::model::{AgentName, ExecutionId, ExecutionStarted, Intent, Timestamp, Verdict};
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
 const SHARDS: usize = 64;
@@ -145,7 +145,7 @@ impl Executions {
             execution.expires_us.fetch_max(started.expires.as_microsecond(), Ordering::AcqRel);
             return Arc::clone(execution);
         }
-        let agent = Arc::clone(self.agents.lock().unwrap_or_else(PoisonError::into_inner).entry(started.agent.clone()).or_default());
+        let agent = self.agent(&started.agent);
         let execution = Arc::new(Execution {
             expires_us: AtomicI64::new(started.expires.as_microsecond()),
             agent,
@@ -179,6 +179,19 @@ impl Executions {
         for shard in &self.shards {
             shard.write().unwrap_or_else(PoisonError::into_inner).retain(|_, execution| execution.expires() >= before);
         }
+    }
+
+    /// Folds an intent that is on the log into what is kept for its agent, whether or not its execution is known.
+    pub fn took_for_agent(&self, intent: &Intent, histories: &[History]) {
+        if intent.decision.verdict == Verdict::Allow && histories.iter().any(|history| history.of == HistoryOf::Agent) {
+            let agent = self.agent(&intent.agent);
+            let mut tracks = agent.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+            tracks.fold(histories, HistoryOf::Agent, &intent.facts.history, intent.at);
+        }
+    }
+
+    fn agent(&self, name: &AgentName) -> Arc<AgentTracks> {
+        Arc::clone(self.agents.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default())
     }
 
     fn shard(&self, id: ExecutionId) -> &RwLock<HashMap<ExecutionId, Arc<Execution>>> {

@@ -74,7 +74,7 @@ pub struct GrantUse {
 }
 
 /// What one execution has seen and done.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     sequence: u64,
     calls: u64,

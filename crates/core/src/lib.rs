@@ -12,3 +12,4 @@ pub mod judge;
 pub mod ledger;
 pub mod model;
 pub mod policy;
+pub mod recovery;

@@ -81,7 +81,7 @@ pub struct HistoryUnjudged {
 }
 
 /// The series of an execution's or an agent's histories.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tracks(HashMap<Arc<str>, HashMap<Series, Window>>);
 
 /// A series of a history.
@@ -160,7 +160,7 @@ fn series_of(value: &Value) -> u64 {
 }
 
 /// A sum over the last while, in buckets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {
     /// The length of one bucket in milliseconds; 0 for no window.
     bucket_ms: i64,

@@ -12,9 +12,10 @@ use crate::identity::Grant;
 use crate::ledger::Labels;
 
 /// One entry of the log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "most records are intents, and they are read one by one")]
 pub enum Record {
     /// The server started.
     Started(Started),
@@ -32,6 +33,27 @@ pub enum Record {
     Refused(Refused),
     /// An execution or a token was revoked.
     Revoked(Revoked),
+}
+
+impl Record {
+    /// Reads an entry of the log; fails when it is not a record that this version knows.
+    pub fn read(entry: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(entry)
+    }
+
+    /// When it was written.
+    pub const fn at(&self) -> Timestamp {
+        match self {
+            Self::Started(Started { at, .. })
+            | Self::BundleActivated(BundleActivated { at, .. })
+            | Self::ToolHeld(ToolHeld { at, .. })
+            | Self::ExecutionStarted(ExecutionStarted { at, .. })
+            | Self::Intent(Intent { at, .. })
+            | Self::Outcome(Outcome { at, .. })
+            | Self::Refused(Refused { at, .. })
+            | Self::Revoked(Revoked { at, .. }) => *at,
+        }
+    }
 }
 
 /// The server started.
@@ -241,32 +263,59 @@ pub struct Revoked {
 }
 
 macro_rules! entry {
-    ($($name:ident),*) => {$(
-        impl From<$name> for Record {
-            fn from(value: $name) -> Self {
-                Self::$name(value)
-            }
-        }
-
-        impl Entry for $name {
-            fn encode(&self, out: &mut Vec<u8>) {
-                // The derive on `Record` writes the same: its `kind`, then the members. This spares a clone.
-                #[derive(Serialize)]
-                #[serde(tag = "kind", rename_all = "snake_case")]
-                enum Borrowed<'a> {
-                    $name(&'a $name),
+    ($($name:ident = $kind:literal),*) => {
+        // By hand, since a derived one keeps each member in a buffer first, and a raw value cannot be read from that.
+        impl<'de> Deserialize<'de> for Record {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                #[derive(Deserialize)]
+                struct Tag {
+                    kind: String,
                 }
-                write(&Borrowed::$name(self), out);
-            }
-
-            fn expected(&self) -> Option<Expected> {
-                Expects::expects(self)
+                let text = Box::<RawValue>::deserialize(deserializer)?;
+                let Tag { kind } = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+                match kind.as_str() {
+                    $($kind => serde_json::from_str(text.get()).map(Self::$name).map_err(serde::de::Error::custom),)*
+                    _ => Err(serde::de::Error::unknown_variant(&kind, &[$($kind),*])),
+                }
             }
         }
-    )*};
+
+        $(
+            impl From<$name> for Record {
+                fn from(value: $name) -> Self {
+                    Self::$name(value)
+                }
+            }
+
+            impl Entry for $name {
+                fn encode(&self, out: &mut Vec<u8>) {
+                    // The derive on `Record` writes the same: its `kind`, then the members. This spares a clone.
+                    #[derive(Serialize)]
+                    #[serde(tag = "kind", rename_all = "snake_case")]
+                    enum Borrowed<'a> {
+                        $name(&'a $name),
+                    }
+                    write(&Borrowed::$name(self), out);
+                }
+
+                fn expected(&self) -> Option<Expected> {
+                    Expects::expects(self)
+                }
+            }
+        )*
+    };
 }
 
-entry!(Started, BundleActivated, ToolHeld, ExecutionStarted, Intent, Outcome, Refused, Revoked);
+entry!(
+    Started = "started",
+    BundleActivated = "bundle_activated",
+    ToolHeld = "tool_held",
+    ExecutionStarted = "execution_started",
+    Intent = "intent",
+    Outcome = "outcome",
+    Refused = "refused",
+    Revoked = "revoked"
+);
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
 fn write(value: &impl Serialize, out: &mut Vec<u8>) {

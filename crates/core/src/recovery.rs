@@ -1,0 +1,114 @@
+//! Recovery: from the records of the log back to the executions under way, after a restart.
+//!
+//! What the gateway remembers of an execution is a view of the log. Folding the same records again gives the same ledgers,
+//! so nothing that an agent did before a restart is forgotten after it. What a crash left open, an allowed call whose end
+//! nobody recorded, is handed out to be closed as `unknown`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bailiwick_log::Position;
+
+use crate::bundle::Snapshot;
+use crate::execution::Executions;
+use crate::ledger::{History, HistoryOf, Integrity, Labels};
+use crate::model::{Duration, Ending, ExecutionId, Intent, Outcome, Record, Revocation, Timestamp, ToolName, Verdict};
+
+/// The least time that is read back, so that a bundle whose times were just shortened forgets nothing that matters.
+const READ_BACK_MIN: Duration = Duration::seconds(24 * 3600);
+
+/// The longest that a credential outlives the renewal that made it, and clocks may differ.
+const MARGIN: Duration = Duration::seconds(3600);
+
+/// How far back from the end of the log anything can still matter under `snapshot`; nothing when all of it does.
+pub fn read_back(snapshot: &Snapshot) -> Option<Duration> {
+    let executions = snapshot.agents.values().map(|agent| agent.credential.execution_max);
+    let of_agents = snapshot.histories.iter().filter(|history| history.of == HistoryOf::Agent);
+    let windows = of_agents.map(|history| history.within).collect::<Option<Vec<_>>>()?;
+    let longest = executions.chain(windows).chain([snapshot.settings.limits.call_timeout, READ_BACK_MIN]).max()?;
+    Some(Duration::seconds(longest.as_secs().saturating_add(MARGIN.as_secs())))
+}
+
+/// Folds records, in the order of the log, into executions.
+#[derive(Debug)]
+pub struct Recovery<'a> {
+    executions: &'a Executions,
+    histories: &'a [History],
+    /// Allowed calls without an end, by the place of their intent.
+    open: BTreeMap<Position, Intent>,
+    /// The next free place in each execution's stream, known or not from its start.
+    next: HashMap<ExecutionId, u64>,
+}
+
+impl<'a> Recovery<'a> {
+    /// Begins with nothing folded.
+    pub fn new(executions: &'a Executions, histories: &'a [History]) -> Self {
+        Self { executions, histories, open: BTreeMap::new(), next: HashMap::new() }
+    }
+
+    /// Folds in the record at `position`.
+    pub fn fold(&mut self, position: Position, record: Record) {
+        match record {
+            Record::ExecutionStarted(started) => {
+                self.executions.started(started);
+            }
+            Record::Intent(intent) => {
+                self.next.insert(intent.execution, intent.sequence.saturating_add(1));
+                if let Some(execution) = self.executions.find(intent.execution) {
+                    execution.ledger().took(&intent, self.histories);
+                }
+                self.executions.took_for_agent(&intent, self.histories);
+                if intent.decision.verdict == Verdict::Allow {
+                    self.open.insert(position, intent);
+                }
+            }
+            Record::Outcome(outcome) => {
+                self.next.insert(outcome.execution, outcome.sequence.saturating_add(1));
+                self.open.remove(&outcome.intent);
+                if let Some(execution) = self.executions.find(outcome.execution) {
+                    execution.ledger().ended(outcome.sequence, &outcome.labels);
+                }
+            }
+            Record::Revoked(revoked) => {
+                if let Some(execution) = self.executions.find(revoked.execution) {
+                    match revoked.what {
+                        Revocation::Execution(_) => execution.stop(),
+                        Revocation::Token(token) => execution.stop_token(token.into()),
+                    }
+                }
+            }
+            Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
+        }
+    }
+
+    /// The outcomes that end what was left open, each to be appended and then folded in like any other record.
+    ///
+    /// Nobody knows what such a call returned or whether the agent saw it, so its labels are those that `declared` gives
+    /// for its tool, and untrusted besides.
+    pub fn close(&mut self, declared: impl Fn(&ToolName) -> Labels, now: Timestamp) -> Vec<Outcome> {
+        let next = &mut self.next;
+        let mut outcomes = Vec::with_capacity(self.open.len());
+        for (position, intent) in &self.open {
+            let sequence = next.entry(intent.execution).or_default();
+            let mut labels = declared(&intent.tool);
+            labels.integrity = Integrity::Untrusted;
+            outcomes.push(Outcome {
+                at: now,
+                intent: *position,
+                execution: intent.execution,
+                sequence: *sequence,
+                agent: intent.agent.clone(),
+                tool: intent.tool.clone(),
+                code: Ending::Unknown,
+                detail: "the gateway stopped before the call ended".to_owned(),
+                bytes: 0,
+                duration_us: 0,
+                labels,
+            });
+            *sequence = sequence.saturating_add(1);
+        }
+        outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests;
