@@ -62,6 +62,9 @@ pub enum UpstreamError {
     /// The server cannot do this: it is of another era of the protocol, or lacks a capability.
     #[error("the tool server cannot do this: {0}")]
     Unsupported(Arc<str>),
+    /// What the server offers under the tool's name is not what was reviewed; the call was not sent.
+    #[error("the tool's definition is not the reviewed one, so the call was not sent")]
+    Changed,
 }
 
 impl UpstreamError {

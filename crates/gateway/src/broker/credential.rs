@@ -1,6 +1,8 @@
 //! An upstream credential: its text can be attached to a request, and read nowhere else.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
@@ -8,29 +10,48 @@ use zeroize::Zeroizing;
 use super::BrokerError;
 
 /// What a tool server is shown to let a call in. Its text is readable in this module only.
-pub struct Credential {
-    header: Option<(HeaderName, Zeroizing<String>)>,
+///
+/// Clones are the same credential: what is refused for one is refused for all.
+#[derive(Clone)]
+pub struct Credential(Option<Arc<Shown>>);
+
+struct Shown {
+    header: HeaderName,
+    secret: Zeroizing<String>,
+    refused: AtomicBool,
 }
 
 impl Credential {
     /// Nothing: the server wants none, or finds it in its environment.
     pub const fn none() -> Self {
-        Self { header: None }
+        Self(None)
     }
 
     /// A header with a secret value.
-    pub const fn header(name: HeaderName, value: Zeroizing<String>) -> Self {
-        Self { header: Some((name, value)) }
+    pub fn header(name: HeaderName, value: Zeroizing<String>) -> Self {
+        Self(Some(Arc::new(Shown { header: name, secret: value, refused: AtomicBool::new(false) })))
     }
 
     /// Adds it to a request; fails, without showing it, when the secret cannot stand in a header.
-    pub fn attach(self, headers: &mut HeaderMap) -> Result<(), BrokerError> {
-        let Some((name, secret)) = self.header else { return Ok(()) };
-        let mut value = HeaderValue::from_str(&secret)
-            .map_err(|_| BrokerError(format!("the secret for `{name}` has characters that a header cannot hold").into()))?;
+    pub fn attach(&self, headers: &mut HeaderMap) -> Result<(), BrokerError> {
+        let Some(shown) = &self.0 else { return Ok(()) };
+        let mut value = HeaderValue::from_str(&shown.secret)
+            .map_err(|_| BrokerError(format!("the secret for `{}` has characters that a header cannot hold", shown.header).into()))?;
         value.set_sensitive(true);
-        headers.insert(name, value);
+        headers.insert(shown.header.clone(), value);
         Ok(())
+    }
+
+    /// Remembers that the server did not accept it, so that the broker does not give it out again.
+    pub fn refuse(&self) {
+        if let Some(shown) = &self.0 {
+            shown.refused.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the server did not accept it.
+    pub fn is_refused(&self) -> bool {
+        self.0.as_ref().is_some_and(|shown| shown.refused.load(Ordering::Acquire))
     }
 }
 

@@ -1,0 +1,1 @@
+//! MCP tool servers, as a client of them.
