@@ -1,0 +1,97 @@
+// A client over the network without the sidecar, on the `oauth4webapi` library: it finds the authorization server from
+// the resource, trades a third-party issuer's JWT for a token bound to its key (RFC 7523, RFC 8693, RFC 9449), and calls
+// a tool with a proof.
+//
+//     oauth_dpop.mjs RESOURCE THIRD_PARTY_ISSUER CLIENT_ID
+import * as oauth from 'oauth4webapi';
+import { check, end } from './checks.mjs';
+
+const [resource, thirdParty, clientId] = process.argv.slice(2);
+const onLoopback = { [oauth.allowInsecureRequests]: true };
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+
+const url = new URL(resource);
+const found = await oauth.processResourceDiscoveryResponse(url, await oauth.resourceDiscoveryRequest(url, onLoopback));
+check('the resource names its authorization server', found.authorization_servers?.length > 0, found);
+const issuer = new URL(found.authorization_servers[0]);
+const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { ...onLoopback, algorithm: 'oauth2' }));
+check('the server says that it binds tokens to keys', server.dpop_signing_alg_values_supported?.includes('ES256'), server);
+
+const client = { client_id: clientId };
+const DPoP = oauth.DPoP(client, await oauth.generateKeyPair('ES256'));
+const workload = async (claims = {}) => {
+  const body = JSON.stringify({ sub: 'workload-7', aud: server.issuer, repository: 'acme/interop', ...claims });
+  return (await (await fetch(`${thirdParty}/mint`, { method: 'POST', body })).json()).token;
+};
+
+const token = async (grant, parameters) => {
+  const once = async () => {
+    const sent = await oauth.genericTokenEndpointRequest(server, client, oauth.None(), grant, { resource, ...parameters }, { DPoP, ...onLoopback });
+    return oauth.processGenericTokenEndpointResponse(server, client, sent);
+  };
+  try {
+    return await once();
+  } catch (error) {
+    // The server may ask for a nonce of its own; the library keeps it for the next proof.
+    if (oauth.isDPoPNonceError(error)) return once();
+    throw error;
+  }
+};
+const refusal = (grant, parameters) => token(grant, parameters).then((answer) => answer, (error) => error);
+
+const granted = await token(JWT_BEARER, { assertion: await workload() });
+check('a workload’s JWT is traded for a token (RFC 7523)', granted.token_type === 'dpop', granted.token_type);
+check('the token lives at most fifteen minutes', granted.expires_in <= 900, granted.expires_in);
+const exchanged = await token(TOKEN_EXCHANGE, {
+  subject_token: await workload(),
+  subject_token_type: 'urn:ietf:params:oauth:token-type:jwt',
+});
+check('a workload’s JWT is exchanged for a token (RFC 8693)', exchanged.issued_token_type?.startsWith('urn:'), exchanged);
+
+const wrong = await refusal(JWT_BEARER, { assertion: await workload({ repository: 'evil/fork' }) });
+check('a JWT with other claims is refused', wrong.error !== undefined, wrong);
+const elsewhere = await refusal(JWT_BEARER, { assertion: await workload({ aud: 'https://elsewhere.example' }) });
+check('a JWT for another audience is refused', elsewhere.error !== undefined, elsewhere);
+const assertion = await workload();
+await token(JWT_BEARER, { assertion });
+const again = await refusal(JWT_BEARER, { assertion });
+check('a JWT that was used before is refused', again.error !== undefined, again);
+
+const version = '2026-07-28';
+const body = JSON.stringify({
+  jsonrpc: '2.0',
+  id: 1,
+  method: 'tools/call',
+  params: {
+    name: 'get-sum',
+    arguments: { a: 20, b: 22 },
+    _meta: { 'io.modelcontextprotocol/protocolVersion': version, 'io.modelcontextprotocol/clientCapabilities': {}, 'io.modelcontextprotocol/clientInfo': { name: 'interop', version: '1.0.0' } },
+  },
+});
+const headers = () => new Headers({
+  accept: 'application/json, text/event-stream',
+  'content-type': 'application/json',
+  'mcp-protocol-version': version,
+  'mcp-method': 'tools/call',
+  'mcp-name': 'get-sum',
+});
+const call = async () => {
+  const once = () => oauth.protectedResourceRequest(granted.access_token, 'POST', url, headers(), body, { DPoP, ...onLoopback });
+  try {
+    return await once();
+  } catch (error) {
+    if (oauth.isDPoPNonceError(error)) return once();
+    throw error;
+  }
+};
+const answer = await (await call()).text();
+check('the tool answers', answer.includes('42'), answer);
+check('the tool answers again, with a fresh proof', (await (await call()).text()).includes('42'));
+
+const bearer = headers();
+bearer.set('authorization', `Bearer ${granted.access_token}`);
+const stolen = await fetch(url, { method: 'POST', headers: bearer, body });
+check('the token without its key is refused', stolen.status === 401, stolen.status);
+check('the refusal names the way to mend it', stolen.headers.get('www-authenticate')?.includes('resource_metadata='), stolen.headers.get('www-authenticate'));
+end();
