@@ -1,36 +1,54 @@
 //! Executions: the runs of agents that are under way, each with its ledger and a way to stop it at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use arc_swap::ArcSwap;
 use event_listener::Event;
 
+use crate::identity::{Grant, Replays};
 use crate::ledger::{History, HistoryOf, Ledger, Tracks};
-use crate::model::{AgentName, ExecutionId, ExecutionStarted, Intent, Timestamp, Verdict};
+use crate::model::{AgentName, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
 const SHARDS: usize = 64;
+
+/// How many credentials one execution may have at once that have neither expired nor been revoked.
+pub const TOKENS_MAX: usize = 32;
+
+/// How many proofs of possession one execution may show within one nonce's slot; the memory for it is taken as it is used.
+const PROOFS_PER_SLOT_MAX: usize = 1 << 18;
 
 /// One run of an agent, as its start is recorded on the log, with what it has seen and done since.
 #[derive(Debug)]
 pub struct Execution {
     started: ExecutionStarted,
+    grant: ArcSwap<Grant>,
     /// The agent's series of histories, shared by its executions.
     agent: Arc<AgentTracks>,
     ledger: Mutex<Ledger>,
     turn: async_lock::Mutex<()>,
     calls_under_way: AtomicUsize,
     stopped: AtomicBool,
-    revoked_tokens: Mutex<HashSet<Arc<str>>>,
+    tokens: RwLock<Vec<Token>>,
+    proofs: Mutex<Replays>,
     stop: Event,
     /// When the newest credential expires, in microseconds since the epoch.
     expires_us: AtomicI64,
 }
 
+/// A credential that has not expired.
+#[derive(Debug)]
+struct Token {
+    id: Box<str>,
+    expires: Timestamp,
+    revoked: bool,
+}
+
 impl Execution {
-    /// What the log says of its start: agent, subject, chain, task, grant, key.
+    /// What the log says of its start: agent, subject, chain, task, key.
     pub const fn started(&self) -> &ExecutionStarted {
         &self.started
     }
@@ -38,6 +56,11 @@ impl Execution {
     /// Its id.
     pub const fn id(&self) -> ExecutionId {
         self.started.execution
+    }
+
+    /// What it may do at most now. A renewal may have narrowed what it started with; nothing widens it.
+    pub fn grant(&self) -> Arc<Grant> {
+        self.grant.load_full()
     }
 
     /// When its newest credential expires.
@@ -54,6 +77,11 @@ impl Execution {
     /// The series kept for its agent over all executions. Taken after the ledger, held as briefly.
     pub fn agent_tracks(&self) -> MutexGuard<'_, Tracks> {
         self.agent.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The proofs of possession that were used.
+    pub(crate) fn proofs(&self) -> MutexGuard<'_, Replays> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for this execution's turn: whoever holds it may judge and append, and nobody else of this execution may.
@@ -94,15 +122,49 @@ impl Execution {
         }
     }
 
-    /// Whether the execution, or the credential with this `jti`, is revoked.
+    /// Whether the execution, or the credential with this `jti`, is revoked. A credential that merely expired is not.
     pub fn is_stopped_for(&self, token: &str) -> bool {
-        self.is_stopped() || self.revoked_tokens.lock().unwrap_or_else(PoisonError::into_inner).contains(token)
+        self.is_stopped() || self.tokens().iter().any(|known| &*known.id == token && known.revoked)
     }
 
     /// Stops what was started with one credential; the execution goes on with another.
-    pub fn stop_token(&self, token: Arc<str>) {
-        self.revoked_tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(token);
+    pub fn stop_token(&self, token: &str) {
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        match tokens.iter_mut().find(|known| &*known.id == token) {
+            Some(known) => known.revoked = true,
+            None => tokens.push(Token { id: token.into(), expires: self.expires(), revoked: true }),
+        }
+        drop(tokens);
         self.stop.notify(usize::MAX);
+    }
+
+    /// Whether `token` is a credential of this execution that is on the log and was not revoked.
+    pub fn has_token(&self, token: &str) -> bool {
+        self.tokens().iter().any(|known| &*known.id == token && !known.revoked)
+    }
+
+    /// How many credentials it has that have neither expired nor been revoked.
+    pub fn tokens_live(&self, now: Timestamp) -> usize {
+        self.tokens().iter().filter(|token| !token.revoked && token.expires > now).count()
+    }
+
+    /// Whether it was revoked or its last credential has expired.
+    pub fn is_ended(&self, now: Timestamp) -> bool {
+        self.is_stopped() || self.expires() <= now
+    }
+
+    /// Takes in a further credential that is on the log.
+    fn renewed(&self, renewal: ExecutionStarted) {
+        self.expires_us.fetch_max(renewal.expires.as_microsecond(), Ordering::AcqRel);
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|token| token.expires > renewal.at);
+        tokens.push(Token { id: renewal.token.into(), expires: renewal.expires, revoked: false });
+        drop(tokens);
+        self.grant.store(Arc::new(renewal.grant));
+    }
+
+    fn tokens(&self) -> RwLockReadGuard<'_, Vec<Token>> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,23 +204,50 @@ impl Executions {
     pub fn started(&self, started: ExecutionStarted) -> Arc<Execution> {
         let mut shard = self.shard(started.execution).write().unwrap_or_else(PoisonError::into_inner);
         if let Some(execution) = shard.get(&started.execution) {
-            execution.expires_us.fetch_max(started.expires.as_microsecond(), Ordering::AcqRel);
+            execution.renewed(started);
             return Arc::clone(execution);
         }
         let agent = self.agent(&started.agent);
         let execution = Arc::new(Execution {
+            grant: ArcSwap::from_pointee(started.grant.clone()),
             expires_us: AtomicI64::new(started.expires.as_microsecond()),
             agent,
             ledger: Mutex::default(),
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
-            revoked_tokens: Mutex::default(),
+            tokens: RwLock::new(vec![Token { id: started.token.as_str().into(), expires: started.expires, revoked: false }]),
+            proofs: Mutex::new(Replays::new(PROOFS_PER_SLOT_MAX)),
             stop: Event::new(),
             started,
         });
         shard.insert(execution.id(), Arc::clone(&execution));
         execution
+    }
+
+    /// Takes in a revocation, with effect on the next call and on calls under way. An execution that is not known has
+    /// ended anyway.
+    pub fn revoked(&self, revoked: &Revoked) {
+        let Some(execution) = self.find(revoked.execution) else { return };
+        match &revoked.what {
+            Revocation::Execution(_) => execution.stop(),
+            Revocation::Token(token) => execution.stop_token(token),
+        }
+    }
+
+    /// The execution that the credential with this `jti` belongs to. Looks through all of them.
+    pub fn find_token(&self, token: &str) -> Option<Arc<Execution>> {
+        self.all().into_iter().find(|execution| execution.tokens().iter().any(|known| &*known.id == token))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The execution with this id, if it is under way or was revoked and its credential has not expired.

@@ -56,7 +56,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
             return judged;
         }
     };
-    let admission = started.grant.admits(&call.tool, effect, call.arguments.value(), |item| ledger.grant_uses(item));
+    let admission = execution.grant().admits(&call.tool, effect, call.arguments.value(), |item| ledger.grant_uses(item));
     if let Admission::Item(item) = admission {
         facts.grant = Some(GrantUse { item, uses: ledger.grant_uses(item).saturating_add(1) });
     }

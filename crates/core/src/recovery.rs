@@ -11,7 +11,7 @@ use bailiwick_log::Position;
 use crate::bundle::Snapshot;
 use crate::execution::Executions;
 use crate::ledger::{History, HistoryOf, Integrity, Labels};
-use crate::model::{Duration, Ending, ExecutionId, Intent, Outcome, Record, Revocation, Timestamp, ToolName, Verdict};
+use crate::model::{Duration, Ending, ExecutionId, Intent, Outcome, Record, Timestamp, ToolName, Verdict};
 
 /// The least time that is read back, so that a bundle whose times were just shortened forgets nothing that matters.
 const READ_BACK_MIN: Duration = Duration::seconds(24 * 3600);
@@ -68,14 +68,7 @@ impl<'a> Recovery<'a> {
                     execution.ledger().ended(outcome.sequence, &outcome.labels);
                 }
             }
-            Record::Revoked(revoked) => {
-                if let Some(execution) = self.executions.find(revoked.execution) {
-                    match revoked.what {
-                        Revocation::Execution(_) => execution.stop(),
-                        Revocation::Token(token) => execution.stop_token(token.into()),
-                    }
-                }
-            }
+            Record::Revoked(revoked) => self.executions.revoked(&revoked),
             Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
         }
     }

@@ -1,7 +1,18 @@
 //! Identity: who is acting, proven. Pure: keys, time and randomness are handed in.
+//!
+//! [`Authenticator`] answers for each request to the gateway; the token service is built from the other parts.
 
-mod authenticated;
+pub mod assertion;
+mod authenticator;
+pub mod dpop;
 mod grant;
+pub mod jws;
+mod key;
+mod replay;
+mod token;
 
-pub use authenticated::Authenticated;
+pub use authenticator::{Authenticated, Authenticator, Known, Presented, Unauthenticated};
 pub use grant::{Admission, Grant, InvalidGrant};
+pub use key::{Algorithm, InvalidKey, KeySet, PublicKey, Signer, SigningFailed, thumbprint};
+pub use replay::{Replayed, Replays};
+pub use token::AccessToken;

@@ -7,7 +7,7 @@ use super::*;
 use crate::execution::Execution;
 use crate::identity::Grant;
 use crate::ledger::{Facts, GrantUse};
-use crate::model::{Answer, Answers, Arguments, Call, Code, Decision, Digest, Effect, ExecutionStarted, Protocol, Revoked};
+use crate::model::{Answer, Answers, Arguments, Call, Code, Decision, Digest, Effect, ExecutionStarted, Protocol, Revocation, Revoked};
 
 /// One thing that happens while the gateway runs.
 #[derive(Clone, Debug)]

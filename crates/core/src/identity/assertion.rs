@@ -1,0 +1,125 @@
+//! What others assert about who calls: an agent's own signed assertion, and the tokens of issuers that are trusted.
+
+use serde_json::{Map, Value};
+
+use super::jws::{InvalidJwt, Jws, SKEW_S};
+use super::key::{KeySet, PublicKey};
+use super::replay;
+use crate::bundle::Claims;
+use crate::model::Timestamp;
+
+/// The longest that a client's assertion may live, in seconds.
+pub const ASSERTION_LIFE_S_MAX: i64 = 300;
+
+/// How long a slot of used assertions is, in seconds: an assertion is forgotten only after it has expired.
+pub const ASSERTION_SLOT_S: i64 = ASSERTION_LIFE_S_MAX + 2 * SKEW_S;
+
+/// A client's assertion that held, except that it may have been used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asserted {
+    /// What stands for it in [`Replays`](super::Replays).
+    pub id: u128,
+    /// The slot of now there.
+    pub slot: u64,
+}
+
+/// Checks a client's assertion (`private_key_jwt`, RFC 7523 §3 and draft-ietf-oauth-rfc7523bis-11): `iss` and `sub` are
+/// the client, `aud` is exactly our issuer, it lives at most five minutes, and it has a `jti`.
+pub fn client(assertion: &Jws<'_>, client: &str, issuer: &str, key: &PublicKey, now: Timestamp) -> Result<Asserted, InvalidJwt> {
+    assertion.verify(key)?;
+    assertion.has_type(&["client-authentication+jwt", "JWT", ""])?;
+    if assertion.text("iss")? != client {
+        return Err(InvalidJwt::Issuer);
+    }
+    if assertion.text("sub")? != client {
+        return Err(InvalidJwt::Claim("sub"));
+    }
+    if assertion.audiences()? != [issuer] {
+        return Err(InvalidJwt::Audience);
+    }
+    let now_s = now.as_second();
+    let expires = assertion.is_current(now_s, SKEW_S)?;
+    if expires > now_s.saturating_add(ASSERTION_LIFE_S_MAX + SKEW_S) {
+        return Err(InvalidJwt::TooLong);
+    }
+    let jti = assertion.text("jti")?;
+    Ok(Asserted { id: replay::id(&[client, jti]), slot: u64::try_from(now_s.div_euclid(ASSERTION_SLOT_S)).unwrap_or(0) })
+}
+
+/// What is asked of a trusted issuer's token.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    /// Its `iss`, byte for byte.
+    pub issuer: &'a str,
+    /// An audience that it has to name.
+    pub audience: &'a str,
+    /// The names of the algorithms that are accepted.
+    pub algorithms: &'a [String],
+    /// The issuer's keys.
+    pub keys: &'a KeySet,
+}
+
+/// Checks a trusted issuer's token (RFC 7523 §3, RFC 8725) and gives its claims.
+pub fn foreign<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {
+    let algorithm = token.algorithm();
+    if !trust.algorithms.iter().any(|name| super::Algorithm::named(name) == Some(algorithm)) {
+        return Err(InvalidJwt::Algorithm);
+    }
+    token.verify(trust.keys.find(token.kid(), algorithm).ok_or(InvalidJwt::UnknownKey)?)?;
+    token.has_type(&["JWT", "JOSE", "at+jwt", ""])?;
+    if token.text("iss")? != trust.issuer {
+        return Err(InvalidJwt::Issuer);
+    }
+    token.text("sub")?;
+    if !token.audiences()?.contains(&trust.audience) {
+        return Err(InvalidJwt::Audience);
+    }
+    token.is_current(now.as_second(), SKEW_S)?;
+    Ok(token.claims())
+}
+
+/// Whether `claims` has every one of `expected`, each with exactly that value. A name with dots reaches into objects, and
+/// a name that itself has dots is found first.
+pub fn claims_match(claims: &Map<String, Value>, expected: &Claims) -> bool {
+    !expected.is_empty()
+        && expected.iter().all(|(name, expected)| match reach(claims, name) {
+            Some(Value::String(text)) => text == expected,
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string() == *expected,
+            _ => false,
+        })
+}
+
+fn reach<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    claims.get(name).or_else(|| {
+        name.match_indices('.').find_map(|(dot, _)| {
+            let (outer, inner) = (name.get(..dot)?, name.get(dot + 1..)?);
+            reach(claims.get(outer)?.as_object()?, inner)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_matched_exactly_and_into_objects() {
+        let claims = serde_json::json!({
+            "repository_id": "8842", "run": 7, "list": ["a"],
+            "kubernetes.io": { "serviceaccount": { "name": "bot" } },
+        });
+        for (name, value, matches) in [
+            ("repository_id", "8842", true),
+            ("repository_id", "88420", false),
+            ("run", "7", true),
+            ("list", "a", false),
+            ("kubernetes.io.serviceaccount.name", "bot", true),
+            ("kubernetes.io.serviceaccount", "bot", false),
+            ("absent", "", false),
+        ] {
+            let expected = Claims::from([(name.to_owned(), value.to_owned())]);
+            assert_eq!(claims_match(claims.as_object().unwrap(), &expected), matches, "{name} = {value}");
+        }
+        assert!(!claims_match(claims.as_object().unwrap(), &Claims::new()), "no claims prove nothing");
+    }
+}
