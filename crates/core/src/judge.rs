@@ -43,7 +43,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     if execution.is_stopped() {
         return denied(Code::ExecutionEnded, effect, started, Answer::unjudged("the execution was revoked"));
     }
-    if known.held.contains(&call.tool) || is_unreviewed(tool, &call.tool) {
+    if known.held.contains(&call.tool) || !tool.is_reviewed(&call.tool) {
         let because = format!("the definition of `{}` is not the reviewed one", call.tool);
         return denied(Code::ToolChanged, effect, started, Answer::no(because));
     }
@@ -64,9 +64,8 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         agent: &started.agent,
         subject: started.subject.as_deref(),
         task: started.task.as_deref(),
-        depth: started.chain.len(),
+        chain: &started.chain,
         tool: &call.tool,
-        effect,
         arguments: call.arguments.value(),
         facts: &facts,
         now,
@@ -95,12 +94,6 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         normal: unlearned(),
     };
     Judged { decision: Decision { verdict, code, policies: ruling.policies, errors: ruling.errors, answers }, effect, facts }
-}
-
-/// A tool must have been reviewed; a resource or a prompt has no definition that could be.
-fn is_unreviewed(tool: &Tool, name: &ToolName) -> bool {
-    let own = name.tool();
-    tool.pin.is_none() && !own.starts_with("resource:") && !own.starts_with("prompt:")
 }
 
 /// Whether the flow of data stands in the way: after an untrusted read, nothing vouches for who chose a target.

@@ -307,6 +307,15 @@ pub struct Tool {
     pub pin: Option<Arc<Pin>>,
 }
 
+impl Tool {
+    /// Whether its definition has been reviewed; `name` is the name that it was called by. A resource or a prompt has no
+    /// definition that could be.
+    pub fn is_reviewed(&self, name: &ToolName) -> bool {
+        let own = name.tool();
+        self.pin.is_some() || own.starts_with("resource:") || own.starts_with("prompt:")
+    }
+}
+
 /// What a tool returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Returns {

@@ -1,15 +1,58 @@
 //! The policy: Cedar, over what the bundle declares and what it adds by hand.
 //!
 //! Deny by default, and any evaluation error is a deny: Cedar alone would skip a policy that fails, also a `forbid`.
+//! How agents, tools and calls look to Cedar is in `docs/spec/policy.md`.
 
+mod compile;
+mod declared;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod matrix;
+mod schema;
+mod shape;
+mod slice;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+
+use cedar_policy::{Context, EntityId, EntityTypeName, EntityUid, Policy, RestrictedExpression, Schema};
 use serde_json::Value;
 
-use crate::ledger::Facts;
-use crate::model::{AgentName, Effect, Timestamp, ToolName};
+pub use compile::{PolicyProblem, Source};
+pub use matrix::matrix;
+
+use self::schema::ToolEntry;
+use self::slice::{Kind, Prospect, Row, Slice};
+use crate::bundle::{Agent, Server};
+use crate::ledger::{Facts, History, Integrity};
+use crate::model::{AgentName, Member, ServerName, Timestamp, ToolName};
+
+/// The declarations that policies are compiled from.
+#[derive(Clone, Copy, Debug)]
+pub struct Declared<'a> {
+    /// The agents.
+    pub agents: &'a BTreeMap<AgentName, Agent>,
+    /// The tool servers.
+    pub servers: &'a BTreeMap<ServerName, Server>,
+    /// The counters and sums.
+    pub histories: &'a [History],
+}
 
 /// A bundle's policies, compiled and indexed; immutable.
 #[derive(Debug)]
-pub struct Policies {}
+pub struct Policies {
+    schema: Schema,
+    schema_text: String,
+    declared_text: String,
+    policies: Vec<(Kind, Policy)>,
+    rows: HashMap<AgentName, Row>,
+    tools: Vec<ToolEntry>,
+    /// The place in `tools` of each declared name.
+    by_name: HashMap<String, usize>,
+    /// The declared resource and prompt patterns, without their star, longest first.
+    by_prefix: Vec<(String, usize)>,
+}
 
 /// One question to the policies.
 #[derive(Debug)]
@@ -20,12 +63,10 @@ pub struct Question<'a> {
     pub subject: Option<&'a str>,
     /// The person's own words.
     pub task: Option<&'a str>,
-    /// How many agents acted before the present one in the delegation chain.
-    pub depth: usize,
+    /// The agents that acted before the present one.
+    pub chain: &'a [Member],
     /// The tool; declared, or the answer is that nothing permits it.
     pub tool: &'a ToolName,
-    /// What the tool does.
-    pub effect: Effect,
     /// The arguments: an object.
     pub arguments: &'a Value,
     /// What the ledger says.
@@ -41,7 +82,7 @@ pub struct Ruling {
     pub outcome: RulingOutcome,
     /// The policies that determined it.
     pub policies: Vec<String>,
-    /// What went wrong while evaluating; not empty exactly when the outcome is `Failed`.
+    /// What went wrong; not empty exactly when the outcome is `Failed` or `InvalidArguments`.
     pub errors: Vec<String>,
 }
 
@@ -52,11 +93,11 @@ pub enum RulingOutcome {
     Permitted,
     /// Nothing permits it.
     NotPermitted,
-    /// A policy forbids it.
+    /// Something permits it, and a policy forbids it.
     Forbidden,
     /// The only policies that forbid it say, by the annotation `@otherwise("ask")`, that a person may allow it.
     Asked,
-    /// The budget that the agent's declaration sets is spent.
+    /// The only policies that forbid it are the budget of the agent's declaration, or also ones that a person may lift.
     BudgetSpent,
     /// The arguments are not what the tool's reviewed definition takes, so no policy could be asked.
     InvalidArguments,
@@ -65,13 +106,103 @@ pub enum RulingOutcome {
 }
 
 impl Policies {
-    /// Answers one question. Never panics, never allows on an error.
-    pub fn decide(&self, _question: &Question<'_>) -> Ruling {
-        Ruling { outcome: RulingOutcome::NotPermitted, policies: Vec::new(), errors: Vec::new() }
+    /// Compiles what is declared and what is written by hand. Fails with everything that is wrong with it.
+    pub fn compile(declared: &Declared<'_>, sources: &[Source<'_>]) -> Result<Self, Vec<PolicyProblem>> {
+        compile::compile(declared, sources)
     }
 
-    /// Whether some call of `tool` by `agent` might be allowed, whatever its arguments and history: what a list shows.
-    pub fn may_ever(&self, _agent: &AgentName, _tool: &ToolName) -> bool {
-        false
+    /// The Cedar policies that the declarations mean, with an `@id` and a comment each.
+    pub fn declared_text(&self) -> &str {
+        &self.declared_text
     }
+
+    /// The Cedar schema that policies are checked against, in Cedar's syntax.
+    pub fn schema_text(&self) -> &str {
+        &self.schema_text
+    }
+
+    /// Answers one question. Never panics, never allows on an error.
+    pub fn decide(&self, question: &Question<'_>) -> Ruling {
+        let Some((slice, tool)) = self.slice(question.agent, question.tool) else {
+            return Ruling { outcome: RulingOutcome::NotPermitted, policies: Vec::new(), errors: Vec::new() };
+        };
+        match context(tool, question) {
+            Ok(context) => slice.rule(question.tool, context),
+            // What an agent has no part in is not explained to it either.
+            Err(_) if !slice.permits_anything() => {
+                Ruling { outcome: RulingOutcome::NotPermitted, policies: Vec::new(), errors: Vec::new() }
+            }
+            Err(error) => Ruling { outcome: RulingOutcome::InvalidArguments, policies: Vec::new(), errors: vec![error] },
+        }
+    }
+
+    /// Whether some call of `tool` by `agent` might be allowed or asked about, whatever its arguments and history: what
+    /// a list shows. Says yes where it cannot tell.
+    pub fn may_ever(&self, agent: &AgentName, tool: &ToolName) -> bool {
+        self.slice(agent, tool).is_some_and(|(slice, _)| slice.may_ever(tool, &self.schema))
+    }
+
+    /// What every call of `tool` by `agent` has to expect, before its arguments and history are known.
+    fn prospect(&self, agent: &AgentName, tool: &ToolName) -> Prospect {
+        self.slice(agent, tool).map_or(Prospect::Deny, |(slice, _)| slice.prospect(tool, &self.schema))
+    }
+
+    /// The policies that can concern calls of `tool` by `agent`, and what is known of the tool.
+    fn slice(&self, agent: &AgentName, tool: &ToolName) -> Option<(&Slice, &ToolEntry)> {
+        let number = self.number(tool)?;
+        let entry = self.tools.get(number)?;
+        Some((self.rows.get(agent)?.slice(number, entry, &self.policies, self.tools.len())?, entry))
+    }
+
+    /// The place of the declaration that governs `tool`; the same that [`Server::tool`] finds.
+    fn number(&self, tool: &ToolName) -> Option<usize> {
+        let name = tool.as_str();
+        self.by_name.get(name).copied().or_else(|| {
+            let (_, number) = self.by_prefix.iter().find(|(prefix, _)| name.starts_with(prefix.as_str()))?;
+            Some(*number)
+        })
+    }
+}
+
+/// What policies see as `context`. Fails with a sentence when the arguments are not what the tool takes.
+fn context(tool: &ToolEntry, question: &Question<'_>) -> Result<Context, String> {
+    let typed = tool.shape.typed(question.arguments)?;
+    let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+    let texts = |texts: &mut dyn Iterator<Item = String>| RestrictedExpression::new_set(texts.map(RestrictedExpression::new_string));
+    let record = |fields: Vec<(String, RestrictedExpression)>| RestrictedExpression::new_record(fields).map_err(|error| error.to_string());
+    let facts = question.facts;
+    let history = tool.histories.iter().filter_map(|(name, _)| {
+        let charge = facts.history.iter().find(|charge| *charge.name == **name)?;
+        Some((name.clone(), RestrictedExpression::new_long(charge.total)))
+    });
+    let ledger = vec![
+        ("calls".to_owned(), RestrictedExpression::new_long(i64::try_from(facts.calls).unwrap_or(i64::MAX))),
+        ("integrity".to_owned(), text(integrity(facts.labels.integrity))),
+        ("confidentiality".to_owned(), texts(&mut facts.labels.confidentiality.iter().map(|label| label.to_string()))),
+    ];
+    let mut fields = vec![
+        ("input".to_owned(), typed.input),
+        ("unseen".to_owned(), texts(&mut typed.unseen.into_iter())),
+        ("ledger".to_owned(), record(ledger)?),
+        ("history".to_owned(), record(history.collect())?),
+        ("chain".to_owned(), texts(&mut question.chain.iter().map(|member| member.agent.to_string()))),
+        ("depth".to_owned(), RestrictedExpression::new_long(i64::try_from(question.chain.len()).unwrap_or(i64::MAX))),
+        ("now".to_owned(), RestrictedExpression::new_datetime(question.now.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())),
+    ];
+    fields.extend(question.subject.map(|subject| ("subject".to_owned(), text(subject))));
+    fields.extend(question.task.map(|task| ("task".to_owned(), text(task))));
+    Context::from_pairs(fields).map_err(|error| error.to_string())
+}
+
+const fn integrity(integrity: Integrity) -> &'static str {
+    match integrity {
+        Integrity::Trusted => "trusted",
+        Integrity::Untrusted => "untrusted",
+    }
+}
+
+/// The name of the entity `kind::"id"`; `kind` is one of our own words.
+fn uid(kind: &str, id: &str) -> Result<EntityUid, String> {
+    let kind: EntityTypeName = kind.parse().map_err(|_| format!("`{kind}` is not an entity type"))?;
+    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
 }

@@ -1,0 +1,294 @@
+//! The index: for each agent and tool, the policies whose scope can match; all others cost a call nothing.
+//!
+//! A slice is made when it is first asked for and kept as long as the snapshot lives, so the memory follows what is used.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+
+use cedar_policy::{
+    ActionConstraint, Authorizer, Context, Decision, Entities, Entity, EntityUid, PartialEntities, PartialEntityUid, PartialRequest,
+    Policy, PolicySet, PrincipalConstraint, Request, ResourceConstraint, RestrictedExpression, Schema,
+};
+
+use super::schema::{CALL, ToolEntry, server_action};
+use super::{Ruling, RulingOutcome, integrity, uid};
+use crate::bundle::Agent;
+use crate::model::ToolName;
+
+/// What a policy does when it applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It permits.
+    Permit,
+    /// It forbids.
+    Forbid,
+    /// It forbids, unless a person allows it.
+    Ask,
+    /// It forbids because the declared budget is spent.
+    Budget,
+}
+
+/// One agent's part of the index.
+#[derive(Debug)]
+pub(super) struct Row {
+    agent: Entity,
+    uid: EntityUid,
+    roles: HashSet<EntityUid>,
+    /// By the tool's number. The row is made when the agent first acts.
+    slices: OnceLock<Box<[OnceLock<Option<Box<Slice>>>]>>,
+}
+
+impl Row {
+    pub(super) fn new(agent: &Agent) -> Result<Self, String> {
+        let own = uid("Agent", agent.name.as_str())?;
+        let roles = agent.roles.iter().map(|role| uid("Role", role)).collect::<Result<HashSet<_>, _>>()?;
+        let attributes = HashMap::from([
+            ("name".to_owned(), RestrictedExpression::new_string(agent.name.to_string())),
+            ("owner".to_owned(), RestrictedExpression::new_string(agent.owner.clone())),
+        ]);
+        let entity = Entity::new(own.clone(), attributes, roles.clone()).map_err(|error| error.to_string())?;
+        Ok(Self { agent: entity, uid: own, roles, slices: OnceLock::new() })
+    }
+
+    /// The slice for the tool with this number; nothing if it cannot be made, which denies.
+    pub(super) fn slice(&self, number: usize, tool: &ToolEntry, policies: &[(Kind, Policy)], tools: usize) -> Option<&Slice> {
+        let row = self.slices.get_or_init(|| (0..tools).map(|_| OnceLock::new()).collect());
+        row.get(number)?.get_or_init(|| self.cut(tool, policies).ok().map(Box::new)).as_deref()
+    }
+
+    /// The policies that can concern calls of `tool` by this agent.
+    pub(super) fn cut(&self, tool: &ToolEntry, policies: &[(Kind, Policy)]) -> Result<Slice, String> {
+        let place = Place::new(tool)?;
+        let chosen = policies.iter().filter(|(_, policy)| {
+            self.is_principal(&policy.principal_constraint())
+                && place.is_action(&policy.action_constraint())
+                && place.is_resource(&policy.resource_constraint())
+        });
+        let chosen: Vec<_> = chosen.collect();
+        Slice::new(self, tool, place, &chosen)
+    }
+
+    fn is_principal(&self, constraint: &PrincipalConstraint) -> bool {
+        match constraint {
+            PrincipalConstraint::Eq(uid) => *uid == self.uid,
+            PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => *uid == self.uid || self.roles.contains(uid),
+            // The type of every principal is `Agent`; keeping another costs a little and cannot be wrong.
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_) => true,
+        }
+    }
+}
+
+/// Where a tool stands among actions and resources.
+#[derive(Debug)]
+struct Place {
+    action: EntityUid,
+    groups: HashSet<EntityUid>,
+    server: EntityUid,
+    /// The resource; nothing for a pattern, whose calls each have their own.
+    resource: Option<EntityUid>,
+}
+
+impl Place {
+    fn new(tool: &ToolEntry) -> Result<Self, String> {
+        let server = server_action(&tool.server);
+        let groups = [CALL, tool.effect.as_str(), &server].into_iter().map(|id| uid("Action", id));
+        Ok(Self {
+            action: uid("Action", &tool.action)?,
+            groups: groups.collect::<Result<_, _>>()?,
+            server: uid("Server", tool.server.as_str())?,
+            resource: if tool.is_pattern { None } else { Some(uid("Tool", &tool.action)?) },
+        })
+    }
+
+    fn is_action(&self, constraint: &ActionConstraint) -> bool {
+        let within = |uid: &EntityUid| *uid == self.action || self.groups.contains(uid);
+        match constraint {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(uid) => *uid == self.action,
+            ActionConstraint::In(uids) => uids.iter().any(within),
+        }
+    }
+
+    fn is_resource(&self, constraint: &ResourceConstraint) -> bool {
+        match (constraint, &self.resource) {
+            (ResourceConstraint::Eq(uid), Some(resource)) => uid == resource,
+            (ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid), Some(resource)) => uid == resource || *uid == self.server,
+            // Any, a type that can only be `Tool`, or a pattern's resource, which each call names: kept.
+            _ => true,
+        }
+    }
+}
+
+/// The policies and entities that can concern calls of one tool by one agent.
+#[derive(Debug)]
+pub(super) struct Slice {
+    kinds: HashMap<String, Kind>,
+    all: PolicySet,
+    permits: PolicySet,
+    /// All but those that a person may lift and the budget's.
+    standing: PolicySet,
+    principal: EntityUid,
+    place: Place,
+    /// Agent, action and, unless the tool is a pattern, the tool.
+    entities: Entities,
+    tool: ToolAttributes,
+    /// The answer of [`Slice::may_ever`], where it is the same for every call.
+    may_ever: OnceLock<bool>,
+}
+
+/// What the entity of a called tool is made from.
+#[derive(Debug)]
+struct ToolAttributes {
+    server: String,
+    effect: &'static str,
+    integrity: &'static str,
+    confidentiality: Vec<String>,
+}
+
+/// What policies say to every call of a tool by an agent, before its arguments and history are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prospect {
+    /// Each call is allowed, until the budget is spent.
+    Allow,
+    /// Each call is denied.
+    Deny,
+    /// Each call waits for a person.
+    Ask,
+    /// It depends on the arguments or on what the execution has done.
+    Depends,
+}
+
+impl Slice {
+    fn new(row: &Row, tool: &ToolEntry, place: Place, policies: &[&(Kind, Policy)]) -> Result<Self, String> {
+        let error = |error: &dyn std::error::Error| error.to_string();
+        let (mut kinds, mut all, mut permits, mut standing) = (HashMap::new(), PolicySet::new(), PolicySet::new(), PolicySet::new());
+        for (kind, policy) in policies {
+            kinds.insert(policy.id().to_string(), *kind);
+            all.add(policy.clone()).map_err(|e| error(&e))?;
+            if *kind == Kind::Permit {
+                permits.add(policy.clone()).map_err(|e| error(&e))?;
+            }
+            if matches!(kind, Kind::Permit | Kind::Forbid) {
+                standing.add(policy.clone()).map_err(|e| error(&e))?;
+            }
+        }
+        let attributes = ToolAttributes {
+            server: tool.server.to_string(),
+            effect: tool.effect.as_str(),
+            integrity: integrity(tool.labels.integrity),
+            confidentiality: tool.labels.confidentiality.iter().map(|label| label.to_string()).collect(),
+        };
+        let action = Entity::new_no_attrs(place.action.clone(), place.groups.clone());
+        let resource = place.resource.as_ref().map(|_| attributes.entity(&tool.action, &place.server)).transpose()?;
+        let entities = [row.agent.clone(), action].into_iter().chain(resource);
+        let entities = Entities::from_entities(entities, None).map_err(|e| error(&e))?;
+        Ok(Self { kinds, all, permits, standing, principal: row.uid.clone(), place, entities, tool: attributes, may_ever: OnceLock::new() })
+    }
+
+    /// Whether some policy's scope permits.
+    pub(super) fn permits_anything(&self) -> bool {
+        !self.permits.is_empty()
+    }
+
+    /// Rules on one call of `tool`, which the slice was made for.
+    pub(super) fn rule(&self, tool: &ToolName, context: Context) -> Ruling {
+        let failed = |error: String| Ruling { outcome: RulingOutcome::Failed, policies: Vec::new(), errors: vec![error] };
+        let (resource, entities) = match self.resource(tool) {
+            Ok(found) => found,
+            Err(error) => return failed(error),
+        };
+        let entities = entities.as_ref().unwrap_or(&self.entities);
+        // Not checked against the schema again: what `context` makes is of the shape that the schema was made from.
+        let request = match Request::new(self.principal.clone(), self.place.action.clone(), resource, context, None) {
+            Ok(request) => request,
+            Err(error) => return failed(error.to_string()),
+        };
+        let response = Authorizer::new().is_authorized(&request, &self.all, entities);
+        let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+        policies.sort_unstable();
+        let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
+        errors.sort_unstable();
+        let is_kind = |kind: Kind| policies.iter().any(|id| self.kinds.get(id) == Some(&kind));
+        let outcome = match response.decision() {
+            _ if !errors.is_empty() => RulingOutcome::Failed,
+            Decision::Allow => RulingOutcome::Permitted,
+            // That something forbids it does not yet say that anything permits it.
+            Decision::Deny if policies.is_empty() || !self.is_permitted(&request, entities) => RulingOutcome::NotPermitted,
+            Decision::Deny if is_kind(Kind::Forbid) => RulingOutcome::Forbidden,
+            Decision::Deny if is_kind(Kind::Budget) => RulingOutcome::BudgetSpent,
+            Decision::Deny if is_kind(Kind::Ask) => RulingOutcome::Asked,
+            Decision::Deny => RulingOutcome::Forbidden,
+        };
+        Ruling { outcome, policies, errors }
+    }
+
+    fn is_permitted(&self, request: &Request, entities: &Entities) -> bool {
+        Authorizer::new().is_authorized(request, &self.permits, entities).decision() == Decision::Allow
+    }
+
+    /// The resource of a call, and the entities with it where the slice does not hold it already.
+    fn resource(&self, tool: &ToolName) -> Result<(EntityUid, Option<Entities>), String> {
+        if let Some(resource) = &self.place.resource {
+            return Ok((resource.clone(), None));
+        }
+        let entity = self.tool.entity(tool.as_str(), &self.place.server)?;
+        let resource = entity.uid();
+        let entities = self.entities.iter().cloned().chain([entity]);
+        Ok((resource, Some(Entities::from_entities(entities, None).map_err(|error| error.to_string())?)))
+    }
+
+    /// Whether some call might be allowed or asked about.
+    pub(super) fn may_ever(&self, tool: &ToolName, schema: &Schema) -> bool {
+        let judge = || self.permits_anything() && self.partial(&self.standing, tool, schema) != Some(Decision::Deny);
+        if self.place.resource.is_some() { *self.may_ever.get_or_init(judge) } else { judge() }
+    }
+
+    /// What every call has to expect.
+    pub(super) fn prospect(&self, tool: &ToolName, schema: &Schema) -> Prospect {
+        if !self.may_ever(tool, schema) {
+            return Prospect::Deny;
+        }
+        let mut but_budget = self.standing.clone();
+        for policy in self.all.policies().filter(|policy| self.kinds.get(&policy.id().to_string()) == Some(&Kind::Ask)) {
+            if but_budget.add(policy.clone()).is_err() {
+                return Prospect::Depends;
+            }
+        }
+        match (self.partial(&self.standing, tool, schema), self.partial(&but_budget, tool, schema)) {
+            (Some(Decision::Allow), Some(Decision::Allow)) => Prospect::Allow,
+            (Some(Decision::Allow), Some(Decision::Deny)) => Prospect::Ask,
+            _ => Prospect::Depends,
+        }
+    }
+
+    /// The decision on every call, where it does not depend on the context; nothing where it does or where the partial
+    /// evaluator, which is young, cannot tell.
+    fn partial(&self, policies: &PolicySet, tool: &ToolName, schema: &Schema) -> Option<Decision> {
+        let (resource, entities) = self.resource(tool).ok()?;
+        let entities = entities.unwrap_or_else(|| self.entities.clone());
+        // The action's own entity comes from the schema.
+        let entities = Entities::from_entities(entities.iter().filter(|entity| entity.uid() != self.place.action).cloned(), None).ok()?;
+        let principal = PartialEntityUid::from_concrete(self.principal.clone());
+        let resource = PartialEntityUid::from_concrete(resource);
+        let request = PartialRequest::new(principal, self.place.action.clone(), resource, None, schema).ok()?;
+        let entities = PartialEntities::from_concrete(entities, schema).ok()?;
+        policies.tpe(&request, &entities, schema).ok()?.decision()
+    }
+}
+
+impl ToolAttributes {
+    fn entity(&self, name: &str, server: &EntityUid) -> Result<Entity, String> {
+        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let labels = [
+            ("integrity".to_owned(), text(self.integrity)),
+            ("confidentiality".to_owned(), RestrictedExpression::new_set(self.confidentiality.iter().map(|label| text(label)))),
+        ];
+        let attributes = HashMap::from([
+            ("name".to_owned(), text(name)),
+            ("server".to_owned(), text(&self.server)),
+            ("effect".to_owned(), text(self.effect)),
+            ("returns".to_owned(), RestrictedExpression::new_record(labels).map_err(|error| error.to_string())?),
+        ]);
+        Entity::new(uid("Tool", name)?, attributes, HashSet::from([server.clone()])).map_err(|error| error.to_string())
+    }
+}
