@@ -161,7 +161,7 @@ fn kind(source: Source<'_>, policy: &Policy, span: &Range<usize>, problems: &mut
             }
             (name, _) if !ANNOTATIONS.contains(&name) => {
                 let help = nearest(name, ANNOTATIONS)
-                    .map_or_else(|| format!("known are {ANNOTATIONS:?}"), |near| format!("did you mean `@{near}`?"));
+                    .map_or_else(|| format!("known are `{}`", ANNOTATIONS.join("`, `")), |near| format!("did you mean `@{near}`?"));
                 problems.push(own_problem(source, here(), &format!("there is no annotation `@{name}`"), &help));
             }
             _ => {}
@@ -198,13 +198,20 @@ fn validate(written: &[Written<'_>], schema: &Schema, tools: &[ToolEntry], probl
         let Some(policy) = by_id.get(error.policy_id()) else { continue };
         found.push(problem(policy.source, &policy.span, error));
     }
+    let mistaken: BTreeSet<&PolicyId> = result.validation_errors().map(|error| error.policy_id()).collect();
     for warning in result.validation_warnings() {
         let Some(policy) = by_id.get(warning.policy_id()) else { continue };
-        let is_empty = matches!(warning, ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_))
-            && speaks_of_no_tool(&policy.policy.action_constraint(), tools);
-        if !is_empty {
-            found.push(problem(policy.source, &policy.span, warning));
+        let never = matches!(warning, ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_));
+        // A policy with a mistake never applies because of it.
+        if never && (mistaken.contains(warning.policy_id()) || speaks_of_no_tool(&policy.policy.action_constraint(), tools)) {
+            continue;
         }
+        let mut problem = problem(policy.source, &policy.span, warning);
+        if never {
+            let help = "no declared tool can meet it: check its scope, and the arguments that it tests with `has`; or remove it";
+            problem.help = Some(help.to_owned());
+        }
+        found.push(problem);
     }
     // One mistake is found once for each tool that the policy is checked against.
     found.sort_by(|a, b| (&a.path, a.span.start, a.span.end, &a.message).cmp(&(&b.path, b.span.start, b.span.end, &b.message)));
@@ -261,21 +268,24 @@ fn name_check(written: &Written<'_>, declared: &Declared<'_>, problems: &mut Vec
 
 /// The name that is most like `text`, if one is like it.
 fn nearest<T: AsRef<str>>(text: &str, names: impl IntoIterator<Item = T>) -> Option<String> {
-    let scored = names.into_iter().map(|name| (strsim::jaro_winkler(text, name.as_ref()), name.as_ref().to_owned()));
-    scored.filter(|(score, _)| *score > 0.85).max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name)
+    let is_like = |name: &str| strsim::jaro_winkler(text, name) > 0.85 || (text.len() > 2 && strsim::osa_distance(text, name) <= 2);
+    let like = names.into_iter().filter(|name| is_like(name.as_ref()));
+    like.min_by_key(|name| strsim::osa_distance(text, name.as_ref())).map(|name| name.as_ref().to_owned())
 }
 
 /// Puts one of Cedar's diagnostics into our words; `span` is its place when it names none.
 fn problem(source: Source<'_>, span: &Range<usize>, diagnostic: &dyn Diagnostic) -> PolicyProblem {
     let label = diagnostic.labels().and_then(|mut labels| labels.next());
     let span = label.as_ref().map_or(span.clone(), |label| label.offset()..label.offset().saturating_add(label.len()));
-    let mut message = diagnostic.to_string();
-    // Cedar begins with the policy's id, which the place says better.
-    if let Some((_, rest)) = message.split_once("`, ").filter(|(start, _)| start.starts_with("for policy `")) {
-        message = rest.to_owned();
-    }
     let help = diagnostic.help().map(|help| help.to_string()).or_else(|| label.and_then(|label| label.label().map(str::to_owned)));
+    let (message, help) = (without_id(&diagnostic.to_string()), help.as_deref().map(without_id));
     PolicyProblem { path: source.path.to_owned(), span: span.start.min(source.text.len())..span.end.min(source.text.len()), message, help }
+}
+
+/// What Cedar says without the policy's id, with which it begins; the place says it better.
+fn without_id(text: &str) -> String {
+    let rest = text.split_once("`, ").filter(|(start, _)| start.starts_with("for policy `")).map_or(text, |(_, rest)| rest);
+    rest.to_owned()
 }
 
 fn own_problem(source: Source<'_>, span: Range<usize>, message: &str, help: &str) -> PolicyProblem {

@@ -81,7 +81,8 @@ pub(super) fn schema(declared: &Declared<'_>, tools: &[ToolEntry]) -> Result<(Sc
         "actions": actions,
     }});
     let fragment = SchemaFragment::from_json_value(schema).map_err(|error| error.to_string())?;
-    let text = fragment.to_cedarschema().map_err(|error| error.to_string())?;
+    // Nothing here shadows Cedar's own types, so that people need not read where they come from.
+    let text = fragment.to_cedarschema().map_err(|error| error.to_string())?.replace("__cedar::", "");
     Ok((Schema::from_schema_fragments([fragment]).map_err(|error| error.to_string())?, text))
 }
 
