@@ -12,6 +12,7 @@ mod time;
 pub use call::{Arguments, Call, Effect, Protocol};
 pub use decision::{Answer, Answers, Code, Decision, Verdict};
 pub use digest::{Digest, InvalidDigest};
+pub(crate) use name::climbs;
 pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
 pub use record::{
     BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Record, Refused, Revocation, Revoked, Started, ToolHeld,

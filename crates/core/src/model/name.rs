@@ -106,6 +106,11 @@ fn plain(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
 }
 
+/// Whether a text that reads as a path climbs out of where it begins, by dot segments (RFC 3986 §5.2.4), plain or encoded.
+pub(crate) fn climbs(text: &str) -> bool {
+    text.split(['/', '\\', '?', '#']).any(|segment| segment == "..") || text.to_ascii_lowercase().contains("%2e")
+}
+
 /// What an error may show of a text that came from outside: the beginning, with control characters escaped.
 fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
@@ -157,7 +162,9 @@ impl FromStr for ToolName {
         let server = server.parse()?;
         let printable = |text: &str| !text.is_empty() && text.len() <= 2048 && !text.chars().any(char::is_control);
         let valid = match tool.split_once(':') {
-            Some(("resource" | "prompt", rest)) => printable(rest),
+            // A pattern such as `resource:file:///public/*` must not cover what climbs out of it.
+            Some(("resource", uri)) => printable(uri) && !climbs(uri),
+            Some(("prompt", name)) => printable(name),
             _ => (1..=128).contains(&tool.len()) && tool.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')),
         };
         if valid { Ok(Self { text: text.into(), server }) } else { Err(invalid()) }
@@ -291,6 +298,9 @@ mod tests {
             ("a-b/Tool.v2", true),
             ("docs/resource:test://static/text", true),
             ("docs/prompt:summarise this", true),
+            ("docs/resource:file:///public/../private", false),
+            ("docs/resource:file:///public/%2E%2e/private", false),
+            ("docs/resource:file:///public/a..b", true),
             ("crm", false),
             ("CRM/x", false),
             ("crm/", false),
