@@ -36,22 +36,27 @@ pub struct Judged {
 /// Decides one call.
 pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &Tracks, call: &Call, now: Timestamp) -> Judged {
     let started = execution.started();
+    let denied = |code, effect, role| denied(code, effect, started, ledger, role);
+    if execution.is_stopped() {
+        return denied(Code::ExecutionEnded, Effect::Admin, Answer::unjudged("the execution was revoked"));
+    }
     let Some(tool) = known.snapshot.tool(&call.tool) else {
-        return denied(Code::UnknownTool, Effect::Admin, started, Answer::no(format!("no tool `{}` is declared", call.tool)));
+        return denied(Code::UnknownTool, Effect::Admin, Answer::no(format!("no tool `{}` is declared", call.tool)));
     };
     let effect = tool.effect;
-    if execution.is_stopped() {
-        return denied(Code::ExecutionEnded, effect, started, Answer::unjudged("the execution was revoked"));
-    }
+    // What is wrong with a tool or its arguments is told only to agents that might use it.
+    let may_ever = || known.snapshot.policies.may_ever(&started.agent, &call.tool);
+    let not_in_role = || denied(Code::NotInRole, effect, role(RulingOutcome::NotPermitted, call, started));
     if known.held.contains(&call.tool) || !tool.is_reviewed(&call.tool) {
         let because = format!("the definition of `{}` is not the reviewed one", call.tool);
-        return denied(Code::ToolChanged, effect, started, Answer::no(because));
+        return if may_ever() { denied(Code::ToolChanged, effect, Answer::unjudged(because)) } else { not_in_role() };
     }
 
     let mut facts = match ledger.facts(&known.snapshot.histories, agent, call, now) {
         Ok(facts) => facts,
+        Err(_) if !may_ever() => return not_in_role(),
         Err(error) => {
-            let mut judged = denied(Code::InvalidArguments, effect, started, Answer::unjudged("a declared sum had nothing to add"));
+            let mut judged = denied(Code::InvalidArguments, effect, Answer::unjudged("a declared sum had nothing to add"));
             judged.decision.errors.push(error.to_string());
             return judged;
         }
@@ -145,8 +150,12 @@ fn unlearned() -> Answer {
 }
 
 /// A denial that needs no policy.
-fn denied(code: Code, effect: Effect, started: &ExecutionStarted, role: Answer) -> Judged {
+fn denied(code: Code, effect: Effect, started: &ExecutionStarted, ledger: &Ledger, role: Answer) -> Judged {
     let answers = Answers { reasonable: Answer::unjudged(code.sentence()), role, delegation: delegation(started), normal: unlearned() };
     let decision = Decision { verdict: Verdict::Deny, code, policies: Vec::new(), errors: Vec::new(), answers };
-    Judged { decision, effect, facts: Facts::default() }
+    let facts = Facts { calls: ledger.calls(), labels: ledger.labels().clone(), history: Vec::new(), grant: None };
+    Judged { decision, effect, facts }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Declared counters and sums over time, such as "payments to one recipient within an hour".
 //!
 //! A window is a ring of buckets, so that a call costs the same whatever has happened before; it covers at least the
-//! declared time and at most one sixtieth more. The number of series is bounded; what comes after the bound shares one
+//! declared time, and at most two of its sixty buckets more. The number of series is bounded; what comes after the bound shares one
 //! series, which can only count too much, never too little.
 
 use std::collections::HashMap;
@@ -116,6 +116,10 @@ impl Tracks {
             let tracks = self.0.entry(history.name.clone()).or_default();
             let mut series = charge.series.map_or(Series::All, Series::By);
             if tracks.len() >= SERIES_MAX && !tracks.contains_key(&series) {
+                // What has left its window takes no place.
+                tracks.retain(|_, window| window.is_live(at));
+            }
+            if tracks.len() >= SERIES_MAX && !tracks.contains_key(&series) {
                 series = Series::Others;
             }
             tracks.entry(series).or_insert_with(|| Window::new(history.within)).add(charge.amount, at);
@@ -174,7 +178,7 @@ impl Window {
     fn new(within: Option<Duration>) -> Self {
         let (bucket_ms, buckets) = within.map_or((0, 1), |within| {
             let milliseconds = i64::try_from(within.std().as_millis()).unwrap_or(i64::MAX);
-            (milliseconds.div_euclid(BUCKETS as i64).max(1), BUCKETS + 1)
+            (milliseconds.saturating_add(BUCKETS as i64 - 1).div_euclid(BUCKETS as i64).max(1), BUCKETS + 1)
         });
         Self { bucket_ms, newest: i64::MIN, buckets: vec![0; buckets] }
     }
@@ -211,6 +215,11 @@ impl Window {
         sum(&mut (kept..=self.newest).filter_map(|bucket| self.buckets.get(self.index(bucket)).copied()))
     }
 
+    /// Whether anything in it still counts.
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.bucket_ms == 0 || self.newest.saturating_add(BUCKETS as i64) >= self.number(now)
+    }
+
     fn number(&self, at: Timestamp) -> i64 {
         if self.bucket_ms == 0 { 0 } else { at.as_millisecond().div_euclid(self.bucket_ms) }
     }
@@ -244,6 +253,36 @@ mod tests {
         assert_eq!(window.total(at(0)), 5);
         window.add(1, at(0));
         assert_eq!(window.total(at(1_001)), 6);
+    }
+
+    #[test]
+    fn a_window_covers_the_declared_time_whatever_its_length() {
+        for milliseconds in [1, 59, 61, 90, 1_000, 3_599_999] {
+            let mut window = Window::new(Some(format!("{milliseconds}ms").parse().unwrap()));
+            let start = at(0);
+            window.add(1, start);
+            let last = start.checked_add(jiff::SignedDuration::from_millis(milliseconds - 1)).unwrap();
+            assert_eq!(window.total(last), 1, "{milliseconds}");
+        }
+    }
+
+    #[test]
+    fn series_whose_window_has_passed_make_room() {
+        let history = History {
+            name: "paid".into(),
+            tools: vec!["bank/pay".parse().unwrap()],
+            sum: None,
+            by: Some("/to".into()),
+            within: Some(Duration::seconds(60)),
+            of: HistoryOf::Agent,
+        };
+        let mut tracks = Tracks::default();
+        for series in 0..5_000 {
+            let charge = Charge { name: "paid".into(), series: Some(series), amount: 1, total: 0 };
+            tracks.fold(std::slice::from_ref(&history), HistoryOf::Agent, &[charge], at(i64::try_from(series).unwrap()));
+        }
+        assert!(tracks.0["paid"].len() <= SERIES_MAX);
+        assert_eq!(tracks.total(&history, Some(4_999), at(5_000)), 1);
     }
 
     #[test]

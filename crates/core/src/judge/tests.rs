@@ -1,0 +1,224 @@
+use bailiwick_log::Position;
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::execution::Executions;
+use crate::identity::Grant;
+use crate::json::Limits;
+use crate::ledger::{History, HistoryOf, Labels};
+use crate::model::{Arguments, Digest, Duration, ExecutionId, Intent, Protocol};
+use crate::policy::fixture::Fixture;
+
+fn acme() -> Fixture {
+    let input = |properties: Value| json!({ "type": "object", "properties": properties });
+    let paid = History {
+        name: "paid".into(),
+        tools: vec!["pay/send".parse().unwrap()],
+        sum: Some("/amount".to_owned()),
+        by: Some("/to".to_owned()),
+        within: Some(Duration::seconds(3_600)),
+        of: HistoryOf::Execution,
+    };
+    Fixture::default()
+        .agent("support", &["reader"], &["crm/query", "crm/held", "crm/new", "crm/purge", "pay/*", "mail/*"])
+        .agent("other", &[], &["crm/query"])
+        .budget("support", 10)
+        .tool("crm/query", Effect::Read, input(json!({ "limit": { "type": "integer" } })))
+        .tool("crm/held", Effect::Read, input(json!({})))
+        .unpinned("crm/new", Effect::Read)
+        .tool("crm/drop", Effect::Admin, input(json!({})))
+        .tool("crm/purge", Effect::Admin, input(json!({})))
+        .tool("pay/send", Effect::Spend, input(json!({ "amount": { "type": "integer" }, "to": { "type": "string" } })))
+        .tool("mail/ask", Effect::Send, input(json!({ "to": { "type": "string" } })))
+        .tool("mail/deny", Effect::Send, input(json!({ "to": { "type": "string" } })))
+        .targets("mail/ask", Otherwise::Ask)
+        .targets("mail/deny", Otherwise::Deny)
+        .history(paid)
+        .policies(
+            r#"
+            @id("no-admin") forbid (principal, action in Action::"admin", resource) unless { principal in Role::"operator" };
+            @id("overflow") forbid (principal, action == Action::"crm/query", resource)
+            when { context.input has limit && context.input.limit * 2 > 1000 };
+            @id("large") @otherwise("ask")
+            forbid (principal, action == Action::"pay/send", resource) when { context.history.paid > 100 };
+            @id("huge") forbid (principal, action == Action::"pay/send", resource) when { context.history.paid > 1000 };
+            "#,
+        )
+}
+
+fn now() -> Timestamp {
+    "2026-11-25T10:00:00Z".parse().unwrap()
+}
+
+fn started(agent: &str, grant: Value) -> ExecutionStarted {
+    ExecutionStarted {
+        at: now(),
+        bundle: Digest::of(b"test"),
+        execution: ExecutionId::from_parts(1, [0; 10]),
+        agent: agent.parse().unwrap(),
+        subject: Some("user:ana".to_owned()),
+        chain: Vec::new(),
+        task: None,
+        grant: if grant.is_null() { Grant::default() } else { Grant::parse(grant).unwrap() },
+        key: None,
+        token: "t".to_owned(),
+        renewal: false,
+        expires: "2026-11-25T10:05:00Z".parse().unwrap(),
+        proof: "test".to_owned(),
+    }
+}
+
+fn call(tool: &str, arguments: &Value) -> Call {
+    let text = RawValue::from_string(arguments.to_string()).unwrap();
+    let arguments = Arguments::parse(&text, &Limits::default()).unwrap();
+    Call { tool: tool.parse().unwrap(), protocol: Protocol::Mcp, method: "tools/call", arguments }
+}
+
+/// What goes before a judged call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Before {
+    Nothing,
+    /// So many allowed calls of `crm/query`.
+    Calls(u64),
+    UntrustedRead,
+    Revoked,
+}
+
+#[test]
+fn every_answer_has_its_cause() {
+    use Before::*;
+    let snapshot = acme().snapshot();
+    let held = HashSet::from(["crm/held".parse().unwrap()]);
+    let known = Known { snapshot: &snapshot, held: &held };
+    let any = Value::Null;
+    let queries = json!([{ "type": "tool_call", "identifier": "crm/*", "effects": ["read"], "max_uses": 2 }]);
+    for (agent, grant, before, tool, arguments, code) in [
+        ("support", &any, Nothing, "crm/query", json!({}), Code::Allowed),
+        ("support", &any, UntrustedRead, "crm/query", json!({ "limit": 5 }), Code::Allowed),
+        ("support", &any, Nothing, "crm/none", json!({}), Code::UnknownTool),
+        ("support", &any, Nothing, "none/none", json!({}), Code::UnknownTool),
+        ("support", &any, Nothing, "crm/drop", json!({}), Code::NotInRole),
+        ("other", &any, Nothing, "pay/send", json!({ "amount": 1 }), Code::NotInRole),
+        ("other", &any, Nothing, "pay/send", json!({}), Code::NotInRole),
+        ("other", &any, Nothing, "crm/held", json!({}), Code::NotInRole),
+        ("nobody", &any, Nothing, "crm/query", json!({}), Code::NotInRole),
+        ("support", &any, Nothing, "crm/purge", json!({}), Code::Forbidden),
+        ("support", &any, Nothing, "crm/query", json!({ "limit": 501 }), Code::Forbidden),
+        ("support", &any, Nothing, "crm/query", json!({ "limit": i64::MAX }), Code::PolicyFailed),
+        ("support", &any, Nothing, "crm/held", json!({}), Code::ToolChanged),
+        ("support", &any, Nothing, "crm/new", json!({}), Code::ToolChanged),
+        ("support", &any, Nothing, "crm/query", json!({ "limit": "5" }), Code::InvalidArguments),
+        ("support", &any, Nothing, "crm/query", json!({ "hidden": 5 }), Code::InvalidArguments),
+        ("support", &any, Nothing, "pay/send", json!({ "to": "a" }), Code::InvalidArguments),
+        ("support", &any, Nothing, "pay/send", json!({ "to": "a", "amount": 100 }), Code::Allowed),
+        ("support", &any, Nothing, "pay/send", json!({ "to": "a", "amount": 101 }), Code::ApprovalRequired),
+        ("support", &any, Nothing, "pay/send", json!({ "to": "a", "amount": 1001 }), Code::Forbidden),
+        ("support", &any, Nothing, "mail/ask", json!({ "to": "a" }), Code::Allowed),
+        ("support", &any, UntrustedRead, "mail/ask", json!({ "to": "a" }), Code::ApprovalRequired),
+        ("support", &any, UntrustedRead, "mail/deny", json!({ "to": "a" }), Code::Forbidden),
+        ("support", &any, Calls(9), "crm/query", json!({}), Code::Allowed),
+        ("support", &any, Calls(10), "crm/query", json!({}), Code::BudgetSpent),
+        ("support", &queries, Calls(1), "crm/query", json!({}), Code::Allowed),
+        ("support", &queries, Calls(2), "crm/query", json!({}), Code::BudgetSpent),
+        ("support", &queries, Nothing, "pay/send", json!({ "to": "a", "amount": 1 }), Code::OutsideGrant),
+        ("support", &queries, Nothing, "pay/send", json!({ "to": "a", "amount": 101 }), Code::OutsideGrant),
+        ("support", &queries, UntrustedRead, "mail/ask", json!({ "to": "a" }), Code::OutsideGrant),
+        ("other", &any, Calls(10), "crm/query", json!({}), Code::Allowed),
+        ("support", &any, Revoked, "crm/query", json!({}), Code::ExecutionEnded),
+        ("support", &any, Revoked, "crm/none", json!({}), Code::ExecutionEnded),
+    ] {
+        let execution = Executions::default().started(started(agent, grant.clone()));
+        let mut ledger = Ledger::default();
+        match before {
+            Nothing => {}
+            Calls(calls) => (0..calls).for_each(|_| {
+                let intent = recorded(known, &execution, &mut ledger, &call("crm/query", &json!({})), now());
+                assert_eq!(intent.decision.code, Code::Allowed);
+            }),
+            UntrustedRead => ledger.learned(&Labels::undeclared()),
+            Revoked => execution.stop(),
+        }
+        let judged = judge(known, &execution, &ledger, &Tracks::default(), &call(tool, &arguments), now());
+        let decision = &judged.decision;
+        assert_eq!(decision.code, code, "{agent} {before:?} {tool} {arguments} {grant}: {decision:?}");
+        let verdict = match code {
+            Code::Allowed => Verdict::Allow,
+            Code::ApprovalRequired => Verdict::Ask,
+            _ => Verdict::Deny,
+        };
+        assert_eq!(decision.verdict, verdict);
+        assert_eq!(decision.errors.is_empty(), !matches!(code, Code::PolicyFailed | Code::InvalidArguments), "{decision:?}");
+        if code == Code::Allowed {
+            assert_eq!(decision.answers.role.holds, Some(true));
+            assert_eq!(decision.answers.reasonable.holds, Some(true));
+            assert!(decision.policies.iter().any(|id| id.starts_with(&format!("agent:{agent}/may:"))), "{decision:?}");
+        }
+    }
+}
+
+/// Judges a call and folds its intent in, as the gateway does.
+fn recorded(known: Known<'_>, execution: &Execution, ledger: &mut Ledger, call: &Call, at: Timestamp) -> Intent {
+    let judged = judge(known, execution, ledger, &Tracks::default(), call, at);
+    let intent = Intent {
+        at,
+        bundle: known.snapshot.digest,
+        state: Position::default(),
+        execution: execution.id(),
+        sequence: ledger.sequence(),
+        agent: execution.started().agent.clone(),
+        subject: None,
+        tool: call.tool.clone(),
+        effect: judged.effect,
+        protocol: call.protocol,
+        method: call.method.to_owned(),
+        arguments_digest: call.arguments.digest(),
+        arguments: None,
+        facts: judged.facts,
+        decision: judged.decision,
+    };
+    ledger.took(&intent, &known.snapshot.histories);
+    intent
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The ledger is a view of the log: folding the stored records again gives the same one.
+    #[test]
+    fn folding_the_records_again_gives_the_same_ledger(steps in prop::collection::vec((0..4_usize, 0..200_i64, 0..1_000_i64), 1..40)) {
+        let snapshot = acme().snapshot();
+        let held = HashSet::new();
+        let known = Known { snapshot: &snapshot, held: &held };
+        let grant = json!([
+            { "type": "tool_call", "identifier": "crm/*", "max_uses": 5 },
+            { "type": "tool_call", "identifier": "pay/send", "constraints": { "arguments": { "to": { "prefix": "a" } } } },
+        ]);
+        let execution = Executions::default().started(started("support", grant));
+        let (mut live, mut stored, mut at) = (Ledger::default(), Vec::new(), now());
+        for (step, amount, pause) in steps {
+            at = at.checked_add(jiff::SignedDuration::from_secs(pause)).unwrap();
+            let call = match step {
+                0 => call("crm/query", &json!({ "limit": amount })),
+                1 => call("pay/send", &json!({ "amount": amount, "to": "ab" })),
+                2 => call("pay/send", &json!({ "amount": amount, "to": "a" })),
+                _ => call("crm/drop", &json!({})),
+            };
+            let intent = recorded(known, &execution, &mut live, &call, at);
+            let allowed = intent.decision.verdict == Verdict::Allow;
+            stored.push((serde_json::to_string(&intent).unwrap(), allowed.then(|| live.sequence())));
+            if allowed {
+                live.ended(live.sequence(), &Labels::undeclared());
+            }
+        }
+        let mut replayed = Ledger::default();
+        for (intent, outcome) in &stored {
+            replayed.took(&serde_json::from_str(intent).unwrap(), &snapshot.histories);
+            if let Some(sequence) = outcome {
+                replayed.ended(*sequence, &Labels::undeclared());
+            }
+        }
+        prop_assert_eq!(live, replayed);
+    }
+}
