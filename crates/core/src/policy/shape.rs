@@ -378,3 +378,6 @@ fn duration(text: &str) -> Option<i64> {
     let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
     i64::try_from(exact.as_millis()).ok()
 }
+
+#[cfg(test)]
+mod tests;

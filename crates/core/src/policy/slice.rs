@@ -237,6 +237,12 @@ impl Slice {
         Ok((resource, Some(Entities::from_entities(entities, None).map_err(|error| error.to_string())?)))
     }
 
+    /// The entities of a call.
+    #[cfg(test)]
+    pub(super) fn entities_of(&self, tool: &ToolName) -> Vec<Entity> {
+        self.resource(tool).unwrap().1.as_ref().unwrap_or(&self.entities).iter().cloned().collect()
+    }
+
     /// Whether some call might be allowed or asked about.
     pub(super) fn may_ever(&self, tool: &ToolName, schema: &Schema) -> bool {
         let judge = || self.permits_anything() && self.partial(&self.standing, tool, schema) != Some(Decision::Deny);

@@ -182,3 +182,150 @@ fn all_mistakes_of_all_files_are_found_in_one_run() {
         "{problems:#?}"
     );
 }
+
+#[test]
+fn a_list_shows_what_some_call_might_do() {
+    let policies = acme()
+        .agent("clerk", &["clerk"], &["crm/*", "pay/*", "docs/*"])
+        .budget("clerk", 5)
+        .policies(
+            r#"
+            @id("no-admin") forbid (principal, action in Action::"admin", resource) unless { principal in Role::"operator" };
+            @id("ask") @otherwise("ask") forbid (principal, action == Action::"pay/send", resource);
+            @id("small") forbid (principal, action == Action::"crm/query", resource) when { context.input.limit > 5 };
+            @id("public") forbid (principal in Role::"clerk", action in Action::"docs/*", resource)
+            unless { resource.name like "docs/resource:file:///public/*" };
+            "#,
+        )
+        .compile()
+        .unwrap();
+    for (agent, tool, shown) in [
+        ("clerk", "crm/query", true),
+        ("clerk", "crm/drop", false),
+        ("clerk", "pay/send", true),
+        ("clerk", "docs/resource:file:///public/a", true),
+        ("clerk", "docs/resource:file:///private/a", false),
+        ("clerk", "crm/none", false),
+        ("boss", "crm/drop", true),
+        ("boss", "pay/send", false),
+        ("nobody", "crm/query", false),
+    ] {
+        assert_eq!(policies.may_ever(&agent.parse().unwrap(), &tool.parse().unwrap()), shown, "{agent} {tool}");
+    }
+}
+
+mod index {
+    //! The index changes nothing but the time: the whole set and the slice give the same answer, errors included.
+
+    use cedar_policy::{Authorizer, Entities, Request};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::Labels;
+
+    const AGENTS: [&str; 3] = ["a", "b", "c"];
+    const TOOLS: [&str; 4] = ["s/x", "s/y", "t/x", "t/resource:file:///p/*"];
+
+    fn policy() -> impl Strategy<Value = String> {
+        let principals = vec![
+            "principal",
+            r#"principal == Agent::"a""#,
+            r#"principal == Agent::"b""#,
+            r#"principal in Role::"r""#,
+            r#"principal in Role::"q""#,
+            "principal is Agent",
+            r#"principal is Agent in Role::"r""#,
+            r#"principal in Agent::"c""#,
+        ];
+        let actions = vec![
+            "action",
+            r#"action == Action::"s/x""#,
+            r#"action == Action::"t/resource:file:///p/*""#,
+            r#"action in Action::"s/*""#,
+            r#"action in [Action::"s/y", Action::"spend"]"#,
+            r#"action in Action::"call""#,
+            r#"action in Action::"read""#,
+        ];
+        let resources = vec![
+            "resource",
+            r#"resource == Tool::"s/x""#,
+            r#"resource == Tool::"t/resource:file:///p/1""#,
+            r#"resource in Server::"t""#,
+            r#"resource in Tool::"s/y""#,
+            "resource is Tool",
+            r#"resource is Tool in Server::"s""#,
+        ];
+        // The last two fail for some calls: one overflows, one reads what is not there.
+        let conditions = vec![
+            "",
+            "when { context.ledger.calls > 5 }",
+            "unless { resource.effect == \"spend\" }",
+            "when { context.input has n && context.input.n + 1 > 7 }",
+            "when { context.input.m == 1 }",
+        ];
+        let pick = |of: Vec<&'static str>| prop::sample::select(of);
+        (any::<bool>(), pick(principals), pick(actions), pick(resources), pick(conditions))
+            .prop_map(|(permit, p, a, r, c)| format!("{} ({p}, {a}, {r}) {c};", if permit { "permit" } else { "forbid" }))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn answers_as_the_whole_set(
+            texts in prop::collection::vec(policy(), 0..12),
+            calls in prop::collection::vec((0..3_usize, 0..4_usize, prop::sample::select(vec![0, 5, i64::MAX]), 0..9_u64), 1..12),
+        ) {
+            let number = json!({ "type": "object", "properties": { "n": { "type": "integer" } } });
+            let fixture = Fixture::default()
+                .agent("a", &["r"], &["s/x"])
+                .agent("b", &["r", "q"], &["s/*", "t/resource:file:///p/*"])
+                .agent("c", &[], &[])
+                .tool("s/x", Effect::Read, number.clone())
+                .tool("s/y", Effect::Spend, number.clone())
+                .tool("t/x", Effect::Write, number)
+                .unpinned("t/resource:file:///p/*", Effect::Read);
+            let mut policies = fixture.compile().unwrap();
+            // Put in without validation, which would refuse the ones that fail.
+            for (index, text) in texts.iter().enumerate() {
+                let policy = Policy::parse(Some(cedar_policy::PolicyId::new(index.to_string())), text).unwrap();
+                let kind = if text.starts_with("permit") { Kind::Permit } else { Kind::Forbid };
+                policies.policies.push((kind, policy));
+            }
+            let all = cedar_policy::PolicySet::from_policies(policies.policies.iter().map(|(_, policy)| policy.clone())).unwrap();
+            for (agent, tool, n, calls) in calls {
+                let name = TOOLS[tool].replace('*', "1");
+                let arguments = if name.contains(':') { json!({}) } else { json!({ "n": n }) };
+                let facts = Facts { calls, labels: Labels::default(), ..Facts::default() };
+                let ruling = decide(&policies, AGENTS[agent], &name, arguments.clone(), &facts);
+
+                let (agent, tool): (AgentName, ToolName) = (AGENTS[agent].parse().unwrap(), name.parse().unwrap());
+                let question = Question {
+                    agent: &agent, subject: Some("user:ana"), task: None, chain: &[], tool: &tool,
+                    arguments: &arguments, facts: &facts, now: NOW.parse().unwrap(),
+                };
+                let entry = &policies.tools[policies.number(&tool).unwrap()];
+                let context = context(entry, &question).unwrap();
+                let (principal, action, resource) =
+                    (uid("Agent", agent.as_str()).unwrap(), uid("Action", &entry.action).unwrap(), uid("Tool", &name).unwrap());
+                // The request also fits the schema, which is not checked again when a call is judged.
+                let request = Request::new(principal, action, resource, context, Some(&policies.schema)).unwrap();
+                let (slice, _) = policies.slice(&agent, &tool).unwrap();
+                let entities = Entities::from_entities(slice.entities_of(&tool), Some(&policies.schema)).unwrap();
+                let response = Authorizer::new().is_authorized(&request, &all, &entities);
+
+                let mut reasons: Vec<_> = response.diagnostics().reason().map(ToString::to_string).collect();
+                let mut errors: Vec<_> = response.diagnostics().errors().map(ToString::to_string).collect();
+                reasons.sort_unstable();
+                errors.sort_unstable();
+                prop_assert_eq!(&ruling.policies, &reasons);
+                prop_assert_eq!(&ruling.errors, &errors);
+                let allowed = response.decision() == cedar_policy::Decision::Allow && errors.is_empty();
+                prop_assert_eq!(ruling.outcome == RulingOutcome::Permitted, allowed, "{:?}", ruling);
+                prop_assert_eq!(ruling.outcome == RulingOutcome::Failed, !errors.is_empty());
+                // What is allowed is also listed.
+                prop_assert!(!allowed || policies.may_ever(&agent, &tool));
+            }
+        }
+    }
+}
