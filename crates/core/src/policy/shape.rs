@@ -80,7 +80,7 @@ impl Record {
             .iter()
             .filter_map(|(name, member)| {
                 let mut attribute = member.shape.cedar_type()?;
-                attribute["required"] = Value::Bool(member.required && !member.nullable);
+                attribute.as_object_mut()?.insert("required".to_owned(), Value::Bool(member.required && !member.nullable));
                 Some((name.clone(), attribute))
             })
             .collect();

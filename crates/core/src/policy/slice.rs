@@ -35,8 +35,11 @@ pub(super) struct Row {
     uid: EntityUid,
     roles: HashSet<EntityUid>,
     /// By the tool's number. The row is made when the agent first acts.
-    slices: OnceLock<Box<[OnceLock<Option<Box<Slice>>>]>>,
+    slices: OnceLock<Box<[Kept]>>,
 }
+
+/// Where a slice is kept; nothing in it is one that could not be made.
+type Kept = OnceLock<Option<Box<Slice>>>;
 
 impl Row {
     pub(super) fn new(agent: &Agent) -> Result<Self, String> {
