@@ -341,3 +341,10 @@ pub struct Pin {
     /// The definition: an MCP `Tool` object.
     pub definition: Value,
 }
+
+impl Pin {
+    /// The pin of `definition`. What a server offers is compared to what was reviewed by this digest alone.
+    pub fn of(definition: Value) -> Self {
+        Self { digest: Digest::of(super::canonical(&definition).as_bytes()), definition }
+    }
+}

@@ -3,13 +3,34 @@
 //! What a person writes is read and checked in [`read`]; what the rest of the house uses is the [`Snapshot`], which is
 //! whole, valid, immutable and named by its digest. Nothing declared means nothing allowed.
 
+mod agents;
+mod canonical;
 mod declared;
+mod expect;
+mod fields;
+mod issuers;
+mod jwk;
 mod live;
 mod pattern;
+mod problem;
+mod read;
+pub mod schema;
+mod secret;
+mod servers;
+mod settings;
+mod url;
 
+#[cfg(test)]
+mod tests;
+
+pub use canonical::canonical;
 pub use declared::{
     Agent, BrokerAuth, Claims, CredentialRules, Federation, Issuer, Keys, Limits, Listen, Otherwise, Pin, Proof, RegisteredKey, Returns,
     Server, Settings, Snapshot, Tool, Transport,
 };
+pub use expect::Expectation;
 pub use live::Live;
 pub use pattern::ToolPattern;
+pub use problem::{Problem, Severity};
+pub use read::{Bundle, FOLDERS, Files, digest, is_bundle_file, read};
+pub use secret::looks_secret;

@@ -1,0 +1,197 @@
+//! Reading `agents/*.toml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Spanned;
+
+use super::fields::{Fields, text};
+use super::problem::{Source, suggest};
+use super::{Agent, Claims, CredentialRules, Federation, Issuer, Proof, RegisteredKey, Server, ToolPattern, jwk, schema};
+use crate::model::{AgentName, Duration, ServerName};
+
+/// The longest that a credential may live: what is stolen is worth little, and revocation need not be waited for.
+const TTL_MAX: Duration = Duration::seconds(15 * 60);
+/// The shortest, below which agents would do little but renew.
+const TTL_MIN: Duration = Duration::seconds(10);
+
+/// What the declarations of agents may refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Declared<'a> {
+    pub(super) issuers: &'a BTreeMap<String, Issuer>,
+    pub(super) servers: &'a BTreeMap<ServerName, Server>,
+    pub(super) agents: &'a BTreeSet<String>,
+}
+
+/// The name that the file gives its agent, whether or not the rest is right.
+pub(super) fn name(file: &Fields<'_>) -> Option<Spanned<String>> {
+    let name = file.value("agent")?.get_ref().get("name")?;
+    Some(Spanned::new(name.span(), name.get_ref().as_str()?.to_owned()))
+}
+
+/// Reads one file; nothing when an error in it was noted that leaves no agent.
+pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> {
+    if file.value("agent").is_none() {
+        file.missing("agent", "begin the file with `[agent]`");
+    }
+    let table = file.table::<schema::AgentTable>("agent")?;
+    let name = table.required::<AgentName>("name", "give the agent a name");
+    let owner = table.required_text("owner", "say who answers for the agent, such as `owner = \"team@acme.example\"`");
+    let purpose = table.required_text("purpose", "say in a sentence what the agent is for");
+    let roles = table.texts("roles").into_iter().map(Spanned::into_inner).collect();
+    let keys = keys(&table);
+    let federation = federation(&table, declared.issuers);
+    if keys.is_empty() && federation.is_empty() && table.value("key").is_none() && table.value("federation").is_none() {
+        let mend = "add `[[agent.key]]` with its public key, or `[[agent.federation]]` with an issuer that vouches for it";
+        table.source().warning(table.span(), "no workload can prove that it is this agent", mend);
+    }
+    let credential = table.table::<schema::CredentialTable>("credential").map_or_else(CredentialRules::default, |table| credential(&table));
+    let may = table.table::<schema::MayTable>("may");
+    let (call, delegate_to, calls_max) = may.map(|may| permissions(&may, declared)).unwrap_or_default();
+    Some(Agent {
+        name: name?.into_inner(),
+        owner: owner?.into_inner(),
+        purpose: purpose?.into_inner(),
+        roles,
+        federation,
+        keys,
+        credential,
+        call,
+        delegate_to,
+        calls_max,
+    })
+}
+
+fn keys(agent: &Fields<'_>) -> Vec<RegisteredKey> {
+    let mut keys = Vec::<RegisteredKey>::new();
+    for table in agent.tables::<schema::KeyTable>("key") {
+        let kid = table.required_text("kid", "give the key an id");
+        let jwk = table.json("jwk");
+        match &jwk {
+            Some(jwk) => {
+                if let Err((fault, mend)) = jwk::check_public(jwk.get_ref()) {
+                    table.source().error(jwk.span(), format!("the key {fault}"), mend);
+                }
+            }
+            None => table.missing("jwk", "write the public key as a JWK"),
+        }
+        let (Some(kid), Some(jwk)) = (kid, jwk) else { continue };
+        if keys.iter().any(|key| key.kid == *kid.get_ref()) {
+            table.source().error(kid.span(), format!("the key `{}` is declared twice", kid.get_ref()), "give each key an id of its own");
+            continue;
+        }
+        keys.push(RegisteredKey { kid: kid.into_inner(), jwk: jwk.into_inner() });
+    }
+    keys
+}
+
+fn federation(agent: &Fields<'_>, issuers: &BTreeMap<String, Issuer>) -> Vec<Federation> {
+    let read = |table: Fields<'_>| {
+        let named = table.required_text("issuer", "name an issuer of `issuers.toml`, or its URL");
+        let claims: Claims = table.text_members("claims").into_iter().map(|(name, value)| (name, value.into_inner())).collect();
+        if claims.is_empty() && table.value("claims").is_none_or(|value| value.get_ref().as_table().is_some_and(|table| table.is_empty())) {
+            let mend = "add claims that only this agent's workload has, such as `claims = { sub = \"…\" }`";
+            table.source().error(table.span(), "every token of the issuer would be this agent", mend);
+        }
+        let named = named?;
+        let issuer = issuers.values().find(|issuer| issuer.name == *named.get_ref() || issuer.issuer == *named.get_ref());
+        if issuer.is_none() {
+            let known = issuers.values().flat_map(|issuer| [issuer.name.as_str(), issuer.issuer.as_str()]);
+            let message = format!("no issuer `{}` is declared", super::fields::shown(named.get_ref()));
+            let mend = match known.clone().next() {
+                Some(_) => suggest(named.get_ref(), known),
+                None => "declare it in `issuers.toml` with `[[issuer]]`, `name` and `issuer`".to_owned(),
+            };
+            table.source().error(named.span(), message, mend);
+        }
+        Some(Federation { issuer: issuer?.issuer.clone(), claims })
+    };
+    agent.tables::<schema::FederationTable>("federation").into_iter().filter_map(read).collect()
+}
+
+fn credential(table: &Fields<'_>) -> CredentialRules {
+    let default = CredentialRules::default();
+    let ttl = table.parsed::<Duration>("ttl", "write a whole number and a unit, such as `5m`");
+    if let Some(ttl) = ttl.as_ref().filter(|ttl| !(TTL_MIN..=TTL_MAX).contains(ttl.get_ref())) {
+        let message = format!("a credential cannot live `{}`", ttl.get_ref());
+        table.source().error(ttl.span(), message, "write from `10s` to `15m`; agents renew it as they go");
+    }
+    let proof = table.choice("proof", &[("dpop", Proof::Dpop), ("bearer", Proof::Bearer)]);
+    if let Some(proof) = proof.as_ref().filter(|proof| *proof.get_ref() == Proof::Bearer) {
+        let mend = "use `dpop`, unless the client cannot; `bailiwick connect` adds the proof for clients that do not know it";
+        table.source().warning(proof.span(), "whoever holds this agent's credential may use it", mend);
+    }
+    let longest = table.parsed::<Duration>("execution_max", "write a whole number and a unit, such as `8h`");
+    let ttl = ttl.map_or(default.ttl, Spanned::into_inner);
+    if let Some(longest) = longest.as_ref().filter(|longest| *longest.get_ref() < ttl.min(TTL_MAX)) {
+        let message = format!("an execution of `{}` ends before its first credential", longest.get_ref());
+        table.source().error(longest.span(), message, format!("write at least `{ttl}`"));
+    }
+    CredentialRules {
+        ttl,
+        proof: proof.map_or(default.proof, Spanned::into_inner),
+        execution_max: longest.map_or(default.execution_max, Spanned::into_inner),
+    }
+}
+
+fn permissions(may: &Fields<'_>, declared: Declared<'_>) -> (Vec<ToolPattern>, Vec<AgentName>, Option<u64>) {
+    let call: Vec<Spanned<ToolPattern>> = may.all_parsed("call", "write `server/tool` or `server/*`");
+    call.iter().for_each(|pattern| resolve(may.source(), pattern, declared.servers));
+    let delegate_to: Vec<Spanned<AgentName>> = may.all_parsed("delegate_to", "write the names of agents");
+    for agent in delegate_to.iter().filter(|agent| !declared.agents.contains(agent.get_ref().as_str())) {
+        let mend = suggest(agent.get_ref().as_str(), declared.agents.iter().map(String::as_str));
+        may.source().error(agent.span(), format!("no agent `{}` is declared", agent.get_ref()), mend);
+    }
+    let budget = may.table::<schema::BudgetTable>("budget");
+    let calls_max = budget.and_then(|budget| {
+        if budget.value("calls").is_none() {
+            budget.missing("calls", "say how many calls, such as `{ calls = 200, per = \"execution\" }`");
+        }
+        let _ = budget.choice("per", &[("execution", ())]);
+        budget.number("calls", 1..=1_000_000_000)
+    });
+    (
+        call.into_iter().map(Spanned::into_inner).collect(),
+        delegate_to.into_iter().map(Spanned::into_inner).collect(),
+        calls_max.map(Spanned::into_inner),
+    )
+}
+
+/// Notes a pattern that means no declared tool.
+pub(super) fn resolve(source: Source<'_>, pattern: &Spanned<ToolPattern>, servers: &BTreeMap<ServerName, Server>) {
+    let name = pattern.get_ref().server();
+    let Some(server) = servers.get(name) else {
+        let mend = match servers.len() {
+            0 => format!("declare it in `servers/{name}.toml`"),
+            _ => suggest(name.as_str(), servers.keys().map(ServerName::as_str)),
+        };
+        source.error(pattern.span(), format!("no server `{name}` is declared"), mend);
+        return;
+    };
+    let unknown = |own: &str, message: String| {
+        let mend = suggest(own, server.tools.keys().map(String::as_str));
+        source.error(pattern.span(), message, format!("{mend}; or declare it in the file of `{name}`"));
+    };
+    match pattern.get_ref() {
+        ToolPattern::Server(_) => {}
+        ToolPattern::One(tool) if server.tool(tool).is_some() => {}
+        ToolPattern::One(tool) => unknown(tool.tool(), format!("the server `{name}` declares no `{}`", tool.tool())),
+        ToolPattern::Prefix(_, prefix) => {
+            let own = prefix.split_once('/').map_or("", |(_, own)| own);
+            let meets = |declared: &String| {
+                let declared = declared.trim_end_matches('*');
+                declared.starts_with(own) || own.starts_with(declared)
+            };
+            if !server.tools.keys().any(meets) {
+                unknown(own, format!("the server `{name}` declares nothing that begins with `{own}`"));
+            }
+        }
+    }
+}
+
+/// The texts of a list or one text alone.
+pub(super) fn one_or_more(fields: &Fields<'_>, key: &str) -> Vec<Spanned<String>> {
+    match fields.value(key) {
+        Some(value) if value.get_ref().is_str() => text(fields.source(), value, key).into_iter().collect(),
+        _ => fields.texts(key),
+    }
+}

@@ -1,0 +1,467 @@
+//! What a person writes, as types whose JSON Schemas editors complete from and whose keys the reader knows.
+//!
+//! These types are read by nobody but [`schemars`]: their comments are what an editor shows. The reader takes the keys
+//! that a table may have from here, so that the two cannot drift apart; `docs/spec/schema/` holds the schemas as files.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
+
+use super::{Otherwise, Proof};
+use crate::ledger::{HistoryOf, Integrity};
+use crate::model::Effect;
+
+/// The keys that a table shaped like `T` may have.
+pub(super) fn keys<T: JsonSchema>() -> Vec<String> {
+    let schema = T::json_schema(&mut SchemaGenerator::default());
+    schema.get("properties").and_then(Value::as_object).map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// The schemas by the kind of file, `bailiwick`, `issuers`, `agent`, `server` and `tests`.
+pub fn schemas() -> [(&'static str, Schema); 5] {
+    [
+        ("bailiwick", of::<BailiwickFile>()),
+        ("issuers", of::<IssuersFile>()),
+        ("agent", of::<AgentFile>()),
+        ("server", of::<ServerFile>()),
+        ("tests", of::<TestsFile>()),
+    ]
+}
+
+fn of<T: JsonSchema>() -> Schema {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<T>();
+    without_null(schema.ensure_object());
+    schema
+}
+
+/// TOML has no null: a key that may be absent is only not required.
+fn without_null(object: &mut serde_json::Map<String, Value>) {
+    if let Some(Value::Array(kinds)) = object.get_mut("type") {
+        kinds.retain(|kind| kind != "null");
+        if let [kind] = kinds.as_slice() {
+            let kind = kind.clone();
+            object.insert("type".to_owned(), kind);
+        }
+    }
+    if let Some(Value::Array(any)) = object.get_mut("anyOf") {
+        any.retain(|one| one.get("type").and_then(Value::as_str) != Some("null"));
+        if let [Value::Object(only)] = any.as_slice() {
+            let only = only.clone();
+            object.remove("anyOf");
+            for (key, value) in only {
+                object.entry(key).or_insert(value);
+            }
+        }
+    }
+    for value in object.values_mut() {
+        match value {
+            Value::Object(inner) => without_null(inner),
+            Value::Array(items) => items.iter_mut().filter_map(Value::as_object_mut).for_each(without_null),
+            _ => {}
+        }
+    }
+}
+
+/// `bailiwick.toml`: the server itself.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "bailiwick.toml", deny_unknown_fields)]
+pub struct BailiwickFile {
+    /// The root of names, such as `acme.example`: agents are `spiffe://<trust domain>/agent/<name>`.
+    pub trust_domain: String,
+    /// Where the log, keys and index live; relative to the bundle. `.bailiwick` unless set.
+    pub data_dir: Option<String>,
+    /// The gateway's listener, which agents call.
+    pub data: Option<ListenTable>,
+    /// The token service's listener; its origin is the issuer of the credentials.
+    pub identity: Option<ListenTable>,
+    /// Bounds on what is accepted.
+    pub limits: Option<LimitsTable>,
+    /// Counters and sums over past calls, by name; policies see them as `context.history.<name>`.
+    pub history: Option<BTreeMap<String, HistoryTable>>,
+}
+
+/// A listener.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ListenTable {
+    /// An address and a port, such as `127.0.0.1:8480`.
+    pub listen: Option<String>,
+    /// Its address as others see it, `https://host[:port]`, without a path. Derived from `listen` unless set.
+    pub origin: Option<String>,
+    /// The certificate and key for TLS; needed beyond loopback unless a proxy ends TLS.
+    pub tls: Option<TlsTable>,
+    /// The browser origins that may call it.
+    pub allowed_origins: Option<Vec<String>>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TlsTable {
+    /// The certificate chain, a PEM file.
+    pub cert: String,
+    /// The private key, a PEM file.
+    pub key: String,
+}
+
+/// A number of bytes, or a text such as `"4MiB"`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Size {
+    /// Bytes.
+    Bytes(u64),
+    /// A whole number and `B`, `KiB`, `MiB` or `GiB`.
+    Text(String),
+}
+
+/// Bounds on what is accepted.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LimitsTable {
+    /// The largest request body.
+    pub body_bytes_max: Option<Size>,
+    /// The deepest nesting of a message.
+    pub depth_max: Option<u64>,
+    /// The largest single message that an upstream may send.
+    pub reply_bytes_max: Option<Size>,
+    /// How long an upstream may take to begin its answer and between two messages, such as `"60s"`.
+    pub upstream_timeout: Option<String>,
+    /// The longest that one call may take altogether, such as `"10m"`.
+    pub call_timeout: Option<String>,
+    /// The longest argument text that the log keeps; of longer ones it keeps the digest.
+    pub arguments_logged_max: Option<Size>,
+    /// The most calls under way at once.
+    pub calls_max: Option<u64>,
+    /// The most calls of one execution under way at once.
+    pub calls_per_execution_max: Option<u64>,
+}
+
+/// A counter or sum over past calls.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct HistoryTable {
+    /// The tools whose allowed calls it counts: `server/tool` or `server/*`.
+    pub tools: Vec<String>,
+    /// The argument whose value is added up, as a JSON pointer; calls are counted unless set.
+    pub sum: Option<String>,
+    /// The argument by whose value calls are told apart, as a JSON pointer.
+    pub by: Option<String>,
+    /// How long a call counts, such as `"1h"`; until the execution ends unless set.
+    pub within: Option<String>,
+    /// Whether it is kept for each execution (unless set) or for the agent over all its executions.
+    pub of: Option<HistoryOf>,
+}
+
+/// `issuers.toml`: who may vouch for workloads.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "issuers.toml", deny_unknown_fields)]
+pub struct IssuersFile {
+    /// The issuers.
+    pub issuer: Vec<IssuerTable>,
+}
+
+/// An issuer.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct IssuerTable {
+    /// The name by which agents refer to it.
+    pub name: String,
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// Where its keys are; found by OIDC discovery unless this or `jwks` is set.
+    pub jwks_uri: Option<String>,
+    /// Its keys themselves, a JWK set.
+    pub jwks: Option<BTreeMap<String, Value>>,
+    /// The audience that its tokens must name; our own issuer's URL unless set.
+    pub audience: Option<String>,
+    /// The signature algorithms that are accepted; `RS256` and `ES256` unless set.
+    pub algorithms: Option<Vec<String>>,
+}
+
+/// `agents/*.toml`: an agent.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "agents/*.toml", deny_unknown_fields)]
+pub struct AgentFile {
+    /// The agent.
+    pub agent: AgentTable,
+}
+
+/// An agent.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AgentTable {
+    /// Its name: lower-case letters, digits, `-` and `_`.
+    pub name: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// What it is for.
+    pub purpose: String,
+    /// Its roles, which policies may speak of.
+    pub roles: Option<Vec<String>>,
+    /// The public keys by which it may prove itself.
+    pub key: Option<Vec<KeyTable>>,
+    /// The tokens of others by which a workload proves that it is this agent.
+    pub federation: Option<Vec<FederationTable>>,
+    /// What its credentials are like.
+    pub credential: Option<CredentialTable>,
+    /// What it may do; nothing unless set.
+    pub may: Option<MayTable>,
+}
+
+/// A public key of an agent.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KeyTable {
+    /// The key's id.
+    pub kid: String,
+    /// The public key as a JWK.
+    pub jwk: BTreeMap<String, Value>,
+}
+
+/// A token of this issuer with these claims proves that a workload is the agent.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct FederationTable {
+    /// The issuer, by its name in `issuers.toml` or its URL.
+    pub issuer: String,
+    /// The claims that must be equal, at least one.
+    pub claims: BTreeMap<String, String>,
+}
+
+/// What an agent's credentials are like.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct CredentialTable {
+    /// How long one lives, at most `"15m"`; `"5m"` unless set.
+    pub ttl: Option<String>,
+    /// What it is bound to; `"dpop"` unless set.
+    pub proof: Option<Proof>,
+    /// The longest that one execution may be renewed; `"8h"` unless set.
+    pub execution_max: Option<String>,
+}
+
+/// What an agent may do.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct MayTable {
+    /// What it may ever call: `server/tool`, `server/*`, `server/resource:URI`, `server/prompt:NAME`.
+    pub call: Option<Vec<String>>,
+    /// The agents that it may delegate to.
+    pub delegate_to: Option<Vec<String>>,
+    /// How many calls it may make.
+    pub budget: Option<BudgetTable>,
+}
+
+/// How many calls an agent may make.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct BudgetTable {
+    /// How many.
+    pub calls: u64,
+    /// In what.
+    pub per: Option<BudgetPer>,
+}
+
+/// What a budget is for.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum BudgetPer {
+    /// One execution.
+    Execution,
+}
+
+/// `servers/*.toml`: a tool server.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "servers/*.toml", deny_unknown_fields)]
+pub struct ServerFile {
+    /// The server.
+    pub server: ServerTable,
+    /// Its tools by name. A tool that is not here may not be called.
+    pub tools: Option<BTreeMap<String, ToolTable>>,
+    /// Its resources by URI, or by the beginning of a URI and `*`.
+    pub resources: Option<BTreeMap<String, ReadTable>>,
+    /// Its prompts by name, or `*`.
+    pub prompts: Option<BTreeMap<String, ReadTable>>,
+}
+
+/// A tool server.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ServerTable {
+    /// Its name: lower-case letters, digits, `-` and single `_`.
+    pub name: String,
+    /// The URL of an MCP server over Streamable HTTP. Either this or `stdio`.
+    pub mcp: Option<String>,
+    /// The program that is an MCP server, and its arguments. Either this or `mcp`.
+    pub stdio: Option<Vec<String>>,
+    /// With `stdio`: variables of its environment; a value `file:PATH` is read from that file.
+    pub env: Option<BTreeMap<String, String>>,
+    /// With `stdio`: where it runs; the bundle's directory unless set.
+    pub directory: Option<String>,
+    /// What the gateway presents to it; nothing unless set.
+    pub auth: Option<AuthTable>,
+}
+
+/// What the gateway presents to a tool server: exactly one of `none`, `oauth`, `jwt` and `static`.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AuthTable {
+    /// Nothing.
+    pub none: Option<bool>,
+    /// A token from an authorization server.
+    pub oauth: Option<OauthGrant>,
+    /// With `oauth`: the token endpoint.
+    pub token_url: Option<String>,
+    /// With `oauth = "client-credentials"`: the client's id.
+    pub client_id: Option<String>,
+    /// With `oauth = "client-credentials"`: the file that holds the client's secret; `private_key_jwt` unless set.
+    pub secret_file: Option<String>,
+    /// With `oauth`: the scopes to ask for.
+    pub scopes: Option<Vec<String>>,
+    /// With `oauth = "client-credentials"`: the resource to ask for.
+    pub resource: Option<String>,
+    /// With `oauth = "token-exchange"`: the audience to ask for.
+    pub audience: Option<String>,
+    /// A JWT of our own, for servers that trust our issuer.
+    pub jwt: Option<JwtTable>,
+    /// A secret from a file, put into a header: a last resort.
+    pub r#static: Option<StaticTable>,
+}
+
+/// How a token is got.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub enum OauthGrant {
+    /// The client-credentials grant.
+    ClientCredentials,
+    /// In exchange for one of ours.
+    TokenExchange,
+}
+
+/// A JWT of our own.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct JwtTable {
+    /// Its audience.
+    pub audience: String,
+    /// `ES256` (unless set) or `RS256`.
+    pub algorithm: Option<String>,
+}
+
+/// A secret in a header.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct StaticTable {
+    /// The header; `Authorization` unless set.
+    pub header: Option<String>,
+    /// Text before the secret; `Bearer ` for the header `Authorization`, and otherwise nothing, unless set.
+    pub prefix: Option<String>,
+    /// The file that holds the secret.
+    pub secret_file: String,
+}
+
+/// A tool.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ToolTable {
+    /// What it does.
+    pub effect: Effect,
+    /// The labels of what it returns; untrusted unless set.
+    pub returns: Option<ReturnsTable>,
+    /// The arguments that choose who or what is acted on, each with who may choose it: `task`, `trusted`, `minted`,
+    /// `known`, `endorsed`.
+    pub targets: Option<BTreeMap<String, Vec<Provenance>>>,
+    /// What happens to a call whose targets were not chosen by one who may; `ask` unless set.
+    pub otherwise: Option<Otherwise>,
+}
+
+/// A resource or a prompt, which is only read.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ReadTable {
+    /// The labels of what it returns; untrusted unless set.
+    pub returns: Option<ReturnsTable>,
+}
+
+/// The labels of what a tool returns.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ReturnsTable {
+    /// Whether it may be believed; `untrusted` unless set.
+    pub integrity: Option<Integrity>,
+    /// Who it is for: a label or several.
+    pub confidentiality: Option<OneOrMore>,
+    /// The fields that the service itself makes, as JSONPaths.
+    pub minted: Option<Vec<String>>,
+}
+
+/// One text or several.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum OneOrMore {
+    /// One.
+    One(String),
+    /// Several.
+    More(Vec<String>),
+}
+
+/// Who may choose a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum Provenance {
+    /// The person's own words.
+    Task,
+    /// Results that the server vouches for.
+    Trusted,
+    /// Fields that the service itself makes.
+    Minted,
+    /// Parties that the subject dealt with before.
+    Known,
+    /// Values that a named person approved.
+    Endorsed,
+}
+
+/// `tests/*.toml`: what the bundle is expected to decide.
+#[derive(Debug, JsonSchema)]
+#[schemars(title = "tests/*.toml", deny_unknown_fields)]
+pub struct TestsFile {
+    /// The expectations.
+    pub expect: Vec<ExpectTable>,
+}
+
+/// This agent, this call: this decision.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ExpectTable {
+    /// The agent.
+    pub agent: String,
+    /// On whose behalf.
+    pub subject: Option<String>,
+    /// The person's own words.
+    pub task: Option<String>,
+    /// The tool, `server/tool`.
+    pub tool: String,
+    /// The arguments; none unless set.
+    pub arguments: Option<BTreeMap<String, Value>>,
+    /// Tools that the execution has called before, whose results it has read.
+    pub after: Option<Vec<String>>,
+    /// When, as RFC 3339; now unless set.
+    pub at: Option<String>,
+    /// What is decided.
+    pub decision: ExpectedVerdict,
+    /// The code of the decision, such as `not_in_role`.
+    pub code: Option<String>,
+}
+
+/// What is decided.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum ExpectedVerdict {
+    /// The call goes ahead.
+    Allow,
+    /// The call ends here.
+    Deny,
+    /// A person is asked.
+    Ask,
+}

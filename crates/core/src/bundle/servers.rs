@@ -1,0 +1,324 @@
+//! Reading `servers/*.toml`, and the reviewed definitions beside them, `servers/*.tools.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::agents::one_or_more;
+use super::fields::{Fields, backticked, texts};
+use super::issuers::check_url;
+use super::problem::{Source, listed, nearest};
+use super::secret::looks_secret;
+use super::{BrokerAuth, Otherwise, Pin, Returns, Server, Tool, Transport, schema};
+use crate::json;
+use crate::ledger::{Integrity, Labels};
+use crate::model::{Effect, ServerName, ToolName};
+
+/// The reviewed definitions of one server's tools, by name.
+pub(super) type Pins = BTreeMap<String, Arc<Pin>>;
+
+/// Who may choose a target, in the words of the bundle.
+const PROVENANCES: &[&str] = &["task", "trusted", "minted", "known", "endorsed"];
+
+/// Reads one file of reviewed definitions: a JSON array of MCP `Tool` objects.
+pub(super) fn pins(source: Source<'_>) -> Pins {
+    let mut pins = Pins::new();
+    let mend = "take the file from `bailiwick init` or `bailiwick servers review`: a JSON array of MCP `Tool` objects";
+    let limits = json::Limits { bytes_max: 16 << 20, depth_max: 100 };
+    let definitions = match json::parse(source.text.as_bytes(), &limits) {
+        Ok(Value::Array(definitions)) => definitions,
+        Ok(_) => {
+            source.error(None, "the file holds no array of definitions", mend);
+            return pins;
+        }
+        Err(error) => {
+            source.error(json_place(source.text, &error), error.to_string(), mend);
+            return pins;
+        }
+    };
+    for definition in definitions {
+        let Some(name) = definition.get("name").and_then(Value::as_str).map(str::to_owned) else {
+            source.error(None, "a definition has no `name`", mend);
+            continue;
+        };
+        if pins.insert(name.clone(), Arc::new(Pin::of(definition))).is_some() {
+            source.error(None, format!("{} is defined twice", backticked(&name)), "keep the definition that was reviewed");
+        }
+    }
+    pins
+}
+
+/// The byte at which a JSON text went wrong, where the error knows it.
+fn json_place(text: &str, error: &json::InvalidJson) -> Option<std::ops::Range<usize>> {
+    let json::InvalidJson::Syntax { line, column } = error else { return None };
+    let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let start = before.saturating_add(column.saturating_sub(1)).min(text.len());
+    Some(start..start)
+}
+
+/// Reads one file; nothing when an error in it was noted that leaves no server.
+pub(super) fn server(file: &Fields<'_>, pins: &BTreeMap<String, Pins>) -> Option<(Spanned<ServerName>, Server)> {
+    if file.value("server").is_none() {
+        file.missing("server", "begin the file with `[server]`");
+    }
+    let table = file.table::<schema::ServerTable>("server");
+    let name = table.as_ref().and_then(|table| table.required::<ServerName>("name", "give the server a name"));
+    let transport = table.as_ref().and_then(transport);
+    let auth = table.as_ref().map_or(BrokerAuth::None, auth);
+    if let (Some(table), Some(Transport::Stdio { .. }), false) = (&table, &transport, matches!(auth, BrokerAuth::None)) {
+        let at = table.value("auth").map_or_else(|| table.span(), Spanned::span);
+        let mend = "take `auth` out, and hand the program what it needs with `env` and `file:`";
+        table.source().error(at, "nothing can be presented to a program over standard input", mend);
+    }
+    let name = name?;
+    let reviewed = pins.get(name.get_ref().as_str());
+    let tools = tools(file, name.get_ref(), reviewed);
+    // INVARIANT: where there is no transport an error was noted, so that no snapshot is made of this.
+    let transport = transport.unwrap_or_else(|| Transport::Http(String::new()));
+    Some((name.clone(), Server { name: name.into_inner(), transport, auth, tools }))
+}
+
+fn transport(server: &Fields<'_>) -> Option<Transport> {
+    let source = server.source();
+    let url = server.text("mcp");
+    let stdio = server.value("stdio");
+    if let (Some(url), Some(_)) = (&url, stdio) {
+        source.error(url.span(), "the server has both `mcp` and `stdio`", "keep the way by which it is reached");
+    }
+    if server.value("mcp").is_none() && stdio.is_none() {
+        server.missing("mcp", "add `mcp = \"https://…\"`, or `stdio = [\"program\", \"argument\"]`");
+    }
+    if stdio.is_none() {
+        for key in ["env", "directory"] {
+            if let Some(value) = server.value(key) {
+                source.error(value.span(), format!("`{key}` is for programs that are started with `stdio`"), "take it out");
+            }
+        }
+        let url = url?;
+        check_url(source, &url, "the URL of the server");
+        return Some(Transport::Http(url.into_inner()));
+    }
+    let command = server.texts("stdio");
+    if command.first().is_none_or(|program| program.get_ref().is_empty()) {
+        source.error(stdio.map(Spanned::span), "`stdio` names no program", "write `stdio = [\"program\", \"argument\"]`");
+    }
+    for pair in command.windows(2) {
+        let [before, word] = pair else { continue };
+        warn_of_secret(source, before.get_ref(), word);
+    }
+    let env = server.text_members("env");
+    for (name, value) in &env {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            source.error(value.span(), format!("{} is no name of a variable", backticked(name)), "use letters, digits and `_`");
+        }
+        if value.get_ref() == "file:" {
+            source.error(value.span(), format!("{} names no file", backticked(name)), "write `file:` and a path within the bundle");
+        }
+        warn_of_secret(source, name, value);
+    }
+    Some(Transport::Stdio {
+        command: command.into_iter().map(Spanned::into_inner).collect(),
+        env: env.into_iter().map(|(name, value)| (name, value.into_inner())).collect(),
+        directory: server.text("directory").map(|text| PathBuf::from(text.into_inner())),
+    })
+}
+
+/// Warns of a secret in the bundle, without showing it.
+fn warn_of_secret(source: Source<'_>, name: &str, value: &Spanned<String>) {
+    let word = value.get_ref();
+    let in_flag = word.split_once('=').is_some_and(|(flag, value)| flag.starts_with('-') && looks_secret(flag, value));
+    let flag = if name.starts_with('-') { name } else { "" };
+    let named = if name.starts_with('-') || word.starts_with('-') { flag } else { name };
+    if in_flag || looks_secret(named, word) {
+        let mend =
+            "move it into a file that only its owner may read, and refer to it in `env` by `file:PATH`; better, let `auth` get a token";
+        source.warning(value.span(), "this looks like a secret, and the bundle is no place for one", mend);
+    }
+}
+
+fn auth(server: &Fields<'_>) -> BrokerAuth {
+    const WAYS: &str = "write one of `{ none = true }`, `{ oauth = \"client-credentials\", … }`, `{ oauth = \"token-exchange\", … }`, `{ jwt = { audience = \"…\" } }`, `{ static = { secret_file = \"…\" } }`";
+    let Some(table) = server.table::<schema::AuthTable>("auth") else { return BrokerAuth::None };
+    let source = table.source();
+    let ways: Vec<&str> = ["none", "oauth", "jwt", "static"].into_iter().filter(|way| table.value(way).is_some()).collect();
+    let &[way] = ways.as_slice() else {
+        let message = if ways.is_empty() { "`auth` says no way".to_owned() } else { format!("`auth` says {} at once", listed(&ways)) };
+        source.error(table.span(), message, WAYS);
+        return BrokerAuth::None;
+    };
+    let only = |grant: &str, keys: &[&str]| {
+        for key in ["token_url", "client_id", "secret_file", "scopes", "resource", "audience"] {
+            if let (Some(value), false) = (table.value(key), keys.contains(&key)) {
+                source.error(value.span(), format!("`{key}` means nothing with {grant}"), "take it out");
+            }
+        }
+    };
+    // INVARIANT: where a text is missing below an error was noted, so that no snapshot is made of this.
+    let needed = |table: &Fields<'_>, key: &str, mend: &str| table.required_text(key, mend).map(Spanned::into_inner).unwrap_or_default();
+    let token_url = || {
+        let url = table.required_text("token_url", "write the token endpoint's URL");
+        url.map(|url| {
+            check_url(source, &url, "the token endpoint");
+            url.into_inner()
+        })
+        .unwrap_or_default()
+    };
+    let scopes = || table.texts("scopes").into_iter().map(Spanned::into_inner).collect();
+    match way {
+        "oauth" => match table.choice("oauth", &[("client-credentials", false), ("token-exchange", true)]).map(Spanned::into_inner) {
+            Some(false) => {
+                only("`client-credentials`", &["token_url", "client_id", "secret_file", "scopes", "resource"]);
+                BrokerAuth::ClientCredentials {
+                    token_url: token_url(),
+                    client_id: needed(&table, "client_id", "write the client's id at that authorization server"),
+                    secret_file: table.text("secret_file").map(|text| PathBuf::from(text.into_inner())),
+                    scopes: scopes(),
+                    resource: table.text("resource").map(Spanned::into_inner),
+                }
+            }
+            Some(true) => {
+                only("`token-exchange`", &["token_url", "audience", "scopes"]);
+                BrokerAuth::TokenExchange {
+                    token_url: token_url(),
+                    audience: needed(&table, "audience", "write the audience to ask for"),
+                    scopes: scopes(),
+                }
+            }
+            None => BrokerAuth::None,
+        },
+        "jwt" => {
+            only("`jwt`", &[]);
+            let Some(jwt) = table.table::<schema::JwtTable>("jwt") else { return BrokerAuth::None };
+            let algorithm = jwt.choice("algorithm", &[("ES256", "ES256"), ("RS256", "RS256")]).map_or("ES256", Spanned::into_inner);
+            BrokerAuth::OwnJwt { audience: needed(&jwt, "audience", "write the audience of the server"), algorithm: algorithm.to_owned() }
+        }
+        "static" => {
+            only("`static`", &[]);
+            let Some(fixed) = table.table::<schema::StaticTable>("static") else { return BrokerAuth::None };
+            let mend = "prefer `oauth` or `jwt`, whose tokens live minutes and name the agent";
+            source.warning(fixed.span(), "one secret stands for every agent at this server", mend);
+            let header = fixed.text("header").map_or_else(|| "Authorization".to_owned(), Spanned::into_inner);
+            let bearer = if header.eq_ignore_ascii_case("authorization") { "Bearer " } else { "" };
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            if header.is_empty() || !header.bytes().all(token) {
+                source.error(fixed.span(), format!("{} is no name of a header", backticked(&header)), "write one such as `X-Api-Key`");
+            }
+            BrokerAuth::Static {
+                prefix: fixed.text("prefix").map_or_else(|| bearer.to_owned(), Spanned::into_inner),
+                secret_file: PathBuf::from(needed(&fixed, "secret_file", "name the file that holds the secret")),
+                header,
+            }
+        }
+        _ => {
+            only("`none`", &[]);
+            if let Some(none) = table.flag("none").filter(|none| !none.get_ref()) {
+                source.error(none.span(), "`none = false` says no way", WAYS);
+            }
+            BrokerAuth::None
+        }
+    }
+}
+
+fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>) -> BTreeMap<String, Tool> {
+    let mut tools = BTreeMap::new();
+    let source = file.source();
+    let mut unreviewed = Vec::new();
+    for (name, value) in file.members("tools") {
+        let named = format!("`tools.{}`", super::fields::shown(name.get_ref()));
+        let Some(table) = Fields::of_value::<schema::ToolTable>(source, value, named) else { continue };
+        let valid = ToolName::new(server, name.get_ref()).is_ok() && !name.get_ref().contains(':');
+        if !valid {
+            let message = format!("{} is no name of a tool", backticked(name.get_ref()));
+            source.error(name.span(), message, "use 1 to 128 of `A-Z a-z 0-9 _ - .`; resources go under `[resources.\"…\"]`");
+        }
+        let pin = reviewed.and_then(|pins| pins.get(name.get_ref())).cloned();
+        if pin.is_none() && valid {
+            unreviewed.push(name.clone());
+        }
+        let tool = tool(&table, pin);
+        tools.insert(name.into_inner(), tool);
+    }
+    warn_of_unreviewed(source, server, reviewed, &unreviewed);
+    for (key, kind) in [("resources", "resource"), ("prompts", "prompt")] {
+        for (name, value) in file.members(key) {
+            let named = format!("`{key}.{}`", super::fields::shown(name.get_ref()));
+            let own = format!("{kind}:{}", name.get_ref());
+            if let Err(error) = ToolName::new(server, &own) {
+                source.error(name.span(), error.to_string(), format!("write the {kind} as the server names it, or its beginning and `*`"));
+                continue;
+            }
+            let Some(table) = Fields::of_value::<schema::ReadTable>(source, value, named) else { continue };
+            let returns = returns(&table);
+            tools.insert(own, Tool { effect: Effect::Read, returns, targets: BTreeMap::new(), otherwise: Otherwise::Ask, pin: None });
+        }
+    }
+    tools
+}
+
+fn warn_of_unreviewed(source: Source<'_>, server: &ServerName, reviewed: Option<&Pins>, unreviewed: &[Spanned<String>]) {
+    let Some(first) = unreviewed.first() else { return };
+    let mend = format!("run `bailiwick servers review {server}`");
+    let Some(reviewed) = reviewed else {
+        let message = format!("no definition of `{server}` was reviewed, so its tools are held back until they are");
+        return source.warning(first.span(), message, mend);
+    };
+    for name in unreviewed {
+        let message = format!("{} has no reviewed definition, so it is held back until it has", backticked(name.get_ref()));
+        let near = nearest(name.get_ref(), reviewed.keys().map(String::as_str));
+        let mend = near.map_or_else(|| mend.clone(), |near| format!("did you mean `{near}`? Otherwise {mend}"));
+        source.warning(name.span(), message, mend);
+    }
+}
+
+fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>) -> Tool {
+    let words = Effect::ALL.map(|effect| (effect.as_str(), effect));
+    if table.value("effect").is_none() {
+        table.missing("effect", "say what it does: `read`, `write`, `send`, `spend` or `admin`");
+    }
+    let effect = table.choice("effect", &words).map_or(Effect::Admin, Spanned::into_inner);
+    let returns = returns(table);
+    let targets = targets(table, pin.as_deref());
+    let otherwise = table.choice("otherwise", &[("ask", Otherwise::Ask), ("deny", Otherwise::Deny)]);
+    Tool { effect, returns, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), pin }
+}
+
+fn returns(table: &Fields<'_>) -> Returns {
+    let Some(table) = table.table::<schema::ReturnsTable>("returns") else { return Returns { labels: Labels::undeclared() } };
+    let integrity = table.choice("integrity", &[("trusted", Integrity::Trusted), ("untrusted", Integrity::Untrusted)]);
+    let confidentiality = one_or_more(&table, "confidentiality").into_iter().map(|label| Arc::from(label.into_inner())).collect();
+    for path in table.texts("minted").iter().filter(|path| !path.get_ref().starts_with('$')) {
+        table.source().error(path.span(), format!("{} is no JSONPath", backticked(path.get_ref())), "begin it with `$`, such as `$[*].id`");
+    }
+    Returns { labels: Labels { integrity: integrity.map_or(Integrity::Untrusted, Spanned::into_inner), confidentiality } }
+}
+
+fn targets(table: &Fields<'_>, pin: Option<&Pin>) -> BTreeMap<String, Vec<String>> {
+    let source = table.source();
+    let arguments: Option<BTreeSet<&str>> = pin
+        .and_then(|pin| pin.definition.pointer("/inputSchema/properties"))
+        .and_then(Value::as_object)
+        .map(|properties| properties.keys().map(String::as_str).collect());
+    let read = |(name, value): (Spanned<String>, &Spanned<DeValue<'_>>)| {
+        let chosen = texts(source, value, &format!("`targets.{}`", super::fields::shown(name.get_ref())));
+        for word in chosen.iter().filter(|word| !PROVENANCES.contains(&word.get_ref().as_str())) {
+            let mend = format!("write some of {}", listed(PROVENANCES));
+            source.error(word.span(), format!("{} may not choose a target", backticked(word.get_ref())), mend);
+        }
+        let first = name.get_ref().trim_start_matches('/').split('/').next().unwrap_or_default();
+        if let Some(arguments) = arguments.as_ref().filter(|arguments| !arguments.contains(first)) {
+            let message = format!("the tool's reviewed definition has no argument {}", backticked(first));
+            source.error(name.span(), message, super::problem::suggest(first, arguments.iter().copied()));
+        }
+        let pointer = if name.get_ref().starts_with('/') {
+            name.into_inner()
+        } else {
+            format!("/{}", name.get_ref().replace('~', "~0").replace('/', "~1"))
+        };
+        (pointer, chosen.into_iter().map(Spanned::into_inner).collect())
+    };
+    table.members("targets").into_iter().map(read).collect()
+}

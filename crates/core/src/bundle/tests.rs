@@ -1,0 +1,350 @@
+//! Bundles, whole and broken.
+
+use super::*;
+use crate::model::Effect;
+
+/// A bundle that uses every key there is.
+fn whole() -> Files {
+    [
+        (
+            "bailiwick.toml",
+            r#"trust_domain = "acme.example"
+data_dir = "/var/lib/bailiwick"
+[data]
+listen = "0.0.0.0:8480"
+origin = "https://gateway.acme.example"
+tls = { cert = "cert.pem", key = "key.pem" }
+allowed_origins = ["https://console.acme.example"]
+[identity]
+listen = "127.0.0.1:8481"
+[limits]
+body_bytes_max = "1MiB"
+depth_max = 32
+reply_bytes_max = 65536
+upstream_timeout = "30s"
+call_timeout = "5m"
+arguments_logged_max = "8KiB"
+calls_max = 100
+calls_per_execution_max = 4
+[history.paid]
+tools = ["bank/pay"]
+sum = "/amount"
+by = "/to"
+within = "1h"
+of = "agent"
+"#,
+        ),
+        (
+            "issuers.toml",
+            r#"[[issuer]]
+name = "github"
+issuer = "https://token.actions.githubusercontent.com"
+algorithms = ["RS256"]
+audience = "bailiwick"
+[[issuer]]
+name = "cluster"
+issuer = "https://kubernetes.acme.example"
+jwks_uri = "https://kubernetes.acme.example/openid/v1/jwks"
+"#,
+        ),
+        (
+            "agents/payer.toml",
+            r#"[agent]
+name = "payer"
+owner = "treasury@acme.example"
+purpose = "Pays invoices"
+roles = ["payer"]
+[[agent.key]]
+kid = "k1"
+jwk = { kty = "EC", crv = "P-256", x = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", y = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" }
+[[agent.federation]]
+issuer = "github"
+claims = { repository_id = "8842", environment = "production" }
+[agent.credential]
+ttl = "10m"
+proof = "dpop"
+execution_max = "2h"
+[agent.may]
+call = ["bank/*", "docs/resource:file:///public/*", "docs/prompt:summary"]
+delegate_to = ["reader"]
+budget = { calls = 200, per = "execution" }
+"#,
+        ),
+        (
+            "agents/reader.toml",
+            r#"[agent]
+name = "reader"
+owner = "treasury@acme.example"
+purpose = "Reads documents"
+[[agent.federation]]
+issuer = "https://kubernetes.acme.example"
+claims = { sub = "system:serviceaccount:default:reader" }
+[agent.may]
+call = ["docs/resource:file:///public/manual.txt"]
+"#,
+        ),
+        (
+            "servers/bank.toml",
+            r#"[server]
+name = "bank"
+mcp = "https://bank.acme.example/mcp"
+auth = { oauth = "token-exchange", token_url = "https://idp.acme.example/token", audience = "bank", scopes = ["pay"] }
+[tools.pay]
+effect = "spend"
+returns = { integrity = "trusted", confidentiality = "finance", minted = ["$.id"] }
+targets = { to = ["task", "trusted"] }
+otherwise = "deny"
+[tools.balance]
+effect = "read"
+returns = { integrity = "trusted", confidentiality = ["finance", "internal"] }
+"#,
+        ),
+        (
+            "servers/bank.tools.json",
+            r#"[{"name": "pay", "inputSchema": {"type": "object", "properties": {"to": {"type": "string"}, "amount": {"type": "number"}}}},
+                {"name": "balance", "inputSchema": {"type": "object"}}]"#,
+        ),
+        (
+            "servers/docs.toml",
+            r#"[server]
+name = "docs"
+stdio = ["docs-server", "--root", "/srv/docs"]
+env = { DOCS_TOKEN = "file:secrets/docs" }
+directory = "/srv"
+[resources."file:///public/*"]
+returns = { integrity = "trusted" }
+[prompts.summary]
+"#,
+        ),
+        (
+            "tests/payments.toml",
+            r#"[[expect]]
+agent = "payer"
+subject = "maria@acme.example"
+task = "Pay the rent"
+tool = "bank/pay"
+arguments = { to = "NL91ABNA0417164300", amount = 12.5 }
+after = ["docs/prompt:summary"]
+at = "2026-11-25T09:00:00Z"
+decision = "deny"
+code = "forbidden"
+"#,
+        ),
+    ]
+    .into_iter()
+    .map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()))
+    .collect()
+}
+
+fn with(path: &str, text: &str) -> Files {
+    let mut files = whole();
+    files.insert(path.to_owned(), text.as_bytes().to_vec());
+    files
+}
+
+fn printed(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+#[test]
+fn a_whole_bundle_becomes_a_snapshot() {
+    let bundle = read(&whole()).map_err(|problems| printed(&problems)).unwrap();
+    assert_eq!(printed(&bundle.warnings), "");
+    let snapshot = &bundle.snapshot;
+    let agent = &snapshot.agents[&"payer".parse().unwrap()];
+    assert_eq!((agent.calls_max, agent.credential.ttl.as_secs(), agent.keys.len()), (Some(200), 600, 1));
+    assert_eq!(agent.federation[0].issuer, "https://token.actions.githubusercontent.com");
+    assert_eq!(snapshot.settings.limits.body_bytes_max, 1 << 20);
+    assert_eq!(snapshot.settings.data.origin, "https://gateway.acme.example");
+    assert_eq!(snapshot.settings.identity.origin, "http://127.0.0.1:8481");
+    assert_eq!(snapshot.tool(&"bank/pay".parse().unwrap()).unwrap().effect, Effect::Spend);
+    assert!(snapshot.tool(&"bank/pay".parse().unwrap()).unwrap().pin.is_some());
+    assert!(snapshot.tool(&"docs/resource:file:///public/a".parse().unwrap()).is_some());
+    assert!(snapshot.tool(&"docs/resource:file:///private/a".parse().unwrap()).is_none());
+    assert_eq!(bundle.expectations[0].line, 1);
+}
+
+#[test]
+fn ten_mistakes_get_ten_errors_with_place_and_mend_in_one_run() {
+    let mut files = whole();
+    for (path, from, to) in [
+        ("bailiwick.toml", "depth_max = 32", "depth_mx = 32"),
+        ("bailiwick.toml", "https://gateway.acme.example", "http://gateway.acme.example"),
+        ("issuers.toml", "[\"RS256\"]", "[\"HS256\"]"),
+        ("agents/payer.toml", "owner = \"treasury@acme.example\"\n", ""),
+        ("agents/payer.toml", "ttl = \"10m\"", "ttl = \"10h\""),
+        ("agents/payer.toml", "\"bank/*\"", "\"bnak/*\""),
+        ("agents/reader.toml", "https://kubernetes.acme.example", "https://kubernetes.acme.exampel"),
+        ("servers/bank.toml", "effect = \"read\"", "effect = \"reed\""),
+        ("servers/bank.toml", "targets = { to =", "targets = { too ="),
+        ("servers/docs.toml", "directory = \"/srv\"", "directory = \"/srv"),
+    ] {
+        let text = String::from_utf8(files[path].clone()).unwrap();
+        assert!(text.contains(from), "{path}: {from}");
+        files.insert(path.to_owned(), text.replacen(from, to, 1).into_bytes());
+    }
+    let problems = read(&files).unwrap_err();
+    insta::assert_snapshot!(printed(&problems));
+    assert_eq!(problems.len(), 10);
+    assert!(problems.iter().all(|problem| problem.span.is_some() && !problem.mend.is_empty()));
+}
+
+/// Checks that a file gets this one problem, told at this line and column.
+fn check(path: &str, text: &str, place: (usize, usize), message: &str) {
+    let problems = match read(&with(path, text)) {
+        Ok(bundle) => bundle.warnings,
+        Err(problems) => problems,
+    };
+    let told = problems.iter().any(|problem| {
+        problem.file == path && (problem.line, problem.column) == place && problem.message.contains(message) && !problem.mend.is_empty()
+    });
+    assert!(told, "{path}:{place:?}: {message}\n{}", printed(&problems));
+}
+
+#[test]
+fn what_is_wrong_with_a_server() {
+    let server = |line: &str| format!("[server]\nname = \"new\"\n{line}\n[tools.a]\neffect = \"read\"\n");
+    for (line, column, message) in [
+        ("mcp = \"http://tickets.example/mcp\"", 7, "is not encrypted"),
+        ("mcp = \"https://me:secret@h/mcp\"", 7, "holds a user name or a password"),
+        ("mcp = 5", 7, "`server.mcp` is a whole number"),
+        ("stdio = []", 9, "`stdio` names no program"),
+        ("stdio = [\"a\", 5]", 15, "each of `server.stdio` is a whole number"),
+        ("stdio = [\"a\"]; env = {}", 14, "newline"),
+        ("mcp = \"https://h/\"\nauth = { static = { secret_file = \"s\" } }", 0, "one secret stands for every agent"),
+        ("mcp = \"https://h/\"\nauth = { oauth = \"token-exchange\", jwt = { audience = \"a\" } }", 0, "says `oauth`, `jwt` at once"),
+        ("mcp = \"https://h/\"\nauth = { oauth = \"password\" }", 0, "cannot be `password`"),
+        ("mcp = \"https://h/\"\nauth = { jwt = { audience = \"a\" }, client_id = \"x\" }", 0, "`client_id` means nothing with `jwt`"),
+        ("stdio = [\"a\"]\nauth = { jwt = { audience = \"a\" } }", 0, "nothing can be presented to a program"),
+        ("stdio = [\"a\"]\nenv = { API_KEY = \"abcdef123456\" }", 0, "this looks like a secret"),
+        ("stdio = [\"a\", \"--api-key=abcdef123456\"]", 15, "this looks like a secret"),
+        ("stdio = [\"a\", \"--api-key\", \"abcdef123456\"]", 28, "this looks like a secret"),
+    ] {
+        let text = server(line);
+        let found = match read(&with("servers/new.toml", &text)) {
+            Ok(bundle) => bundle.warnings,
+            Err(problems) => problems,
+        };
+        let told = found.iter().find(|problem| problem.message.contains(message));
+        let told = told.unwrap_or_else(|| panic!("{line}: {message}\n{}", printed(&found)));
+        assert!(column == 0 || (told.line, told.column) == (3, column), "{line}: {told}");
+        assert!(!told.mend.is_empty(), "{told}");
+        assert!(found.iter().all(|problem| !problem.to_string().contains("abcdef123456")), "a secret is shown");
+    }
+    check("servers/new.toml", "[server]\nname = \"New\"\nmcp = \"https://h/\"\n", (2, 8), "is not a tool server's name");
+    check("servers/new.toml", "[server]\nname = \"bank\"\nmcp = \"https://h/\"\n", (2, 8), "declared twice");
+    check("servers/new.toml", "[tools.a]\neffect = \"read\"\n", (1, 1), "the file has no `server`");
+    check("servers/new.toml", "[server]\nname = \"new\"\nmcp = \"https://h/\"\n[tools.a]\neffect = \"read\"\n", (4, 8), "held back");
+    check("servers/bank.tools.json", "[{\"name\": \"pay\", \"name\": \"pay\"}]", (1, 1), "twice");
+    check("servers/bank.tools.json", "[\n {]", (2, 3), "not valid JSON");
+    check("servers/orphan.tools.json", "[]", (1, 1), "not declared");
+}
+
+#[test]
+fn what_is_wrong_with_an_agent() {
+    let agent = |rest: &str| format!("[agent]\nname = \"new\"\nowner = \"o\"\npurpose = \"p\"\n{rest}\n");
+    for (rest, place, message) in [
+        ("", (1, 1), "no workload can prove"),
+        ("role = [\"a\"]", (5, 1), "unknown key `role`"),
+        ("[[agent.federation]]\nissuer = \"github\"", (5, 1), "every token of the issuer"),
+        (
+            "[[agent.federation]]\nissuer = \"github\"\nclaims = { sub = 5 }",
+            (7, 18),
+            "`sub` in `agent.federation.claims` is a whole number",
+        ),
+        ("[[agent.federation]]\nissuer = \"gitub\"\nclaims = { sub = \"x\" }", (6, 10), "no issuer `gitub`"),
+        ("[[agent.key]]\nkid = \"k\"\njwk = { kty = \"oct\", k = \"AAAA\" }", (7, 7), "holds its private part"),
+        ("[[agent.key]]\nkid = \"k\"", (5, 1), "has no `jwk`"),
+        ("[agent.credential]\nttl = \"16m\"", (6, 7), "cannot live `16m`"),
+        ("[agent.credential]\nttl = \"soon\"", (6, 7), "`agent.credential.ttl`"),
+        ("[agent.credential]\nproof = \"mtls\"", (6, 9), "cannot be `mtls`"),
+        ("[agent.credential]\nproof = \"bearer\"", (6, 9), "whoever holds this agent's credential"),
+        ("[agent.credential]\nexecution_max = \"1m\"", (6, 17), "ends before its first credential"),
+        ("[agent.may]\ncall = [\"bank/pay\", \"bank/pya\"]", (6, 21), "declares no `pya`"),
+        ("[agent.may]\ncall = [\"docs/resource:file:///private/*\"]", (6, 9), "declares nothing that begins with"),
+        ("[agent.may]\ncall = [\"pay\"]", (6, 9), "is not a tool's name"),
+        ("[agent.may]\ncall = \"bank/pay\"", (6, 8), "`agent.may.call` is a text"),
+        ("[agent.may]\ndelegate_to = [\"raeder\"]", (6, 16), "no agent `raeder`"),
+        ("[agent.may]\nbudget = { calls = 0 }", (6, 20), "out of range"),
+        ("[agent.may]\nbudget = { calls = 5, per = \"day\" }", (6, 29), "cannot be `day`"),
+    ] {
+        check("agents/new.toml", &agent(rest), place, message);
+    }
+    check("agents/z.toml", &agent("").replace("new", "payer"), (2, 8), "declared twice, first in `agents/payer.toml`");
+}
+
+#[test]
+fn what_is_wrong_with_the_rest() {
+    for (path, text, place, message) in [
+        ("bailiwick.toml", "trust_domain = \"Acme\"", (1, 16), "is not a trust domain"),
+        ("bailiwick.toml", "[data]", (1, 1), "has no `trust_domain`"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[data]\nlisten = \"0.0.0.0:1\"", (3, 10), "listens beyond this machine"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[data]\norigin = \"https://a/b\"", (3, 10), "goes on after its host"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[identity]\nlisten = \"127.0.0.1:8480\"", (3, 10), "both listen on"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[limits]\nbody_bytes_max = \"4MB\"", (3, 18), "no size"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[limits]\nbody_bytes_max = 5", (3, 18), "out of range"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[history.Paid]\ntools = [\"bank/pay\"]", (2, 10), "cannot be called"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[history.paid]\ntools = [\"bank/pax\"]", (3, 10), "declares no `pax`"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[history.paid]\ntools = [\"bank/pay\"]\nsum = \"amount\"", (4, 7), "no JSON pointer"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"http://a.example\"", (3, 10), "is not encrypted"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\njwks = { keys = [] }", (4, 8), "holds no keys"),
+        ("tests/payments.toml", "[[expect]]\nagent = \"payer\"\ntool = \"bank/pax\"\ndecision = \"allow\"", (3, 8), "no tool `bank/pax`"),
+        ("tests/payments.toml", "[[expect]]\nagent = \"payer\"\ntool = \"bank/pax\"\ndecision = \"deny\"", (3, 8), "no tool `bank/pax`"),
+        ("tests/payments.toml", "[[expect]]\nagent = \"pyer\"\ntool = \"bank/pay\"\ndecision = \"deny\"", (2, 9), "no agent `pyer`"),
+        ("tests/payments.toml", "[[expect]]\nagent = \"payer\"\ntool = \"bank/pay\"\ndecision = \"no\"", (4, 12), "cannot be `no`"),
+        ("agents/payer.yaml", "", (1, 1), "is no file of a bundle"),
+        ("isuers.toml", "", (1, 1), "is no file of a bundle"),
+    ] {
+        check(path, text, place, message);
+    }
+    let mut files = whole();
+    files.insert("agents/payer.toml".to_owned(), b"[agent]\nname = \"\xff\"".to_vec());
+    let problems = read(&files).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.message.contains("not UTF-8") && (problem.line, problem.column) == (2, 9)));
+    files.remove("bailiwick.toml");
+    assert!(read(&files).unwrap_err().iter().any(|problem| problem.message.contains("no `bailiwick.toml`")));
+}
+
+#[test]
+fn a_broken_file_is_not_blamed_on_those_that_name_what_it_declares() {
+    let text = String::from_utf8(whole()["servers/bank.toml"].clone()).unwrap() + "oops\n";
+    let problems = read(&with("servers/bank.toml", &text)).unwrap_err();
+    assert!(problems.iter().all(|problem| problem.file == "servers/bank.toml"), "{}", printed(&problems));
+}
+
+#[test]
+fn the_digest_is_that_of_sha256sum() {
+    // printf 'a\n' | sha256sum; and of the two lines that sha256sum prints for the files, in order.
+    let files: Files = [("a.toml".to_owned(), b"a\n".to_vec()), ("b/c.toml".to_owned(), b"a\n".to_vec())].into();
+    let line = "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7";
+    let lines = format!("{line}  a.toml\n{line}  b/c.toml\n");
+    assert_eq!(digest(&files), crate::model::Digest::of(lines.as_bytes()));
+    assert_ne!(digest(&whole()), digest(&with("tests/payments.toml", "")));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+    /// A bundle in which a piece of one file is replaced by arbitrary bytes.
+    #[test]
+    fn nothing_panics(file in 0..8_usize, at: proptest::sample::Index, length in 0..40_usize, noise: Vec<u8>) {
+        let mut files = whole();
+        let path = files.keys().nth(file).unwrap().clone();
+        let content = files.get_mut(&path).unwrap();
+        let at = at.index(content.len());
+        let end = (at + length).min(content.len());
+        content.splice(at..end, noise);
+        if let Err(problems) = read(&files) {
+            proptest::prop_assert!(problems.iter().any(|problem| problem.severity == Severity::Error));
+        }
+    }
+
+    #[test]
+    fn no_file_panics(content: Vec<u8>) {
+        for path in whole().keys() {
+            let mut files = whole();
+            files.insert(path.clone(), content.clone());
+            let _ = read(&files);
+        }
+    }
+}
