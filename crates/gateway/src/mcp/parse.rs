@@ -3,9 +3,9 @@
 //! The body is the truth. Headers that repeat parts of it (2026-07-28, basic/transports) are compared with it and used
 //! for nothing else; a message that could be read in two ways is refused.
 
+use bailiwick_core::json::{self, InvalidJson};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bailiwick_core::json::{self, InvalidJson};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -462,7 +462,8 @@ mod tests {
 
     #[test]
     fn the_revision_is_told_from_header_and_body() {
-        let request = |meta: Value| parsed(&json!({"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":meta}}).to_string()).unwrap();
+        let request =
+            |meta: Value| parsed(&json!({"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":meta}}).to_string()).unwrap();
         let modern = json!({META_VERSION: MODERN, META_CAPABILITIES: {}});
         for (version, meta, answer) in [
             (None, json!({}), Ok(Era::Legacy("2025-03-26"))),
