@@ -144,7 +144,7 @@ impl Policies {
 
     /// What every call of `tool` by `agent` has to expect, before its arguments and history are known.
     fn prospect(&self, agent: &AgentName, tool: &ToolName) -> Prospect {
-        self.slice(agent, tool).map_or(Prospect::Deny, |(slice, _)| slice.prospect(tool, &self.schema))
+        self.slice(agent, tool).map_or(Prospect::Deny, |(slice, _)| slice.prospect(&self.schema))
     }
 
     /// The policies that can concern calls of `tool` by `agent`, and what is known of the tool.

@@ -248,13 +248,13 @@ impl Slice {
 
     /// Whether some call might be allowed or asked about.
     pub(super) fn may_ever(&self, tool: &ToolName, schema: &Schema) -> bool {
-        let judge = || self.permits_anything() && self.partial(&self.standing, tool, schema) != Some(Decision::Deny);
+        let judge = || self.permits_anything() && self.partial(&self.standing, Some(tool), schema) != Some(Decision::Deny);
         if self.place.resource.is_some() { *self.may_ever.get_or_init(judge) } else { judge() }
     }
 
-    /// What every call has to expect.
-    pub(super) fn prospect(&self, tool: &ToolName, schema: &Schema) -> Prospect {
-        if !self.may_ever(tool, schema) {
+    /// What every call has to expect; for a pattern, the calls of all that it covers.
+    pub(super) fn prospect(&self, schema: &Schema) -> Prospect {
+        if !self.permits_anything() {
             return Prospect::Deny;
         }
         let mut but_budget = self.standing.clone();
@@ -263,24 +263,30 @@ impl Slice {
                 return Prospect::Depends;
             }
         }
-        match (self.partial(&self.standing, tool, schema), self.partial(&but_budget, tool, schema)) {
+        match (self.partial(&self.standing, None, schema), self.partial(&but_budget, None, schema)) {
+            (Some(Decision::Deny), _) => Prospect::Deny,
             (Some(Decision::Allow), Some(Decision::Allow)) => Prospect::Allow,
             (Some(Decision::Allow), Some(Decision::Deny)) => Prospect::Ask,
             _ => Prospect::Depends,
         }
     }
 
-    /// The decision on every call, where it does not depend on the context; nothing where it does or where the partial
-    /// evaluator, which is young, cannot tell.
-    fn partial(&self, policies: &PolicySet, tool: &ToolName, schema: &Schema) -> Option<Decision> {
-        let (resource, entities) = self.resource(tool).ok()?;
-        let entities = entities.unwrap_or_else(|| self.entities.clone());
+    /// The decision on every call of `tool`, or of whatever the slice was made for, where it does not depend on the
+    /// context; nothing where it does or where the partial evaluator, which is young, cannot tell.
+    fn partial(&self, policies: &PolicySet, tool: Option<&ToolName>, schema: &Schema) -> Option<Decision> {
+        let (resource, entities) = match (&self.place.resource, tool) {
+            (Some(resource), _) => (PartialEntityUid::from_concrete(resource.clone()), None),
+            (None, Some(tool)) => {
+                let (resource, entities) = self.resource(tool).ok()?;
+                (PartialEntityUid::from_concrete(resource), entities)
+            }
+            (None, None) => (PartialEntityUid::new("Tool".parse().ok()?, None), None),
+        };
         // The action's own entity comes from the schema.
-        let entities = Entities::from_entities(entities.iter().filter(|entity| entity.uid() != self.place.action).cloned(), None).ok()?;
+        let entities = entities.as_ref().unwrap_or(&self.entities).iter().filter(|entity| entity.uid() != self.place.action).cloned();
+        let entities = PartialEntities::from_concrete(Entities::from_entities(entities, None).ok()?, schema).ok()?;
         let principal = PartialEntityUid::from_concrete(self.principal.clone());
-        let resource = PartialEntityUid::from_concrete(resource);
         let request = PartialRequest::new(principal, self.place.action.clone(), resource, None, schema).ok()?;
-        let entities = PartialEntities::from_concrete(entities, schema).ok()?;
         policies.tpe(&request, &entities, schema).ok()?.decision()
     }
 }
