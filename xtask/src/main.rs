@@ -3,9 +3,15 @@
 //! `cargo xtask test` is what the build machine runs. It installs the other languages' parts into `.cache/`, starts and
 //! stops every server that a check needs, and ends with one line that counts what passed and what failed.
 
+mod crash;
+mod gateway;
+mod http;
+mod init;
+mod interop;
 mod process;
 mod report;
 mod steps;
+mod suite;
 mod tidy;
 mod tools;
 

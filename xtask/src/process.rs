@@ -90,6 +90,18 @@ impl Server {
         self.wait_for(&format!("it to print `{text}`"), |printed| printed.contains(text))
     }
 
+    /// Waits until something holds, as long as the server lives.
+    pub(crate) fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
+        self.wait_for(what, |_| holds())
+    }
+
+    /// Ends the server as a crash would, at once and without a word to it.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself; then there is nothing left to stop.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn wait_for(&mut self, what: &str, mut come: impl FnMut(&str) -> bool) -> Result<()> {
         const PAUSE: Duration = Duration::from_millis(20);
         const PAUSES_MAX: u32 = 3_000; // one minute
@@ -106,16 +118,14 @@ impl Server {
     }
 
     /// What the server has printed so far.
-    pub(crate) fn printed(&self) -> String {
+    fn printed(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing left to stop.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

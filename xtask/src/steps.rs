@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, Ended};
 use crate::report::Report;
 use crate::tools::Tools;
-use crate::{Result, tidy};
+use crate::{Result, crash, init, interop, suite, tidy};
 
 /// One named part of `cargo xtask test`.
 struct Step {
@@ -36,6 +36,22 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", shows: "no warning in any target", mend: "cargo clippy --workspace --all-targets", run: clippy },
     Step { name: "tests", shows: "unit, property and end-to-end tests", mend: "cargo nextest run --workspace NAME", run: tests },
     Step { name: "doctests", shows: "examples, and what must not compile", mend: "cargo test --workspace --doc", run: doctests },
+    Step { name: "build", shows: "the program that the next steps run", mend: "cargo build --package bailiwick", run: build },
+    Step { name: "demo", shows: "the demo keeps its promises", mend: "target/debug/bailiwick demo", run: demo },
+    Step { name: "init", shows: "a bundle from three clients' own configuration", mend: "see .cache/logs/init-*.log", run: init::check },
+    Step {
+        name: "conformance",
+        shows: "the official MCP suite, in both eras, before upstreams of both",
+        mend: "see .cache/logs/suite-*.log",
+        run: suite::check,
+    },
+    Step {
+        name: "interop",
+        shows: "others' tool servers behind, others' clients in front",
+        mend: "see .cache/logs/client-*.log",
+        run: interop::check,
+    },
+    Step { name: "crash", shows: "kill -9 under load loses no record", mend: "see .cache/logs/crash-*.log", run: crash::check },
 ];
 
 /// Which steps to run, and how.
@@ -190,6 +206,14 @@ fn tests(tools: &Tools) -> Result<Report> {
 fn doctests(tools: &Tools) -> Result<Report> {
     let ended = process::run(tools, "doctests", tools.cargo().args(["test", "--workspace", "--doc", "--no-fail-fast"]))?;
     Ok(counted(&ended, |line| line.starts_with("test result:")))
+}
+
+fn build(tools: &Tools) -> Result<Report> {
+    Ok(verdict(&process::run(tools, "build", tools.cargo().args(["build", "--package", "bailiwick"]))?))
+}
+
+fn demo(tools: &Tools) -> Result<Report> {
+    Ok(verdict(&process::run(tools, "demo", crate::gateway::bailiwick(tools).arg("demo"))?))
 }
 
 /// One check for each test that a test runner counts in its closing lines.

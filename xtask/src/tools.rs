@@ -53,8 +53,16 @@ impl Tools {
     /// A `node` that is new enough, with its working folder in `interop/`.
     pub(crate) fn node(&self) -> Result<Command> {
         let mut command = Command::new(self.nodejs()?.join("bin/node"));
-        command.current_dir(self.root.join("interop"));
+        command.current_dir(self.root.join("interop")).env("PATH", self.search_path());
         Ok(command)
+    }
+
+    /// Where tool servers are looked for by name: the npm and Python packages first, then where the machine looks.
+    pub(crate) fn search_path(&self) -> std::ffi::OsString {
+        let mut folders = vec![self.root.join("interop/node_modules/.bin"), self.cache().join("venv/bin")];
+        folders.extend(self.nodejs().map(|node| node.join("bin")));
+        folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        std::env::join_paths(folders).unwrap_or_default()
     }
 
     /// The file that keeps what a program printed.

@@ -1,3 +1,5 @@
+//! Tests of the one function that judges.
+
 use bailiwick_log::Position;
 use proptest::prelude::*;
 use serde_json::value::RawValue;

@@ -1,3 +1,5 @@
+//! Tests of decisions by compiled policies.
+
 use serde_json::{Value, json};
 
 use super::fixture::Fixture;

@@ -1,3 +1,5 @@
+//! Tests of grants: what may be asked for, and that it only narrows.
+
 use proptest::prelude::*;
 use serde_json::json;
 

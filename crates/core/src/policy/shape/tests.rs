@@ -1,3 +1,5 @@
+//! Tests of how a tool's argument schema becomes Cedar types.
+
 use cedar_policy::{Context, EntityUid, Schema, SchemaFragment};
 use cedar_policy_mcp_schema_generator::{SchemaGenerator, SchemaGeneratorConfig};
 use mcp_tools_sdk::description::ServerDescription;
