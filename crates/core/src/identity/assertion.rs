@@ -84,7 +84,10 @@ pub fn claims_match(claims: &Map<String, Value>, expected: &Claims) -> bool {
     !expected.is_empty()
         && expected.iter().all(|(name, expected)| match reach(claims, name) {
             Some(Value::String(text)) => text == expected,
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string() == *expected,
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => {
+                let text = value.to_string();
+                text == *expected
+            }
             _ => false,
         })
 }

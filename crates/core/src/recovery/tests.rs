@@ -109,7 +109,7 @@ impl Live {
             Step::RevokeToken(execution) => {
                 let Some(running) = self.executions.find(id(execution)) else { return };
                 self.append(&Revoked { at: now, what: Revocation::Token("t".into()), execution: id(execution), by: "a".into() });
-                running.stop_token("t".into());
+                running.stop_token("t");
             }
         }
     }
