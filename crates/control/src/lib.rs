@@ -1,1 +1,3 @@
-//! bailiwick-control
+//! Governs: the bundle on disk, the issuer and its token service, revocation. What it decides, core decides.
+
+pub mod bundle;

@@ -32,5 +32,5 @@ pub use expect::Expectation;
 pub use live::Live;
 pub use pattern::ToolPattern;
 pub use problem::{Problem, Severity};
-pub use read::{Bundle, FOLDERS, Files, digest, is_bundle_file, read};
+pub use read::{Bundle, FOLDERS, Files, concerns, digest, read};
 pub use secret::looks_secret;

@@ -39,10 +39,20 @@ pub fn digest(files: &Files) -> Digest {
     Digest::of(lines.as_bytes())
 }
 
-/// Whether a path within a bundle is one of its files. All others are somebody else's, such as `README.md`.
-pub fn is_bundle_file(path: &str) -> bool {
-    kind(path).is_some()
+/// Whether a path within a bundle's directory is read: a bundle's file, whatever else stands in its folders, and what
+/// is nearly called like one of its files. All else is somebody else's, as are hidden files and editors' backups.
+pub fn concerns(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let folder = path.split_once('/').map(|(folder, _)| folder);
+    match folder {
+        _ if name.starts_with('.') || name.ends_with('~') => false,
+        Some(folder) => FOLDERS.contains(&folder),
+        None => kind(path).is_some() || (path.ends_with(".toml") && nearest(path, ROOT).is_some()),
+    }
 }
+
+/// The files that stand in the bundle's directory itself.
+const ROOT: [&str; 2] = ["bailiwick.toml", "issuers.toml"];
 
 /// The folders of a bundle, which hold nothing but its files.
 pub const FOLDERS: [&str; 4] = ["agents", "servers", "policies", "tests"];
@@ -171,8 +181,7 @@ fn texts<'a>(files: &'a Files, problems: &'a Problems) -> Vec<(Kind, Source<'a>)
     for (path, content) in files {
         let nothing = Source { path, text: "", problems };
         let Some(kind) = kind(path) else {
-            let known = ["bailiwick.toml", "issuers.toml"];
-            let mend = match (path.split_once('/'), nearest(path, known)) {
+            let mend = match (path.split_once('/'), nearest(path, ROOT)) {
                 (None, Some(near)) => format!("did you mean `{near}`?"),
                 (Some((folder @ ("agents" | "tests"), _)), _) => format!("`{folder}/` holds files that end in `.toml`"),
                 (Some(("servers", _)), _) => "`servers/` holds files that end in `.toml` or `.tools.json`".to_owned(),
