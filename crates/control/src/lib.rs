@@ -1,3 +1,7 @@
 //! Governs: the bundle on disk, the issuer and its token service, revocation. What it decides, core decides.
 
 pub mod bundle;
+pub mod fetch;
+mod foreign;
+pub mod issuer;
+pub mod token;

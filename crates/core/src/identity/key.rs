@@ -196,6 +196,11 @@ impl KeySet {
         }
     }
 
+    /// Whether a key of it has this `kid`.
+    pub fn has(&self, kid: &str) -> bool {
+        self.0.iter().any(|key| key.kid() == Some(kid))
+    }
+
     /// Whether there is no key in it.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

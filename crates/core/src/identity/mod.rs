@@ -8,11 +8,13 @@ pub mod dpop;
 mod grant;
 pub mod jws;
 mod key;
+mod refusals;
 mod replay;
 mod token;
 
 pub use authenticator::{Authenticated, Authenticator, Known, Presented, Unauthenticated};
 pub use grant::{Admission, Grant, InvalidGrant};
 pub use key::{Algorithm, InvalidKey, KeySet, PublicKey, Signer, SigningFailed, thumbprint};
+pub use refusals::Refusals;
 pub use replay::{Replayed, Replays};
 pub use token::AccessToken;

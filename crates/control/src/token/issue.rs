@@ -1,0 +1,303 @@
+//! `/token`: from who asks and what is asked for to the credential of one execution.
+
+use std::sync::Arc;
+
+use bailiwick_core::bundle::{Agent, Proof as Binding, Snapshot};
+use bailiwick_core::execution::{Execution, TOKENS_MAX};
+use bailiwick_core::identity::dpop::Proof;
+use bailiwick_core::identity::{AccessToken, Algorithm, Grant};
+use bailiwick_core::json;
+use bailiwick_core::model::{ExecutionId, ExecutionStarted, SpiffeId, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::answer::Refusal;
+use super::client::Proven;
+use super::form::Form;
+use super::{Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, TOKEN_EXCHANGE};
+
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+
+/// The longest that any credential lives, in seconds.
+const TTL_S_MAX: i64 = 900;
+
+/// The longest task, in bytes; it is in every record of a start, and an entry of the log is bounded.
+const TASK_BYTES_MAX: usize = 16 << 10;
+
+/// The longest `authorization_details`, in bytes, for the same reason.
+const DETAILS: json::Limits = json::Limits { bytes_max: 16 << 10, depth_max: 16 };
+
+/// The most executions at once; each costs memory until its last credential has expired.
+const EXECUTIONS_MAX: usize = 100_000;
+
+/// What an execution is started or renewed for.
+struct Purpose {
+    subject: Option<String>,
+    /// The execution to go on with, and the credential that it is renewed by.
+    renewed: Option<(Arc<Execution>, AccessToken)>,
+}
+
+impl Identity {
+    /// Answers a token request.
+    pub(super) async fn issue(&self, asked: &Asked) -> Result<Value, Refusal> {
+        let Asked { form, headers, now } = asked;
+        let snapshot = self.parts.bundle.load();
+        // The proof comes first: a client that only lacks a nonce has then not used up its assertion.
+        let proof = self.proof(headers, "/token", *now)?;
+        let proven = self.client(&snapshot, form, *now).await?;
+        let (proven, purpose) = self.purpose(&snapshot, form, proven, *now).await?;
+        let agent = proven.agent;
+        self.issue_to(&snapshot, asked, &proven, purpose, proof).await.map_err(|refusal| refusal.of(&agent.name))
+    }
+
+    /// Who acts, and what for, by the grant that is asked for.
+    async fn purpose<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        form: &Form,
+        client: Option<Proven<'a>>,
+        now: Timestamp,
+    ) -> Result<(Proven<'a>, Purpose), Refusal> {
+        let nobody = || Refusal::client("the client did not authenticate");
+        match form.one("grant_type") {
+            None => Err(Refusal::request("`grant_type` is missing")),
+            Some(CLIENT_CREDENTIALS) => Ok((client.ok_or_else(nobody)?, Purpose { subject: None, renewed: None })),
+            Some(JWT_BEARER) => {
+                let assertion = form.one("assertion").ok_or_else(|| Refusal::request("`assertion` is missing"))?;
+                let refused = |detail| Refusal::hidden("invalid_grant", "the assertion was not accepted", detail);
+                // Who has authenticated brings the word of a person; who has not brings that of the agent's own platform.
+                match client {
+                    Some(client) => {
+                        let subject = self.person(snapshot, client.agent, assertion, now).await;
+                        let subject = subject.map_err(|detail| refused(detail).of(&client.agent.name))?;
+                        Ok((client, Purpose { subject: Some(subject), renewed: None }))
+                    }
+                    None => {
+                        let proven = self.workload(snapshot, form, assertion, now).await.map_err(refused)?;
+                        Ok((proven, Purpose { subject: None, renewed: None }))
+                    }
+                }
+            }
+            Some(TOKEN_EXCHANGE) => {
+                let actor = match (client, form.one("actor_token")) {
+                    (Some(client), None) => client,
+                    (client, Some(token)) => {
+                        let refused = |detail| Refusal::hidden("invalid_request", "the actor token was not accepted", detail);
+                        if !matches!(form.one("actor_token_type"), Some(JWT | ID_TOKEN)) {
+                            return Err(Refusal::request("`actor_token_type` must be that of a JWT"));
+                        }
+                        let actor = self.workload(snapshot, form, token, now).await.map_err(refused)?;
+                        if client.is_some_and(|client| client.agent.name != actor.agent.name) {
+                            return Err(refused("the actor is another agent than the client".to_owned()).of(&actor.agent.name));
+                        }
+                        actor
+                    }
+                    (None, None) => return Err(nobody()),
+                };
+                let purpose = self.exchanged(snapshot, form, actor.agent, now).await;
+                let purpose = purpose.map_err(|refusal| refusal.of(&actor.agent.name))?;
+                Ok((actor, purpose))
+            }
+            Some(_) => Err(Refusal::new("unsupported_grant_type", "the `grant_type` is not supported")),
+        }
+    }
+
+    /// What a subject token is exchanged for (RFC 8693 §2.1): our own, to go on; a person's, to act for that person.
+    async fn exchanged(&self, snapshot: &Snapshot, form: &Form, actor: &Agent, now: Timestamp) -> Result<Purpose, Refusal> {
+        if form.one("requested_token_type").is_some_and(|kind| !matches!(kind, ACCESS_TOKEN | JWT)) {
+            return Err(Refusal::request("only an access token can be requested"));
+        }
+        let token = form.one("subject_token").ok_or_else(|| Refusal::request("`subject_token` is missing"))?;
+        let refused = |detail: String| Refusal::hidden("invalid_request", "the subject token was not accepted", detail);
+        match form.one("subject_token_type") {
+            Some(ACCESS_TOKEN) => {
+                let read = self.authenticator.read(token, &self.parts.executions, now);
+                let (token, execution) = read.map_err(|error| refused(error.detail()))?;
+                if *token.agent() != actor.name || execution.started().agent != actor.name {
+                    return Err(refused("the subject token is another agent's".to_owned()));
+                }
+                Ok(Purpose { subject: execution.started().subject.clone(), renewed: Some((execution, token)) })
+            }
+            Some(JWT | ID_TOKEN) => {
+                let subject = self.person(snapshot, actor, token, now).await.map_err(refused)?;
+                Ok(Purpose { subject: Some(subject), renewed: None })
+            }
+            _ => Err(Refusal::request("`subject_token_type` must be that of an access token, a JWT or an ID token")),
+        }
+    }
+
+    /// Decides what the credential says, puts the execution on the log, and signs.
+    async fn issue_to(
+        &self,
+        snapshot: &Snapshot,
+        asked: &Asked,
+        proven: &Proven<'_>,
+        purpose: Purpose,
+        proof: Option<Proof>,
+    ) -> Result<Value, Refusal> {
+        let Asked { form, now, .. } = asked;
+        let (agent, now) = (proven.agent, *now);
+        let renewed = purpose.renewed.as_ref();
+        let key = self.binding(agent, renewed.map(|(_, token)| token), proof)?;
+        let audiences = audiences(snapshot, form, renewed.map(|(_, token)| token))?;
+        let grant = grant(snapshot, agent, form, renewed.map(|(execution, _)| execution.as_ref()), &audiences)?;
+        let task = task(form, renewed.map(|(execution, _)| execution.as_ref()))?;
+        let expires_s = expiry(agent, renewed.map(|(execution, _)| execution.as_ref()), now)?;
+        if renewed.is_none() && self.parts.executions.len() >= EXECUTIONS_MAX {
+            return Err(Refusal::unavailable("there are too many executions under way"));
+        }
+
+        let mut random = [0; 26];
+        self.parts.entropy.fill(&mut random);
+        let (for_execution, for_token) = random.split_first_chunk::<10>().ok_or_else(|| Refusal::unavailable("no randomness"))?;
+        let execution = match renewed {
+            Some((execution, _)) => execution.id(),
+            None => ExecutionId::from_parts(u64::try_from(now.as_millisecond()).unwrap_or(0), *for_execution),
+        };
+        let token = AccessToken {
+            issuer: self.issuer.url().to_owned(),
+            agent: SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.name.clone()),
+            subject: purpose.subject.clone(),
+            audiences,
+            execution,
+            id: URL_SAFE_NO_PAD.encode(for_token),
+            issued_s: now.as_second(),
+            expires_s,
+            key: key.clone(),
+            grant: grant.clone(),
+        };
+        let signer = self.issuer.signer(Algorithm::Es256, now).ok_or_else(|| Refusal::unavailable("the issuer has no key"))?;
+        let access_token = token.sign(signer.as_ref()).map_err(|error| Refusal::unavailable(error.to_string()))?;
+
+        let started = ExecutionStarted {
+            at: now,
+            bundle: snapshot.digest,
+            execution,
+            agent: agent.name.clone(),
+            subject: purpose.subject,
+            chain: renewed.map(|(execution, _)| execution.started().chain.clone()).unwrap_or_default(),
+            task,
+            grant,
+            key: key.clone(),
+            token: token.id.clone(),
+            renewal: renewed.is_some(),
+            expires: Timestamp::from_second(expires_s).unwrap_or(now),
+            proof: proven.by.clone(),
+        };
+        let unrecorded = |error: bailiwick_log::StorageError| Refusal::unavailable(error.to_string());
+        let recorded = self.parts.log.append(started).await.map_err(unrecorded)?;
+        let started = self.parts.log.durable(recorded).await.map_err(unrecorded)?.into_value();
+        if self.parts.executions.started(started).is_stopped() {
+            return Err(
+                Refusal::hidden("invalid_request", "the subject token was not accepted", "its execution was revoked").about(execution)
+            );
+        }
+
+        let mut body = json!({
+            "access_token": access_token,
+            "token_type": if key.is_some() { "DPoP" } else { "Bearer" },
+            "expires_in": expires_s.saturating_sub(now.as_second()),
+            "execution": execution,
+        });
+        if let Some(members) = body.as_object_mut() {
+            if form.one("grant_type") == Some(TOKEN_EXCHANGE) {
+                members.insert("issued_token_type".to_owned(), json!(ACCESS_TOKEN));
+            }
+            if !token.grant.is_unrestricted() {
+                members.insert("authorization_details".to_owned(), json!(token.grant));
+            }
+        }
+        Ok(body)
+    }
+
+    /// The key that the credential is bound to; a renewed one stays with its own.
+    fn binding(&self, agent: &Agent, renewed: Option<&AccessToken>, proof: Option<Proof>) -> Result<Option<String>, Refusal> {
+        let failed = |detail: &str| Refusal::hidden("invalid_dpop_proof", "the DPoP proof was not accepted", detail);
+        let Some(proof) = proof else {
+            if agent.credential.proof == Binding::Dpop || renewed.is_some_and(|token| token.key.is_some()) {
+                return Err(Refusal::new("invalid_dpop_proof", "a DPoP proof is needed, and there is none"));
+            }
+            return Ok(None);
+        };
+        if renewed.is_some_and(|token| token.key.as_ref().is_some_and(|key| *key != proof.thumbprint)) {
+            return Err(failed("the proof is by another key than the credential is bound to"));
+        }
+        let used = self.used(&agent.name, |used| used.proofs.first_use(proof.id, proof.slot));
+        used.map_err(|error| failed(&format!("the proof was refused: {error}")))?;
+        Ok(Some(proof.thumbprint))
+    }
+}
+
+/// The endpoints that the credential is for (RFC 8707 §2): ours only, and on renewal none that it was not for before.
+fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) -> Result<Vec<String>, Refusal> {
+    let all = format!("{}/mcp", snapshot.settings.data.origin);
+    let mut audiences: Vec<String> = Vec::new();
+    for wanted in form.all("resource").iter().chain(form.all("audience")) {
+        let server = wanted.strip_prefix(&all).and_then(|rest| rest.strip_prefix('/')).and_then(|server| server.parse().ok());
+        let ours = *wanted == all || server.is_some_and(|server| snapshot.servers.contains_key(&server));
+        if !ours {
+            return Err(Refusal::new("invalid_target", format!("`{wanted}` is no resource of this gateway")));
+        }
+        if renewed.is_some_and(|token| !token.audiences.contains(wanted)) {
+            return Err(Refusal::new("invalid_target", format!("the credential that is renewed is not for `{wanted}`")));
+        }
+        if !audiences.contains(wanted) {
+            audiences.push(wanted.clone());
+        }
+    }
+    match (audiences.is_empty(), renewed) {
+        (false, _) => Ok(audiences),
+        (true, Some(token)) => Ok(token.audiences.clone()),
+        (true, None) => Ok(vec![all]),
+    }
+}
+
+/// What the execution may do at most: never more than the agent, nor than the execution so far.
+fn grant(snapshot: &Snapshot, agent: &Agent, form: &Form, renewed: Option<&Execution>, audiences: &[String]) -> Result<Grant, Refusal> {
+    let invalid = |text: String| Refusal::new("invalid_authorization_details", text);
+    let present = renewed.map(Execution::grant).unwrap_or_default();
+    let Some(text) = form.one("authorization_details") else { return Ok(Grant::clone(&present)) };
+    let details = json::parse(text.as_bytes(), &DETAILS).map_err(|error| invalid(error.to_string()))?;
+    let wanted = Grant::parse(details).map_err(|error| invalid(error.to_string()))?;
+    wanted.is_within(&agent.call, &snapshot.servers).map_err(|error| invalid(error.to_string()))?;
+    let audiences: Vec<_> = audiences.iter().map(String::as_str).collect();
+    wanted.is_for(&audiences).map_err(|error| invalid(error.to_string()))?;
+    present.narrow(&wanted).map_err(|error| invalid(error.to_string()))
+}
+
+/// The person's own words. They are fixed when the execution starts, before it has read anything.
+fn task(form: &Form, renewed: Option<&Execution>) -> Result<Option<String>, Refusal> {
+    let task = form.one("task");
+    if let Some(execution) = renewed {
+        let present = execution.started().task.as_deref();
+        if task.is_some() && task != present {
+            return Err(Refusal::request("the `task` of an execution cannot be changed"));
+        }
+        return Ok(present.map(str::to_owned));
+    }
+    match task {
+        Some(task) if task.len() > TASK_BYTES_MAX => Err(Refusal::request(format!("the `task` is longer than {TASK_BYTES_MAX} bytes"))),
+        task => Ok(task.map(str::to_owned)),
+    }
+}
+
+/// When the credential expires: after the agent's own time, never more than 15 minutes, never past the execution's end.
+fn expiry(agent: &Agent, renewed: Option<&Execution>, now: Timestamp) -> Result<i64, Refusal> {
+    let seconds = |duration: bailiwick_core::model::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let ttl_s = seconds(agent.credential.ttl).min(TTL_S_MAX);
+    let began = renewed.map_or(now, |execution| execution.started().at);
+    let end_s = began.as_second().saturating_add(seconds(agent.credential.execution_max));
+    let expires_s = now.as_second().saturating_add(ttl_s).min(end_s);
+    if let Some(execution) = renewed {
+        if execution.tokens_live(now) >= TOKENS_MAX {
+            return Err(Refusal::request("the execution has too many credentials that have not expired").about(execution.id()));
+        }
+        if expires_s <= now.as_second() {
+            return Err(Refusal::request("the execution has lasted as long as it may; start another").about(execution.id()));
+        }
+    }
+    Ok(expires_s)
+}

@@ -1,0 +1,323 @@
+//! The token service: agents prove who they are, and get the credential of one execution.
+//!
+//! `/token` speaks RFC 6749 §4.4, RFC 7523 and RFC 8693 with DPoP (RFC 9449), resource indicators (RFC 8707) and
+//! `authorization_details` (RFC 9396). Beside it stand introspection (RFC 7662), revocation (RFC 7009) and the documents
+//! that say so. An execution is on the log, and would survive a crash, before its credential leaves the house.
+
+mod answer;
+mod client;
+mod form;
+mod introspect;
+mod issue;
+mod revoke;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bailiwick_core::bundle::Live;
+use bailiwick_core::execution::Executions;
+use bailiwick_core::identity::dpop::{self, InvalidProof, Proof};
+use bailiwick_core::identity::{Authenticator, Refusals, Replays};
+use bailiwick_core::model::{AgentName, Clock, Entropy, Refused, Timestamp};
+use bailiwick_log::Log;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::fetch::Fetcher;
+use crate::foreign::Foreign;
+use crate::issuer::{Issuer, IssuerError, KeyFiles, authorization_server, openid};
+use answer::{Refusal, uncached};
+use form::Form;
+
+pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
+pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const JWT_SPIFFE_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
+
+/// The longest form that is read, in bytes.
+const BODY_BYTES_MAX: usize = 128 << 10;
+
+/// The most requests under way at once.
+const REQUESTS_MAX: usize = 256;
+
+/// How many assertions, and how many proofs, one agent may use in one slot of time.
+const USES_PER_SLOT_MAX: usize = 1 << 13;
+
+/// The header that carries a proof of possession.
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+/// The header that carries the nonce for the next proof.
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// What the token service is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The bundle in force; its identity origin at the start is the issuer.
+    pub bundle: Arc<Live>,
+    /// The executions under way.
+    pub executions: Arc<Executions>,
+    /// The log.
+    pub log: Log,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids and secrets come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where the issuer's keys are kept.
+    pub keys: Arc<dyn KeyFiles>,
+    /// Reads the keys of other issuers.
+    pub fetcher: Fetcher,
+}
+
+/// The token service.
+pub struct Identity {
+    parts: Parts,
+    issuer: Issuer,
+    authenticator: Arc<Authenticator>,
+    foreign: Foreign,
+    used: Mutex<HashMap<AgentName, Used>>,
+    refusals: Mutex<Refusals<Option<IpAddr>>>,
+    room: Semaphore,
+    /// A public key that is nobody's, for the work that an unknown client costs.
+    nobody: Value,
+}
+
+/// What one agent has used up.
+struct Used {
+    assertions: Replays,
+    proofs: Replays,
+}
+
+impl Default for Used {
+    fn default() -> Self {
+        Self { assertions: Replays::new(USES_PER_SLOT_MAX), proofs: Replays::new(USES_PER_SLOT_MAX) }
+    }
+}
+
+impl Identity {
+    /// Opens the token service, making the issuer's keys if there are none yet.
+    pub fn open(parts: Parts) -> Result<Arc<Self>, IssuerError> {
+        let origin = parts.bundle.load().settings.identity.origin.clone();
+        let issuer = Issuer::open(origin.clone(), Arc::clone(&parts.keys), parts.clock.now())?;
+        let authenticator = Arc::new(Authenticator::new(origin, issuer.public_keys(), parts.entropy.as_ref()));
+        let nobody = issuer.jwks().pointer("/keys/0").cloned().unwrap_or_default();
+        Ok(Arc::new(Self {
+            foreign: Foreign::new(parts.fetcher.clone()),
+            parts,
+            issuer,
+            authenticator,
+            used: Mutex::default(),
+            refusals: Mutex::default(),
+            room: Semaphore::new(REQUESTS_MAX),
+            nobody,
+        }))
+    }
+
+    /// What tells the gateway who is calling.
+    pub const fn authenticator(&self) -> &Arc<Authenticator> {
+        &self.authenticator
+    }
+
+    /// The issuer, whose keys also sign what the broker presents to servers that trust it.
+    pub const fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// The endpoints of the identity listener. Serve them with the peer's address as [`ConnectInfo<SocketAddr>`].
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/token", post(token))
+            .route("/introspect", post(introspect))
+            .route("/revoke", post(revoke))
+            .route("/jwks", get(jwks))
+            .route("/.well-known/oauth-authorization-server", get(metadata))
+            .route("/.well-known/openid-configuration", get(openid_metadata))
+            .with_state(Arc::clone(self))
+    }
+
+    /// Does what time brings: rotates keys, forgets executions that ended, and records how many refusals were left out.
+    /// To be called every few seconds.
+    pub async fn tend(&self) -> Result<(), IssuerError> {
+        let now = self.parts.clock.now();
+        if self.issuer.tend(now)? {
+            self.authenticator.set_keys(self.issuer.public_keys());
+        }
+        self.parts.executions.forget_expired(now);
+        self.note_left_out(now).await;
+        Ok(())
+    }
+
+    /// Publishes new keys that take over within the hour.
+    pub fn rotate_keys(&self) -> Result<(), IssuerError> {
+        self.issuer.rotate(self.parts.clock.now())?;
+        self.authenticator.set_keys(self.issuer.public_keys());
+        Ok(())
+    }
+
+    /// Replaces the keys at once; every credential issued so far is refused from now on.
+    pub fn replace_keys(&self) -> Result<(), IssuerError> {
+        self.issuer.replace(self.parts.clock.now())?;
+        self.authenticator.set_keys(self.issuer.public_keys());
+        Ok(())
+    }
+
+    /// Checks the request's proof of possession, if it brings one, all but its single use (RFC 9449 §5).
+    fn proof(&self, headers: &HeaderMap, path: &str, now: Timestamp) -> Result<Option<Proof>, Refusal> {
+        let mut proofs = headers.get_all(DPOP).iter();
+        let (proof, another) = (proofs.next(), proofs.next());
+        let Some(proof) = proof else { return Ok(None) };
+        let failed = |detail: String| Refusal::hidden("invalid_dpop_proof", "the DPoP proof was not accepted", detail);
+        if another.is_some() {
+            return Err(failed("there is more than one `DPoP` header".to_owned()));
+        }
+        let proof = proof.to_str().map_err(|_| failed("the `DPoP` header is not a token".to_owned()))?;
+        let url = format!("{}{path}", self.issuer.url());
+        let expected = dpop::Expected { method: "POST", url: &url, token_digest: None, key: None };
+        dpop::check(proof, &expected, self.authenticator.nonces(), now).map(Some).map_err(|error| match error {
+            InvalidProof::Nonce => Refusal::new("use_dpop_nonce", "the proof must carry the nonce in `DPoP-Nonce`"),
+            error => failed(error.to_string()),
+        })
+    }
+
+    /// Takes note of something that an agent may do once.
+    fn used<T>(&self, agent: &AgentName, note: impl FnOnce(&mut Used) -> T) -> T {
+        note(self.used.lock().unwrap_or_else(PoisonError::into_inner).entry(agent.clone()).or_default())
+    }
+
+    /// Records a refusal, unless there are too many.
+    async fn note(&self, stage: &'static str, refusal: &Refusal, peer: Option<IpAddr>, now: Timestamp) {
+        self.note_left_out(now).await;
+        if !refusal.is_recorded() || !self.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_recorded(&peer) {
+            return;
+        }
+        self.record(Refused {
+            at: now,
+            stage: stage.to_owned(),
+            code: refusal.code.to_owned(),
+            detail: refusal.detail.clone(),
+            peer: peer.map(|peer| peer.to_string()),
+            agent: refusal.agent.clone(),
+            execution: refusal.execution,
+        })
+        .await;
+    }
+
+    async fn note_left_out(&self, now: Timestamp) {
+        let left_out = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).left_out(now);
+        for (peer, count) in left_out {
+            self.record(Refused {
+                at: now,
+                stage: "token".to_owned(),
+                code: "too_many".to_owned(),
+                detail: format!("{count} more refusals in one second were not recorded one by one"),
+                peer: peer.flatten().map(|peer| peer.to_string()),
+                agent: None,
+                execution: None,
+            })
+            .await;
+        }
+    }
+
+    async fn record(&self, refused: Refused) {
+        // The caller is refused either way; a log that cannot be written says so itself to whoever needs it.
+        if let Err(error) = self.parts.log.append(refused).await {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// A request whose form was read.
+struct Asked {
+    form: Form,
+    headers: HeaderMap,
+    now: Timestamp,
+}
+
+async fn token(State(identity): State<Arc<Identity>>, request: Request) -> Response {
+    answer(&identity, "token", request, async |asked| identity.issue(&asked).await).await
+}
+
+async fn introspect(State(identity): State<Arc<Identity>>, request: Request) -> Response {
+    answer(&identity, "introspect", request, async |asked| identity.introspect(&asked).await).await
+}
+
+async fn revoke(State(identity): State<Arc<Identity>>, request: Request) -> Response {
+    answer(&identity, "revoke", request, async |asked| identity.revoke(&asked).await).await
+}
+
+/// Reads the form, answers it, records a refusal, and offers the next nonce.
+async fn answer(
+    identity: &Identity,
+    stage: &'static str,
+    request: Request,
+    answered: impl AsyncFnOnce(Asked) -> Result<Value, Refusal>,
+) -> Response {
+    let now = identity.parts.clock.now();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let challenged = request.headers().contains_key(AUTHORIZATION);
+    let result = match identity.room.try_acquire() {
+        Err(_) => Err(Refusal::unavailable("too many requests are under way")),
+        Ok(_room) => match read(request, now).await {
+            Ok(asked) => answered(asked).await,
+            Err(refusal) => Err(refusal),
+        },
+    };
+    let mut response = match result {
+        Ok(body) => uncached(axum::Json(body).into_response()),
+        Err(refusal) => {
+            identity.note(stage, &refusal, peer, now).await;
+            refusal.into_answer(challenged)
+        }
+    };
+    if let Ok(nonce) = HeaderValue::try_from(identity.authenticator.nonce(now)) {
+        response.headers_mut().insert(DPOP_NONCE, nonce);
+    }
+    response
+}
+
+async fn read(request: Request, now: Timestamp) -> Result<Asked, Refusal> {
+    let (head, body): (_, Body) = request.into_parts();
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(Refusal::request("the body must be `application/x-www-form-urlencoded`"));
+    }
+    let body = tokio::time::timeout(std::time::Duration::from_secs(10), axum::body::to_bytes(body, BODY_BYTES_MAX)).await;
+    let Ok(Ok(body)) = body else {
+        return Err(Refusal::request(format!("the body is longer than {BODY_BYTES_MAX} bytes, or did not come whole in time")));
+    };
+    let form = Form::parse(&body).map_err(|error| Refusal::request(error.to_string()))?;
+    Ok(Asked { form, headers: head.headers, now })
+}
+
+async fn jwks(State(identity): State<Arc<Identity>>) -> Response {
+    published(identity.issuer.jwks())
+}
+
+async fn metadata(State(identity): State<Arc<Identity>>) -> Response {
+    published(json!(authorization_server(identity.issuer.url())))
+}
+
+async fn openid_metadata(State(identity): State<Arc<Identity>>) -> Response {
+    published(json!(openid(identity.issuer.url())))
+}
+
+/// A document that others may keep for a few minutes; a key is published for far longer before it signs.
+fn published(document: Value) -> Response {
+    let mut response = axum::Json(document).into_response();
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+}
