@@ -65,6 +65,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             micros(listed)
         );
     }
+    large()
+}
+
+/// A call with large arguments: the time grows with them and with nothing else.
+fn large() -> Result<(), Box<dyn std::error::Error>> {
+    let (agents, servers, text) = bundle(1)?;
+    let declared = Declared { agents: &agents, servers: &servers, histories: &[] };
+    let policies = Policies::compile(&declared, &[Source { path: "policies/bench.cedar", text: &text }]).map_err(|p| format!("{p:?}"))?;
+    let (agent, tool): (_, ToolName) = ("agent-0".parse()?, "server-0/pay".parse()?);
+    let facts = Facts { calls: 3, ..Facts::default() };
+    for tags in [100, 10_000, 100_000] {
+        let arguments = json!({ "tags": (0..tags).map(|tag| format!("tag-{tag}")).collect::<Vec<_>>() });
+        let question = Question {
+            agent: &agent,
+            subject: None,
+            task: None,
+            chain: &[],
+            tool: &tool,
+            arguments: &arguments,
+            facts: &facts,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let began = now();
+        let ruling = policies.decide(&question);
+        println!("{tags} list items: {:.1} ms ({:?})", began.elapsed().as_secs_f64() * 1e3, ruling.outcome);
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use miette::Diagnostic;
 
 use super::declared::{self, BUDGET};
 use super::schema::{CALL, ToolEntry, schema, server_action};
-use super::slice::{Kind, Row};
+use super::slice::{Index, Kind, Row};
 use super::{Declared, Policies};
 use crate::model;
 
@@ -57,9 +57,10 @@ pub(super) fn compile(declared: &Declared<'_>, sources: &[Source<'_>]) -> Result
     let (schema, schema_text) = schema(declared, &tools).map_err(nowhere)?;
 
     let declared_text = declared::text(declared);
-    let mut policies = declared_policies(&declared_text).map_err(nowhere)?;
+    let mut index = Index::default();
+    declared_policies(&declared_text).map_err(nowhere)?.into_iter().for_each(|(kind, policy)| index.add(kind, policy));
     let written = written(sources, &schema, declared, &tools)?;
-    policies.extend(written.into_iter().map(|written| (written.kind, written.policy)));
+    written.into_iter().for_each(|written| index.add(written.kind, written.policy));
 
     let rows = declared.agents.iter().map(|(name, agent)| Ok((name.clone(), Row::new(agent)?)));
     let rows = rows.collect::<Result<_, String>>().map_err(nowhere)?;
@@ -73,7 +74,7 @@ pub(super) fn compile(declared: &Declared<'_>, sources: &[Source<'_>]) -> Result
         .filter_map(|(number, tool)| Some((tool.action.strip_suffix('*')?.to_owned(), number)))
         .collect();
     by_prefix.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    Ok(Policies { schema, schema_text, declared_text, policies, rows, tools, by_name, by_prefix })
+    Ok(Policies { schema, schema_text, declared_text, index, rows, tools, by_name, by_prefix })
 }
 
 /// What the declarations mean. It is our own text, so a failure here is a mistake in this program.

@@ -16,14 +16,14 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use cedar_policy::{Context, EntityId, EntityTypeName, EntityUid, Policy, RestrictedExpression, Schema};
+use cedar_policy::{Context, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 use serde_json::Value;
 
 pub use compile::{PolicyProblem, Source};
 pub use matrix::matrix;
 
 use self::schema::ToolEntry;
-use self::slice::{Kind, Prospect, Row, Slice};
+use self::slice::{Index, Prospect, Row, Slice};
 use crate::bundle::{Agent, Server};
 use crate::ledger::{Facts, History, Integrity};
 use crate::model::{AgentName, Member, ServerName, Timestamp, ToolName};
@@ -45,7 +45,7 @@ pub struct Policies {
     schema: Schema,
     schema_text: String,
     declared_text: String,
-    policies: Vec<(Kind, Policy)>,
+    index: Index,
     rows: HashMap<AgentName, Row>,
     tools: Vec<ToolEntry>,
     /// The place in `tools` of each declared name.
@@ -151,7 +151,7 @@ impl Policies {
     fn slice(&self, agent: &AgentName, tool: &ToolName) -> Option<(&Slice, &ToolEntry)> {
         let number = self.number(tool)?;
         let entry = self.tools.get(number)?;
-        Some((self.rows.get(agent)?.slice(number, entry, &self.policies, self.tools.len())?, entry))
+        Some((self.rows.get(agent)?.slice(number, entry, &self.index, self.tools.len())?, entry))
     }
 
     /// The place of the declaration that governs `tool`; the same that [`Server::tool`] finds.

@@ -2,7 +2,7 @@
 //!
 //! A slice is made when it is first asked for and kept as long as the snapshot lives, so the memory follows what is used.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use cedar_policy::{
@@ -26,6 +26,46 @@ pub(super) enum Kind {
     Ask,
     /// It forbids because the declared budget is spent.
     Budget,
+}
+
+/// All policies, found by one word of their scope, so that a slice is cut without looking at those of other agents and tools.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    policies: Vec<(Kind, Policy)>,
+    /// Those for one agent.
+    by_agent: HashMap<EntityUid, Vec<usize>>,
+    /// Of the others, those for one action or group of actions.
+    by_action: HashMap<EntityUid, Vec<usize>>,
+    /// All others.
+    for_any: Vec<usize>,
+}
+
+impl Index {
+    pub(super) fn add(&mut self, kind: Kind, policy: Policy) {
+        let number = self.policies.len();
+        match (policy.principal_constraint(), policy.action_constraint()) {
+            (PrincipalConstraint::Eq(agent), _) => self.by_agent.entry(agent).or_default().push(number),
+            (_, ActionConstraint::Eq(action)) => self.by_action.entry(action).or_default().push(number),
+            (_, ActionConstraint::In(actions)) => {
+                actions.into_iter().for_each(|action| self.by_action.entry(action).or_default().push(number));
+            }
+            (_, ActionConstraint::Any) => self.for_any.push(number),
+        }
+        self.policies.push((kind, policy));
+    }
+
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().map(|(_, policy)| policy)
+    }
+
+    /// Every policy that may concern the agent and the action, and perhaps some that do not, each once.
+    fn near(&self, agent: &EntityUid, place: &Place) -> impl Iterator<Item = &(Kind, Policy)> {
+        let of_actions = place.groups.iter().chain([&place.action]).filter_map(|action| self.by_action.get(action));
+        let numbers: BTreeSet<usize> =
+            self.by_agent.get(agent).into_iter().chain(of_actions).chain([&self.for_any]).flatten().copied().collect();
+        numbers.into_iter().filter_map(|number| self.policies.get(number))
+    }
 }
 
 /// One agent's part of the index.
@@ -54,15 +94,15 @@ impl Row {
     }
 
     /// The slice for the tool with this number; nothing if it cannot be made, which denies.
-    pub(super) fn slice(&self, number: usize, tool: &ToolEntry, policies: &[(Kind, Policy)], tools: usize) -> Option<&Slice> {
+    pub(super) fn slice(&self, number: usize, tool: &ToolEntry, index: &Index, tools: usize) -> Option<&Slice> {
         let row = self.slices.get_or_init(|| (0..tools).map(|_| OnceLock::new()).collect());
-        row.get(number)?.get_or_init(|| self.cut(tool, policies).ok().map(Box::new)).as_deref()
+        row.get(number)?.get_or_init(|| self.cut(tool, index).ok().map(Box::new)).as_deref()
     }
 
     /// The policies that can concern calls of `tool` by this agent.
-    pub(super) fn cut(&self, tool: &ToolEntry, policies: &[(Kind, Policy)]) -> Result<Slice, String> {
+    fn cut(&self, tool: &ToolEntry, index: &Index) -> Result<Slice, String> {
         let place = Place::new(tool)?;
-        let chosen = policies.iter().filter(|(_, policy)| {
+        let chosen = index.near(&self.uid, &place).filter(|(_, policy)| {
             self.is_principal(&policy.principal_constraint())
                 && place.is_action(&policy.action_constraint())
                 && place.is_resource(&policy.resource_constraint())

@@ -219,9 +219,10 @@ fn a_list_shows_what_some_call_might_do() {
 mod index {
     //! The index changes nothing but the time: the whole set and the slice give the same answer, errors included.
 
-    use cedar_policy::{Authorizer, Entities, Request};
+    use cedar_policy::{Authorizer, Entities, Policy, Request};
     use proptest::prelude::*;
 
+    use super::super::slice::Kind;
     use super::*;
     use crate::ledger::Labels;
 
@@ -292,9 +293,9 @@ mod index {
             for (index, text) in texts.iter().enumerate() {
                 let policy = Policy::parse(Some(cedar_policy::PolicyId::new(index.to_string())), text).unwrap();
                 let kind = if text.starts_with("permit") { Kind::Permit } else { Kind::Forbid };
-                policies.policies.push((kind, policy));
+                policies.index.add(kind, policy);
             }
-            let all = cedar_policy::PolicySet::from_policies(policies.policies.iter().map(|(_, policy)| policy.clone())).unwrap();
+            let all = cedar_policy::PolicySet::from_policies(policies.index.all().cloned()).unwrap();
             for (agent, tool, n, calls) in calls {
                 let name = TOOLS[tool].replace('*', "1");
                 let arguments = if name.contains(':') { json!({}) } else { json!({ "n": n }) };
