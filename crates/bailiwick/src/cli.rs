@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, schema};
+use crate::commands::{check, policy, schema, test};
 
 /// The zero-trust plane for agents.
 #[derive(Debug, Parser)]
@@ -19,6 +19,10 @@ pub(crate) struct Cli {
 enum Command {
     /// Check a bundle and explain every mistake in it.
     Check(check::Check),
+    /// Judge a bundle's expectations as live calls would be judged.
+    Test(test::Test),
+    /// Show what a bundle's declarations mean as Cedar.
+    Policy(policy::Policy),
     /// Print the JSON Schema of a bundle's file, for editors.
     Schema(schema::Schema),
 }
@@ -28,6 +32,8 @@ impl Cli {
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         match self.command {
             Command::Check(command) => command.run(),
+            Command::Test(command) => command.run(),
+            Command::Policy(command) => command.run(),
             Command::Schema(command) => command.run(),
         }
     }

@@ -2,6 +2,8 @@
 
 mod cli;
 mod commands;
+mod machine;
+mod problems;
 
 use std::process::ExitCode;
 

@@ -1,21 +1,50 @@
 //! `bailiwick check`: explains every mistake in a bundle, in one run.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
+
+use crate::problems::{self, BundleArgs, counted};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// The bundle's directory.
-    #[arg(default_value = ".")]
-    dir: PathBuf,
+    #[command(flatten)]
+    bundle: BundleArgs,
+    /// Print the problems as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Fail on warnings too.
+    #[arg(long)]
+    deny_warnings: bool,
 }
 
 impl Check {
     /// Prints what is wrong; fails when anything is.
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
-        Err(miette::miette!("no bundle in `{}`", self.dir.display()))
+        let (files, bundle) = self.bundle.read()?;
+        let (found, digest) = match &bundle {
+            Ok(bundle) => (&bundle.warnings, Some(bundle.snapshot.digest)),
+            Err(found) => (found, None),
+        };
+        let (errors, warnings) = problems::count(found);
+        if self.json {
+            let digest = digest.map(|digest| digest.to_string());
+            println!("{}", json!({ "bundle": digest, "errors": errors, "warnings": warnings, "problems": found }));
+        } else {
+            problems::print(found, &files);
+            let counts = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
+            match (&bundle, digest) {
+                (Ok(bundle), Some(digest)) => {
+                    let (agents, servers) = (bundle.snapshot.agents.len(), bundle.snapshot.servers.len());
+                    let tools: usize = bundle.snapshot.servers.values().map(|server| server.tools.len()).sum();
+                    let (agents, servers, tools) = (counted(agents, "agent"), counted(servers, "server"), counted(tools, "tool"));
+                    println!("{agents}, {servers}, {tools}: {counts}\nbundle {digest}");
+                }
+                _ => println!("{counts} in {}", counted(files.len(), "file")),
+            }
+        }
+        Ok(if errors > 0 || (self.deny_warnings && warnings > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Source, listed, suggest};
+use super::problem::{Source, listed, nearest, suggest};
 use super::schema;
 
 /// A table of a file, whose keys are those of its schema.
@@ -21,6 +21,8 @@ pub(super) struct Fields<'a> {
     table: &'a DeTable<'a>,
     name: String,
     span: Range<usize>,
+    /// The known keys that unknown ones were probably meant to be.
+    mistyped: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
@@ -40,13 +42,16 @@ impl<'a> Fields<'a> {
 
     fn open<T: JsonSchema>(source: Source<'a>, table: &'a DeTable<'a>, name: String, span: Range<usize>) -> Self {
         let known = schema::keys::<T>();
+        let mut mistyped = Vec::new();
         for key in table.keys() {
             if !known.iter().any(|known| known == key.get_ref().as_ref()) {
-                let mend = suggest(key.get_ref(), known.iter().map(String::as_str));
+                let names = known.iter().map(String::as_str);
+                mistyped.extend(nearest(key.get_ref(), names.clone()).map(str::to_owned));
+                let mend = suggest(key.get_ref(), names);
                 source.error(key.span(), format!("unknown key `{}` in {name}", shown(key.get_ref())), mend);
             }
         }
-        Self { source, table, name, span }
+        Self { source, table, name, span, mistyped }
     }
 
     /// The file that the table is in.
@@ -72,8 +77,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Notes that `key` is needed and is not there.
+    /// Notes that `key` is needed and is not there, unless it is there and mistyped, which was noted.
     pub(super) fn missing(&self, key: &str, mend: &str) {
+        if self.mistyped.iter().any(|mistyped| mistyped == key) {
+            return;
+        }
         self.source.error(self.span(), format!("{} has no `{key}`", self.name), mend);
     }
 

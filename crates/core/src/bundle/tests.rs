@@ -270,6 +270,9 @@ fn what_is_wrong_with_an_agent() {
     ] {
         check("agents/new.toml", &agent(rest), place, message);
     }
+    let problems = read(&with("agents/new.toml", &agent("").replace("owner", "ownr"))).unwrap_err();
+    let errors: Vec<_> = problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+    assert!(matches!(errors.as_slice(), [error] if error.mend == "did you mean `owner`?"), "{}", printed(&problems));
     check("agents/z.toml", &agent("").replace("new", "payer"), (2, 8), "declared twice, first in `agents/payer.toml`");
 }
 
@@ -347,4 +350,42 @@ proptest::proptest! {
             let _ = read(&files);
         }
     }
+}
+
+#[test]
+fn the_published_schemas_are_those_of_the_reader() {
+    for (kind, schema) in schema::schemas() {
+        let file = format!("{}/../../docs/spec/schema/{kind}.schema.json", env!("CARGO_MANIFEST_DIR"));
+        let published = std::fs::read_to_string(&file).unwrap_or_default();
+        let now = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        assert!(published == now, "write it again: bailiwick schema {kind} > docs/spec/schema/{kind}.schema.json");
+    }
+}
+
+#[test]
+fn every_bundle_under_examples_is_whole_and_decides_as_it_expects() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut bundles = 0;
+    for example in std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path()) {
+        let mut files = Files::new();
+        for folder in std::iter::once("").chain(FOLDERS) {
+            let Ok(entries) = std::fs::read_dir(example.join(folder)) else { continue };
+            for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+                let name = path.strip_prefix(&example).unwrap().to_str().unwrap().to_owned();
+                if concerns(&name) {
+                    files.insert(name, std::fs::read(&path).unwrap());
+                }
+            }
+        }
+        if !files.contains_key("bailiwick.toml") {
+            continue;
+        }
+        let bundle = read(&files).map_err(|problems| printed(&problems)).unwrap();
+        for expected in &bundle.expectations {
+            let judged = expected.judge(&bundle.snapshot, crate::model::Timestamp::UNIX_EPOCH);
+            assert!(expected.is_met_by(&judged), "{}: {}:{}: {:?}", example.display(), expected.file, expected.line, judged.decision);
+        }
+        bundles += 1;
+    }
+    assert!(bundles > 0);
 }
