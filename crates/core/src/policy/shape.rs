@@ -5,7 +5,7 @@
 //! enumeration, and leaves ranges and patterns to the tool. Why unknown arguments are refused is in
 //! `docs/decisions/0005-arguments-that-policy-cannot-see.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use cedar_policy::RestrictedExpression;
@@ -13,6 +13,9 @@ use serde_json::{Map, Number, Value, json};
 
 /// How deep a schema is followed before the rest is taken as unreadable; also what ends a recursive one.
 const DEPTH_MAX: usize = 16;
+
+/// How many places of one call's arguments may be invisible; an agent must not be able to push one out of the list.
+const UNSEEN_MAX: usize = 256;
 
 /// What an argument is to policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,10 +54,19 @@ struct Member {
 /// Arguments as policies see them.
 #[derive(Debug)]
 pub(super) struct Typed {
-    /// `context.input`.
+    /// `context.input`; empty unless it was asked for.
     pub(super) input: RestrictedExpression,
-    /// JSON pointers of what `context.input` does not show, or shows rounded.
-    pub(super) unseen: Vec<String>,
+    /// JSON pointers of what `context.input` does not show, or shows rounded. What is in a list is named without its place.
+    pub(super) unseen: BTreeSet<String>,
+}
+
+/// The reading of one call's arguments.
+struct Reading {
+    /// Where it is.
+    at: String,
+    unseen: BTreeSet<String>,
+    /// Whether anyone will look at the values; otherwise they are checked only.
+    keep: bool,
 }
 
 impl Record {
@@ -88,34 +100,54 @@ impl Record {
     }
 
     /// Reads the arguments of one call. Fails with a sentence that names the place when they are not of this shape.
-    pub(super) fn typed(&self, arguments: &Value) -> Result<Typed, String> {
-        let mut unseen = Vec::new();
-        let input = self.read(arguments, &mut String::new(), &mut unseen)?;
-        Ok(Typed { input, unseen })
+    /// Values that nobody looks at (`keep`) are checked only, so that large arguments cost little where no policy reads them.
+    pub(super) fn typed(&self, arguments: &Value, keep: bool) -> Result<Typed, String> {
+        let mut reading = Reading { at: String::new(), unseen: BTreeSet::new(), keep };
+        let input = self.read(arguments, &mut reading)?;
+        Ok(Typed { input, unseen: reading.unseen })
     }
 
-    fn read(&self, value: &Value, at: &mut String, unseen: &mut Vec<String>) -> Result<RestrictedExpression, String> {
-        let Value::Object(object) = value else { return Err(format!("`{at}` is not an object")) };
-        let mut fields = Vec::with_capacity(self.members.len());
+    fn read(&self, value: &Value, reading: &mut Reading) -> Result<RestrictedExpression, String> {
+        let Value::Object(object) = value else { return Err(reading.wrong("an object")) };
+        let mut fields = Vec::new();
         for (name, value) in object {
-            let length = at.len();
-            push(at, name);
+            let length = reading.at.len();
+            push(&mut reading.at, name);
             match self.members.get(name) {
-                None if self.open => unseen.push(at.clone()),
-                None => return Err(format!("`{at}` is not an argument that the tool declares")),
+                None if self.open => reading.unseen()?,
+                None => return Err(reading.wrong("an argument that the tool declares")),
                 Some(member) if value.is_null() && member.nullable => {}
-                Some(member) => match member.shape.read(value, at, unseen)? {
-                    Some(field) => fields.push((name.clone(), field)),
-                    None => unseen.push(at.clone()),
+                Some(member) => match member.shape.read(value, reading)? {
+                    Some(field) if reading.keep => fields.push((name.clone(), field)),
+                    Some(_) => {}
+                    None => reading.unseen()?,
                 },
             }
-            at.truncate(length);
+            reading.at.truncate(length);
         }
         if let Some((name, _)) = self.members.iter().find(|(name, member)| member.required && !object.contains_key(*name)) {
-            push(at, name);
-            return Err(format!("`{at}` is missing"));
+            push(&mut reading.at, name);
+            return Err(format!("`{}` is missing", reading.at));
         }
-        RestrictedExpression::new_record(fields).map_err(|error| format!("`{at}`: {error}"))
+        RestrictedExpression::new_record(fields).map_err(|error| format!("`{}`: {error}", reading.at))
+    }
+}
+
+impl Reading {
+    fn wrong(&self, what: &str) -> String {
+        format!("`{}` is not {what}", self.at)
+    }
+
+    /// Notes that policy does not see what is here, or does not see it exactly.
+    fn unseen(&mut self) -> Result<(), String> {
+        if !self.unseen.contains(&self.at) {
+            self.unseen.insert(self.at.clone());
+        }
+        if self.unseen.len() > UNSEEN_MAX {
+            Err("more arguments than can be told are such that policy cannot see".to_owned())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -136,60 +168,60 @@ impl Shape {
         })
     }
 
-    /// One value; nothing when it is invisible. What had to be rounded is noted in `unseen`.
-    fn read(&self, value: &Value, at: &mut String, unseen: &mut Vec<String>) -> Result<Option<RestrictedExpression>, String> {
-        let wrong = |at: &str, what: &str| format!("`{at}` is not {what}");
+    /// One value; nothing when it is invisible.
+    fn read(&self, value: &Value, reading: &mut Reading) -> Result<Option<RestrictedExpression>, String> {
         Ok(Some(match (self, value) {
             (Self::Opaque, _) => return Ok(None),
             (Self::Bool, Value::Bool(value)) => RestrictedExpression::new_bool(*value),
-            (Self::Bool, _) => return Err(wrong(at, "a boolean")),
+            (Self::Bool, _) => return Err(reading.wrong("a boolean")),
             (Self::Long, Value::Number(number)) => {
-                RestrictedExpression::new_long(whole(number).ok_or_else(|| wrong(at, "a whole number of at most 64 bits"))?)
+                RestrictedExpression::new_long(whole(number).ok_or_else(|| reading.wrong("a whole number of at most 64 bits"))?)
             }
-            (Self::Long, _) => return Err(wrong(at, "a whole number")),
+            (Self::Long, _) => return Err(reading.wrong("a whole number")),
             (Self::Decimal, Value::Number(number)) => {
-                let (text, exact) = decimal(number).ok_or_else(|| wrong(at, "a number that policy can compare (±922337203685477)"))?;
+                let what = "a number that policy can compare (±922337203685477)";
+                let (text, exact) = decimal(number).ok_or_else(|| reading.wrong(what))?;
                 if !exact {
-                    unseen.push(at.clone());
+                    reading.unseen()?;
                 }
                 RestrictedExpression::new_decimal(text)
             }
-            (Self::Decimal, _) => return Err(wrong(at, "a number")),
+            (Self::Decimal, _) => return Err(reading.wrong("a number")),
             (Self::Text(Some(words)), Value::String(text)) if !words.contains(text) => {
-                return Err(wrong(at, "one of the words that the tool declares"));
+                return Err(reading.wrong("one of the words that the tool declares"));
             }
-            (Self::Text(_), Value::String(text)) => RestrictedExpression::new_string(text.clone()),
-            (Self::Text(_), _) => return Err(wrong(at, "text")),
+            (Self::Text(_), Value::String(text)) => {
+                RestrictedExpression::new_string(if reading.keep { text.clone() } else { String::new() })
+            }
+            (Self::Text(_), _) => return Err(reading.wrong("text")),
             (Self::Datetime, Value::String(text)) => {
-                let (text, exact) = datetime(text).ok_or_else(|| wrong(at, "a date and time (RFC 3339)"))?;
+                let (text, exact) = datetime(text).ok_or_else(|| reading.wrong("a date and time (RFC 3339)"))?;
                 if !exact {
-                    unseen.push(at.clone());
+                    reading.unseen()?;
                 }
                 RestrictedExpression::new_datetime(text)
             }
-            (Self::Datetime, _) => return Err(wrong(at, "a date and time")),
+            (Self::Datetime, _) => return Err(reading.wrong("a date and time")),
             (Self::Duration, Value::String(text)) => {
-                let milliseconds = duration(text).ok_or_else(|| wrong(at, "a duration (ISO 8601) of days or less"))?;
+                let milliseconds = duration(text).ok_or_else(|| reading.wrong("a duration (ISO 8601) of days or less"))?;
                 RestrictedExpression::new_duration(format!("{milliseconds}ms"))
             }
-            (Self::Duration, _) => return Err(wrong(at, "a duration")),
+            (Self::Duration, _) => return Err(reading.wrong("a duration")),
             (Self::Ip, Value::String(text)) => {
-                let address: IpAddr = text.parse().map_err(|_| wrong(at, "an IP address"))?;
+                let address: IpAddr = text.parse().map_err(|_| reading.wrong("an IP address"))?;
                 RestrictedExpression::new_ip(address.to_canonical().to_string())
             }
-            (Self::Ip, _) => return Err(wrong(at, "an IP address")),
+            (Self::Ip, _) => return Err(reading.wrong("an IP address")),
             (Self::Set(element), Value::Array(values)) => {
-                let mut elements = Vec::with_capacity(values.len());
-                for (index, value) in values.iter().enumerate() {
-                    let length = at.len();
-                    push(at, &index.to_string());
-                    elements.extend(element.read(value, at, unseen)?);
-                    at.truncate(length);
+                let mut elements = Vec::new();
+                for value in values {
+                    let element = element.read(value, reading)?;
+                    elements.extend(element.filter(|_| reading.keep));
                 }
                 RestrictedExpression::new_set(elements)
             }
-            (Self::Set(_), _) => return Err(wrong(at, "a list")),
-            (Self::Record(record), value) => record.read(value, at, unseen)?,
+            (Self::Set(_), _) => return Err(reading.wrong("a list")),
+            (Self::Record(record), value) => record.read(value, reading)?,
         }))
     }
 }

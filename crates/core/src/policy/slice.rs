@@ -10,6 +10,8 @@ use cedar_policy::{
     Policy, PolicySet, PrincipalConstraint, Request, ResourceConstraint, RestrictedExpression, Schema,
 };
 
+use serde_json::Value;
+
 use super::schema::{CALL, ToolEntry, server_action};
 use super::{Ruling, RulingOutcome, integrity, uid};
 use crate::bundle::Agent;
@@ -170,6 +172,7 @@ pub(super) struct Slice {
     permits: PolicySet,
     /// All but those that a person may lift and the budget's.
     standing: PolicySet,
+    reads_input: bool,
     principal: EntityUid,
     place: Place,
     /// Agent, action and, unless the tool is a pattern, the tool.
@@ -205,7 +208,9 @@ impl Slice {
     fn new(row: &Row, tool: &ToolEntry, place: Place, policies: &[&(Kind, Policy)]) -> Result<Self, String> {
         let error = |error: &dyn std::error::Error| error.to_string();
         let (mut kinds, mut all, mut permits, mut standing) = (HashMap::new(), PolicySet::new(), PolicySet::new(), PolicySet::new());
+        let mut reads_input = false;
         for (kind, policy) in policies {
+            reads_input |= policy.to_json().map_or(true, |json| reads_arguments(&json));
             kinds.insert(policy.id().to_string(), *kind);
             all.add(policy.clone()).map_err(|e| error(&e))?;
             if *kind == Kind::Permit {
@@ -225,7 +230,23 @@ impl Slice {
         let resource = place.resource.as_ref().map(|_| attributes.entity(&tool.action, &place.server)).transpose()?;
         let entities = [row.agent.clone(), action].into_iter().chain(resource);
         let entities = Entities::from_entities(entities, None).map_err(|e| error(&e))?;
-        Ok(Self { kinds, all, permits, standing, principal: row.uid.clone(), place, entities, tool: attributes, may_ever: OnceLock::new() })
+        Ok(Self {
+            kinds,
+            all,
+            permits,
+            standing,
+            principal: row.uid.clone(),
+            place,
+            entities,
+            reads_input,
+            tool: attributes,
+            may_ever: OnceLock::new(),
+        })
+    }
+
+    /// Whether some policy looks at the arguments.
+    pub(super) const fn reads_input(&self) -> bool {
+        self.reads_input
     }
 
     /// Whether some policy's scope permits.
@@ -328,6 +349,20 @@ impl Slice {
         let principal = PartialEntityUid::from_concrete(self.principal.clone());
         let request = PartialRequest::new(principal, self.place.action.clone(), resource, None, schema).ok()?;
         policies.tpe(&request, &entities, schema).ok()?.decision()
+    }
+}
+
+/// Whether a policy, in Cedar's JSON form, reads `context.input`, or the context in another way than by an attribute.
+fn reads_arguments(json: &Value) -> bool {
+    let is_context = |value: &Value| value.get("Var").is_some_and(|name| name == "context");
+    match json {
+        value if is_context(value) => true,
+        Value::Object(object) => match (object.get("left"), object.get("attr")) {
+            (Some(left), Some(attribute)) if is_context(left) => attribute == "input",
+            _ => object.values().any(reads_arguments),
+        },
+        Value::Array(values) => values.iter().any(reads_arguments),
+        _ => false,
     }
 }
 

@@ -12,8 +12,8 @@ fn record(input: &Value) -> Record {
 }
 
 /// The arguments `{"a": value}` under the property schema `a`, as Cedar sees them, and what it does not see.
-fn read(a: &Value, value: &Value) -> Result<(String, Vec<String>), String> {
-    let typed = record(&json!({ "type": "object", "properties": { "a": a } })).typed(&json!({ "a": value }))?;
+fn read(a: &Value, value: &Value) -> Result<(String, BTreeSet<String>), String> {
+    let typed = record(&json!({ "type": "object", "properties": { "a": a } })).typed(&json!({ "a": value }), true)?;
     let context = Context::from_pairs([("input".to_owned(), typed.input)]).unwrap();
     Ok((context.get("input").unwrap().to_string(), typed.unseen))
 }
@@ -47,6 +47,12 @@ fn arguments_as_policy_sees_them() {
         (&ip, json!("::ffff:10.0.0.1"), r#"{"a": ip("10.0.0.1")}"#, ""),
         (&json!({ "enum": ["x", "y"] }), json!("y"), r#"{"a": "y"}"#, ""),
         (&json!({ "type": "array", "items": { "type": "integer" } }), json!([2, 1, 2]), r#"{"a": [1, 2]}"#, ""),
+        (
+            &json!({ "type": "array", "items": { "type": "number" } }),
+            json!([0.1, 0.123_45, 0.123_46]),
+            r#"{"a": [decimal("0.1000"), decimal("0.1235")]}"#,
+            "/a",
+        ),
         (&closed, json!({ "b": true }), r#"{"a": {"b": true}}"#, ""),
         (&open, json!({ "b": true, "c~/": "x" }), r#"{"a": {"b": true}}"#, "/a/c~0~1"),
         (&json!({ "type": ["string", "integer"] }), json!(1), "{}", "/a"),
@@ -54,7 +60,7 @@ fn arguments_as_policy_sees_them() {
         (&json!({}), json!([{}]), "{}", "/a"),
     ] {
         let (found, hidden) = read(schema, &value).unwrap_or_else(|error| panic!("{schema} {value}: {error}"));
-        assert_eq!((found.as_str(), hidden.join(" ").as_str()), (seen, unseen), "{schema} {value}");
+        assert_eq!((found.as_str(), hidden.iter().cloned().collect::<Vec<_>>().join(" ").as_str()), (seen, unseen), "{schema} {value}");
     }
     for (schema, value) in [
         (&text, json!(5)),
@@ -95,16 +101,24 @@ fn undeclared_arguments_are_refused_unless_the_schema_asks_for_them() {
         (json!({ "$ref": "#/$defs/args", "$defs": { "args": { "type": "object", "properties": {} } } }), false),
         (json!(true), true),
     ] {
-        let typed = record(&schema).typed(&json!({ "b": 1 }));
-        assert_eq!(typed.as_ref().map(|typed| typed.unseen == ["/b"]).unwrap_or(false), taken, "{schema} {typed:?}");
+        let typed = record(&schema).typed(&json!({ "b": 1 }), true);
+        assert_eq!(typed.as_ref().map(|typed| typed.unseen.iter().eq(["/b"])).unwrap_or(false), taken, "{schema} {typed:?}");
     }
+}
+
+#[test]
+fn an_agent_cannot_push_a_place_out_of_what_is_unseen() {
+    let schema = json!({ "type": "object" });
+    let many = |count: usize| (0..count).map(|key| (key.to_string(), json!(1))).collect::<Map<_, _>>();
+    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX)), false).is_ok());
+    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX + 1)), false).is_err());
 }
 
 #[test]
 fn a_recursive_schema_ends() {
     let schema = json!({ "type": "object", "properties": { "n": { "$ref": "#" } } });
     let deep = (0..40).fold(json!({}), |inner, _| json!({ "n": inner }));
-    assert!(record(&schema).typed(&deep).is_ok());
+    assert!(record(&schema).typed(&deep, true).is_ok());
 }
 
 /// Another reading of the same standard: where the published generator takes a definition, the types agree. It knows no
@@ -184,7 +198,8 @@ proptest! {
     #[test]
     fn what_is_read_is_of_the_type_that_was_declared(schema in schema(), arguments in value()) {
         let record = record(&schema);
-        let Ok(typed) = record.typed(&arguments) else { return Ok(()) };
+        let Ok(typed) = record.typed(&arguments, true) else { return Ok(()) };
+        prop_assert_eq!(&record.typed(&arguments, false).unwrap().unseen, &typed.unseen);
         let context = json!({ "type": "Record", "attributes": { "input": record.cedar_type() } });
         let cedar = json!({ "": { "entityTypes": { "Agent": {} }, "actions": {
             "t": { "appliesTo": { "principalTypes": ["Agent"], "resourceTypes": ["Agent"], "context": context } }
