@@ -8,6 +8,7 @@ use bailiwick_core::identity::KeySet;
 use bailiwick_core::json;
 use bailiwick_core::model::Timestamp;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::fetch::{FetchError, Fetcher, is_local};
 
@@ -20,6 +21,9 @@ const AGAIN_AFTER_S: i64 = 30;
 /// How long keys are used while they cannot be read again, in seconds.
 const STALE_S: i64 = 86_400;
 
+/// How many requests may wait for one issuer's keys.
+const WAITING_MAX: usize = 32;
+
 /// Why an issuer's keys are not known.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the keys of the issuer cannot be had: {0}")]
@@ -30,7 +34,21 @@ pub(crate) struct KeysUnknown(Arc<str>);
 pub(crate) struct Foreign {
     fetcher: Fetcher,
     /// By where they come from, since a changed bundle may send the same issuer elsewhere.
-    sets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Kept>>>>,
+    sets: Mutex<HashMap<String, Arc<Set>>>,
+}
+
+/// The keys of one issuer.
+#[derive(Debug)]
+struct Set {
+    kept: tokio::sync::Mutex<Kept>,
+    /// Bounds those who wait for a slow issuer, so that they do not take every place at the token service.
+    waiting: Semaphore,
+}
+
+impl Default for Set {
+    fn default() -> Self {
+        Self { kept: tokio::sync::Mutex::default(), waiting: Semaphore::new(WAITING_MAX) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,8 +74,9 @@ impl Foreign {
             Keys::Url(url) => url.clone(),
             Keys::Discovery => issuer.issuer.clone(),
         };
-        let kept = Arc::clone(self.sets.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default());
-        let mut kept = kept.lock().await;
+        let set = Arc::clone(self.sets.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default());
+        let _waiting = set.waiting.try_acquire().map_err(|_| KeysUnknown("too many wait for them".into()))?;
+        let mut kept = set.kept.lock().await;
         let age = |since: &Timestamp| now.as_second().saturating_sub(since.as_second());
         let fresh = kept.keys.as_ref().is_some_and(|(keys, read)| (0..FRESH_S).contains(&age(read)) && kid.is_none_or(|kid| keys.has(kid)));
         let may_try = kept.tried.as_ref().is_none_or(|tried| !(0..AGAIN_AFTER_S).contains(&age(tried)));
