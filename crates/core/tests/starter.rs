@@ -1,4 +1,5 @@
 //! The starter bundle: it is valid, decides what it says it decides, and its matrix of who may do what is the reviewed one.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

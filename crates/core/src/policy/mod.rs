@@ -23,6 +23,7 @@ pub use compile::{PolicyProblem, Source};
 pub use matrix::matrix;
 
 use self::schema::ToolEntry;
+use self::shape::Read;
 use self::slice::{Index, Prospect, Row, Slice};
 use crate::bundle::{Agent, Server};
 use crate::ledger::{Facts, History, Integrity};
@@ -126,7 +127,7 @@ impl Policies {
         let Some((slice, tool)) = self.slice(question.agent, question.tool) else {
             return Ruling { outcome: RulingOutcome::NotPermitted, policies: Vec::new(), errors: Vec::new() };
         };
-        match context(tool, question, slice.reads_input()) {
+        match context(tool, question, slice.read()) {
             Ok(context) => slice.rule(question.tool, context),
             // What an agent has no part in is not explained to it either.
             Err(_) if !slice.permits_anything() => {
@@ -164,10 +165,10 @@ impl Policies {
     }
 }
 
-/// What policies see as `context`, the arguments only where some policy reads them. Fails with a sentence when the
+/// What policies see as `context`, with the arguments that some policy looks at. Fails with a sentence when the
 /// arguments are not what the tool takes.
-fn context(tool: &ToolEntry, question: &Question<'_>, reads_input: bool) -> Result<Context, String> {
-    let typed = tool.shape.typed(question.arguments, reads_input)?;
+fn context(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Context, String> {
+    let typed = tool.shape.typed(question.arguments, read)?;
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let texts = |texts: &mut dyn Iterator<Item = String>| RestrictedExpression::new_set(texts.map(RestrictedExpression::new_string));
     let record = |fields: Vec<(String, RestrictedExpression)>| RestrictedExpression::new_record(fields).map_err(|error| error.to_string());

@@ -54,10 +54,46 @@ struct Member {
 /// Arguments as policies see them.
 #[derive(Debug)]
 pub(super) struct Typed {
-    /// `context.input`; empty unless it was asked for.
+    /// `context.input`, with the arguments that were asked for.
     pub(super) input: RestrictedExpression,
     /// JSON pointers of what `context.input` does not show, or shows rounded. What is in a list is named without its place.
     pub(super) unseen: BTreeSet<String>,
+}
+
+/// Which arguments some policy looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    All,
+    Only(BTreeSet<String>),
+}
+
+impl Read {
+    fn holds(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+
+    /// Adds what a policy, in Cedar's JSON form, looks at.
+    pub(super) fn add(&mut self, json: &Value) {
+        let attribute_of = |value: &Value, is_left: &dyn Fn(&Value) -> bool| {
+            let value = value.get(".").or_else(|| value.get("has")).unwrap_or(value);
+            value.get("left").is_some_and(is_left).then(|| value.get("attr").and_then(Value::as_str).map(str::to_owned)).flatten()
+        };
+        let is_context = |value: &Value| value.get("Var").is_some_and(|name| name == "context");
+        let is_input = |value: &Value| attribute_of(value, &is_context).is_some_and(|name| name == "input");
+        match (json, &mut *self) {
+            (_, Self::All) => {}
+            (json, Self::Only(names)) if attribute_of(json, &is_input).is_some() => names.extend(attribute_of(json, &is_input)),
+            // `context.input` in another way than by an attribute, or `context` in one that is not understood.
+            (json, _) if is_input(json) || is_context(json) => *self = Self::All,
+            (json, _) if attribute_of(json, &is_context).is_some() => {}
+            (Value::Object(object), _) => object.values().for_each(|value| self.add(value)),
+            (Value::Array(values), _) => values.iter().for_each(|value| self.add(value)),
+            _ => {}
+        }
+    }
 }
 
 /// The reading of one call's arguments.
@@ -100,19 +136,23 @@ impl Record {
     }
 
     /// Reads the arguments of one call. Fails with a sentence that names the place when they are not of this shape.
-    /// Values that nobody looks at (`keep`) are checked only, so that large arguments cost little where no policy reads them.
-    pub(super) fn typed(&self, arguments: &Value, keep: bool) -> Result<Typed, String> {
-        let mut reading = Reading { at: String::new(), unseen: BTreeSet::new(), keep };
-        let input = self.read(arguments, &mut reading)?;
+    /// Arguments that no policy looks at are checked only, so that large ones cost little.
+    pub(super) fn typed(&self, arguments: &Value, read: &Read) -> Result<Typed, String> {
+        let mut reading = Reading { at: String::new(), unseen: BTreeSet::new(), keep: true };
+        let input = self.read(arguments, &mut reading, Some(read))?;
         Ok(Typed { input, unseen: reading.unseen })
     }
 
-    fn read(&self, value: &Value, reading: &mut Reading) -> Result<RestrictedExpression, String> {
+    /// Reads an object; `read` says of which of its members policy looks at the values, where that is known.
+    fn read(&self, value: &Value, reading: &mut Reading, read: Option<&Read>) -> Result<RestrictedExpression, String> {
         let Value::Object(object) = value else { return Err(reading.wrong("an object")) };
         let mut fields = Vec::new();
         for (name, value) in object {
             let length = reading.at.len();
             push(&mut reading.at, name);
+            if let Some(read) = read {
+                reading.keep = read.holds(name);
+            }
             match self.members.get(name) {
                 None if self.open => reading.unseen()?,
                 None => return Err(reading.wrong("an argument that the tool declares")),
@@ -221,7 +261,7 @@ impl Shape {
                 RestrictedExpression::new_set(elements)
             }
             (Self::Set(_), _) => return Err(reading.wrong("a list")),
-            (Self::Record(record), value) => record.read(value, reading)?,
+            (Self::Record(record), value) => record.read(value, reading, None)?,
         }))
     }
 }

@@ -10,9 +10,8 @@ use cedar_policy::{
     Policy, PolicySet, PrincipalConstraint, Request, ResourceConstraint, RestrictedExpression, Schema,
 };
 
-use serde_json::Value;
-
 use super::schema::{CALL, ToolEntry, server_action};
+use super::shape::Read;
 use super::{Ruling, RulingOutcome, integrity, uid};
 use crate::bundle::Agent;
 use crate::model::ToolName;
@@ -172,7 +171,8 @@ pub(super) struct Slice {
     permits: PolicySet,
     /// All but those that a person may lift and the budget's.
     standing: PolicySet,
-    reads_input: bool,
+    /// Which arguments some policy looks at; found out at the first call.
+    read: OnceLock<Read>,
     principal: EntityUid,
     place: Place,
     /// Agent, action and, unless the tool is a pattern, the tool.
@@ -208,9 +208,7 @@ impl Slice {
     fn new(row: &Row, tool: &ToolEntry, place: Place, policies: &[&(Kind, Policy)]) -> Result<Self, String> {
         let error = |error: &dyn std::error::Error| error.to_string();
         let (mut kinds, mut all, mut permits, mut standing) = (HashMap::new(), PolicySet::new(), PolicySet::new(), PolicySet::new());
-        let mut reads_input = false;
         for (kind, policy) in policies {
-            reads_input |= policy.to_json().map_or(true, |json| reads_arguments(&json));
             kinds.insert(policy.id().to_string(), *kind);
             all.add(policy.clone()).map_err(|e| error(&e))?;
             if *kind == Kind::Permit {
@@ -238,15 +236,24 @@ impl Slice {
             principal: row.uid.clone(),
             place,
             entities,
-            reads_input,
+            read: OnceLock::new(),
             tool: attributes,
             may_ever: OnceLock::new(),
         })
     }
 
-    /// Whether some policy looks at the arguments.
-    pub(super) const fn reads_input(&self) -> bool {
-        self.reads_input
+    /// Which arguments some policy looks at.
+    pub(super) fn read(&self) -> &Read {
+        self.read.get_or_init(|| {
+            let mut read = Read::Only(BTreeSet::new());
+            for policy in self.all.policies() {
+                match policy.to_json() {
+                    Ok(json) => read.add(&json),
+                    Err(_) => read = Read::All,
+                }
+            }
+            read
+        })
     }
 
     /// Whether some policy's scope permits.
@@ -349,20 +356,6 @@ impl Slice {
         let principal = PartialEntityUid::from_concrete(self.principal.clone());
         let request = PartialRequest::new(principal, self.place.action.clone(), resource, None, schema).ok()?;
         policies.tpe(&request, &entities, schema).ok()?.decision()
-    }
-}
-
-/// Whether a policy, in Cedar's JSON form, reads `context.input`, or the context in another way than by an attribute.
-fn reads_arguments(json: &Value) -> bool {
-    let is_context = |value: &Value| value.get("Var").is_some_and(|name| name == "context");
-    match json {
-        value if is_context(value) => true,
-        Value::Object(object) => match (object.get("left"), object.get("attr")) {
-            (Some(left), Some(attribute)) if is_context(left) => attribute == "input",
-            _ => object.values().any(reads_arguments),
-        },
-        Value::Array(values) => values.iter().any(reads_arguments),
-        _ => false,
     }
 }
 

@@ -308,7 +308,7 @@ mod index {
                     arguments: &arguments, facts: &facts, now: NOW.parse().unwrap(),
                 };
                 let entry = &policies.tools[policies.number(&tool).unwrap()];
-                let context = context(entry, &question, true).unwrap();
+                let context = context(entry, &question, &Read::All).unwrap();
                 let (principal, action, resource) =
                     (uid("Agent", agent.as_str()).unwrap(), uid("Action", &entry.action).unwrap(), uid("Tool", &name).unwrap());
                 // The request also fits the schema, which is not checked again when a call is judged.

@@ -13,7 +13,7 @@ fn record(input: &Value) -> Record {
 
 /// The arguments `{"a": value}` under the property schema `a`, as Cedar sees them, and what it does not see.
 fn read(a: &Value, value: &Value) -> Result<(String, BTreeSet<String>), String> {
-    let typed = record(&json!({ "type": "object", "properties": { "a": a } })).typed(&json!({ "a": value }), true)?;
+    let typed = record(&json!({ "type": "object", "properties": { "a": a } })).typed(&json!({ "a": value }), &Read::All)?;
     let context = Context::from_pairs([("input".to_owned(), typed.input)]).unwrap();
     Ok((context.get("input").unwrap().to_string(), typed.unseen))
 }
@@ -101,7 +101,7 @@ fn undeclared_arguments_are_refused_unless_the_schema_asks_for_them() {
         (json!({ "$ref": "#/$defs/args", "$defs": { "args": { "type": "object", "properties": {} } } }), false),
         (json!(true), true),
     ] {
-        let typed = record(&schema).typed(&json!({ "b": 1 }), true);
+        let typed = record(&schema).typed(&json!({ "b": 1 }), &Read::All);
         assert_eq!(typed.as_ref().map(|typed| typed.unseen.iter().eq(["/b"])).unwrap_or(false), taken, "{schema} {typed:?}");
     }
 }
@@ -110,15 +110,15 @@ fn undeclared_arguments_are_refused_unless_the_schema_asks_for_them() {
 fn an_agent_cannot_push_a_place_out_of_what_is_unseen() {
     let schema = json!({ "type": "object" });
     let many = |count: usize| (0..count).map(|key| (key.to_string(), json!(1))).collect::<Map<_, _>>();
-    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX)), false).is_ok());
-    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX + 1)), false).is_err());
+    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX)), &Read::Only(BTreeSet::new())).is_ok());
+    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX + 1)), &Read::Only(BTreeSet::new())).is_err());
 }
 
 #[test]
 fn a_recursive_schema_ends() {
     let schema = json!({ "type": "object", "properties": { "n": { "$ref": "#" } } });
     let deep = (0..40).fold(json!({}), |inner, _| json!({ "n": inner }));
-    assert!(record(&schema).typed(&deep, true).is_ok());
+    assert!(record(&schema).typed(&deep, &Read::All).is_ok());
 }
 
 /// Another reading of the same standard: where the published generator takes a definition, the types agree. It knows no
@@ -198,8 +198,8 @@ proptest! {
     #[test]
     fn what_is_read_is_of_the_type_that_was_declared(schema in schema(), arguments in value()) {
         let record = record(&schema);
-        let Ok(typed) = record.typed(&arguments, true) else { return Ok(()) };
-        prop_assert_eq!(&record.typed(&arguments, false).unwrap().unseen, &typed.unseen);
+        let Ok(typed) = record.typed(&arguments, &Read::All) else { return Ok(()) };
+        prop_assert_eq!(&record.typed(&arguments, &Read::Only(BTreeSet::new())).unwrap().unseen, &typed.unseen);
         let context = json!({ "type": "Record", "attributes": { "input": record.cedar_type() } });
         let cedar = json!({ "": { "entityTypes": { "Agent": {} }, "actions": {
             "t": { "appliesTo": { "principalTypes": ["Agent"], "resourceTypes": ["Agent"], "context": context } }
@@ -208,5 +208,28 @@ proptest! {
         let context = Context::from_pairs([("input".to_owned(), typed.input)]).unwrap();
         let action: EntityUid = r#"Action::"t""#.parse().unwrap();
         prop_assert!(context.validate(&cedar, &action).is_ok());
+    }
+}
+
+#[test]
+fn which_arguments_a_policy_looks_at() {
+    let only = |names: &[&str]| Read::Only(names.iter().map(ToString::to_string).collect());
+    for (condition, expected) in [
+        ("context.ledger.calls > 5", only(&[])),
+        ("context.input.a > 5 && context.history.input > 5", only(&["a"])),
+        (r#"context.input has a && context.input["b-c"] == principal.name"#, only(&["a", "b-c"])),
+        ("context.input.a.b.c", only(&["a"])),
+        ("context.input has a.b", Read::All),
+        (r#"context["in\u{70}ut"]["\u{61}"] == 1"#, only(&["a"])),
+        ("[context.input.a, 1].contains(context.input.b) || {x: context.input.c}.x", only(&["a", "b", "c"])),
+        ("if context.input.a then context.input.b else context.input.c like \"x*\"", only(&["a", "b", "c"])),
+        ("context.input == {a: 1}", Read::All),
+        ("context == {input: 1}", Read::All),
+        ("(if true then context else context).input.a", Read::All),
+    ] {
+        let policy = cedar_policy::Policy::parse(None, format!("permit (principal, action, resource) when {{ {condition} }};")).unwrap();
+        let mut read = Read::Only(BTreeSet::new());
+        read.add(&policy.to_json().unwrap());
+        assert_eq!(read, expected, "{condition}");
     }
 }
