@@ -1,0 +1,504 @@
+//! The log in one directory: appended to by one process, readable by any.
+//!
+//! An append takes a place under a short lock and never waits for the disk. One thread writes what has gathered to the pending
+//! file with one `fdatasync` a batch; a second one builds tiles from what is on disk and signs checkpoints. Why it is split so
+//! is in `docs/decisions/`, and the files are described in `docs/spec/log.md`.
+
+mod open;
+mod pending;
+mod publish;
+mod streams;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bailiwick_core::model::ExecutionId;
+use bailiwick_log::note::Signer;
+use bailiwick_log::tile::{self, Entries, Holds, TilePath};
+use bailiwick_log::{Expected, Position, Storage, StorageError};
+use event_listener::Event;
+
+use open::{Opened, Segment, read_tile};
+use pending::{BATCH_HEADER, Batch};
+use publish::Publisher;
+use streams::Streams;
+
+use crate::files::sync_directory;
+
+/// How the log trades latency, memory and disk space. The defaults suit a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a batch may wait for more entries while nobody waits for the disk. The contract allows 50 ms in all.
+    pub linger: Duration,
+    /// How long an entry may wait for the checkpoint that covers it.
+    pub checkpoint_every: Duration,
+    /// A segment of the pending file that is larger than this is followed by a new one.
+    pub segment_bytes_max: usize,
+    /// When more bytes than this wait for the disk or for their tiles, appends wait too.
+    pub waiting_bytes_max: usize,
+    /// How many streams are remembered.
+    pub streams_max: usize,
+    /// The stream and the place in it of a stored entry; used to learn where the streams stand when the log is opened.
+    pub stream_of: fn(&[u8]) -> Option<Expected>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(15),
+            checkpoint_every: Duration::from_secs(1),
+            segment_bytes_max: 16 << 20,
+            waiting_bytes_max: 64 << 20,
+            streams_max: 1 << 18,
+            stream_of: stream_of_record,
+        }
+    }
+}
+
+/// When a batch has as many bytes, nothing is gained by waiting for more.
+const BATCH_BYTES_ENOUGH: usize = 1 << 20;
+
+/// So many bytes of published entries stay in memory, so that those who follow the log's end need not read files.
+const TAIL_BYTES: usize = 8 << 20;
+
+/// From so many of the newest entries it is learnt where the streams stand.
+const ENTRIES_REREAD_MAX: u64 = 1 << 16;
+
+/// The stream of a record: the members `execution` and `sequence` of the JSON object.
+pub fn stream_of_record(entry: &[u8]) -> Option<Expected> {
+    #[derive(serde::Deserialize)]
+    struct Members {
+        execution: ExecutionId,
+        sequence: u64,
+    }
+    let Members { execution, sequence } = serde_json::from_slice(entry).ok()?;
+    Some(Expected { stream: execution.as_u128(), sequence })
+}
+
+/// Opens the log in `directory`, or creates it, to be signed by `signer`, whose key's name is the log's origin.
+///
+/// A batch that a crash cut off and that nobody was told of is dropped; everything else that is not as it was written is
+/// [`StorageError::Damaged`] and left untouched. While the log is open, no other process can open it. Dropping what is
+/// returned writes and publishes all that was appended; it blocks for as long as that takes.
+pub fn open(directory: &Path, signer: Arc<dyn Signer>, options: Options) -> Result<Embedded, StorageError> {
+    let Opened { lock, published, pending, publisher } = open::open(directory, signer)?;
+    let end = pending.segments.last().map_or(published, |(_, _, end)| *end);
+    let batches: VecDeque<Arc<Batch>> = pending.batches.into_iter().map(Arc::new).collect();
+    let shared = Arc::new(Shared {
+        directory: directory.to_owned(),
+        options,
+        state: Mutex::new(State {
+            next: end,
+            queue: empty_frame(),
+            queued: 0,
+            streams: Streams::new(options.streams_max),
+            durable: end,
+            published,
+            waiting_bytes: batches.iter().map(|batch| batch.entries().len()).sum(),
+            tail_bytes: batches.iter().map(|batch| batch.len()).sum(),
+            tail: batches.clone(),
+            unpublished: batches,
+            segments: pending.segments.into_iter().map(|(path, _, end)| (path, end)).collect(),
+            // What a crash left unpublished is published at once.
+            publish_now: end > published,
+            disk_now: false,
+            closing: false,
+            written: false,
+            failed: None,
+        }),
+        wake_writer: Condvar::new(),
+        wake_publisher: Condvar::new(),
+        changed: Event::new(),
+    });
+    relearn_streams(&shared, end)?;
+    let writer = pending::Writer::new(directory.join("pending"), options.segment_bytes_max);
+    let threads = vec![
+        spawn("log-writer", &shared, move |shared| write_batches(shared, writer))?,
+        spawn("log-publisher", &shared, move |shared| publish_batches(shared, publisher))?,
+    ];
+    Ok(Embedded { shared, threads, _lock: lock })
+}
+
+/// The log in one directory. See [`open`].
+pub struct Embedded {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+struct Shared {
+    directory: PathBuf,
+    options: Options,
+    state: Mutex<State>,
+    wake_writer: Condvar,
+    wake_publisher: Condvar,
+    /// Told of every change that somebody may be waiting for: durable, published, room, failed.
+    changed: Event,
+}
+
+struct State {
+    /// The position that the next entry gets.
+    next: u64,
+    /// The batch that is gathering, with room for its header in front.
+    queue: Vec<u8>,
+    queued: u64,
+    streams: Streams,
+    /// Entries below this would survive a crash.
+    durable: u64,
+    /// Entries below this are under the newest checkpoint.
+    published: u64,
+    /// The bytes that are in `queue`, with the writer, or in `unpublished`.
+    waiting_bytes: usize,
+    /// The newest batches that are on disk.
+    tail: VecDeque<Arc<Batch>>,
+    tail_bytes: usize,
+    unpublished: VecDeque<Arc<Batch>>,
+    /// The finished segments, and at the end the one being written.
+    segments: VecDeque<Segment>,
+    /// Somebody waits for a checkpoint.
+    publish_now: bool,
+    /// Somebody waits for the disk.
+    disk_now: bool,
+    closing: bool,
+    /// The writer has ended; nothing will be added to `unpublished`.
+    written: bool,
+    failed: Option<Arc<str>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked has marked the log as failed (see `spawn`), so the state is still to be trusted to say so.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, what: String) {
+        tracing::error!(error = what, "the log has failed and takes no more entries");
+        self.lock().failed.get_or_insert(what.into());
+        self.wake_writer.notify_all();
+        self.wake_publisher.notify_all();
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Waits until `done` has an answer.
+    async fn until<T>(&self, mut done: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            let listener = {
+                let mut state = self.lock();
+                match done(&mut state) {
+                    Some(answer) => return answer,
+                    None => self.changed.listen(),
+                }
+            };
+            listener.await;
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, entry: &[u8], expected: Option<Expected>) -> Result<Position, StorageError> {
+        if let Some(expected) = expected {
+            self.streams.check(expected)?;
+        }
+        if !tile::encode_entry(entry, &mut self.queue) {
+            return Err(StorageError::EntrySize(entry.len()));
+        }
+        if let Some(expected) = expected {
+            self.streams.advance(expected);
+        }
+        let position = Position(self.next);
+        self.next += 1;
+        self.queued += 1;
+        self.waiting_bytes += 2 + entry.len();
+        Ok(position)
+    }
+
+    fn check_failed(&self) -> Result<(), StorageError> {
+        self.failed.clone().map_or(Ok(()), |what| Err(StorageError::Failed(what)))
+    }
+}
+
+#[async_trait]
+impl Storage for Embedded {
+    async fn append(&self, bytes: Vec<u8>, expected: Option<Expected>) -> Result<Position, StorageError> {
+        let (taken, wake) = self
+            .shared
+            .until(|state| {
+                if let Err(failed) = state.check_failed() {
+                    return Some((Err(failed), false));
+                }
+                if state.waiting_bytes + bytes.len() > self.shared.options.waiting_bytes_max && state.waiting_bytes > 0 {
+                    return None;
+                }
+                let before = state.queue.len();
+                let taken = state.take(&bytes, expected);
+                // The writer sleeps until the first entry, and then until there are enough.
+                let wake = before == BATCH_HEADER || (before < BATCH_BYTES_ENOUGH && state.queue.len() >= BATCH_BYTES_ENOUGH);
+                Some((taken, wake))
+            })
+            .await;
+        if wake {
+            self.shared.wake_writer.notify_one();
+        }
+        taken
+    }
+
+    async fn durable(&self, position: Position) -> Result<(), StorageError> {
+        self.shared
+            .until(|state| {
+                if state.durable > position.0 {
+                    return Some(Ok(()));
+                }
+                if let Err(failed) = state.check_failed() {
+                    return Some(Err(failed));
+                }
+                if position.0 < state.next && !state.disk_now {
+                    state.disk_now = true;
+                    self.shared.wake_writer.notify_one();
+                }
+                None
+            })
+            .await
+    }
+
+    async fn read(&self, from: Position, entries_max: usize) -> Result<Vec<Vec<u8>>, StorageError> {
+        let (batches, published) = {
+            let state = self.shared.lock();
+            if from.0 >= state.durable || entries_max == 0 {
+                return Ok(Vec::new());
+            }
+            let in_memory = state.tail.front().is_some_and(|batch| batch.first <= from.0);
+            let start = state.tail.partition_point(|batch| batch.end() <= from.0);
+            let until = from.0.saturating_add(entries_max as u64);
+            let batches = state.tail.range(start..).take_while(|batch| in_memory && batch.first < until).cloned().collect::<Vec<_>>();
+            (batches, state.published)
+        };
+        let cut = |_| StorageError::Damaged("a stored entry is cut off".into());
+        let mut read = Vec::new();
+        if let Some(first) = batches.first().map(|batch| batch.first) {
+            let entries = batches.iter().flat_map(|batch| Entries::new(batch.entries())).skip((from.0 - first) as usize);
+            for entry in entries.take(entries_max) {
+                read.push(entry.map_err(cut)?.to_vec());
+            }
+            return Ok(read);
+        }
+        let path = TilePath::holding(Holds::Entries, from.0, published);
+        let path = path.ok_or_else(|| StorageError::Damaged(format!("entry {from} is in no file").into()))?;
+        let bundle = read_tile(&self.shared.directory, path)?;
+        for entry in Entries::new(&bundle).skip((from.0 % tile::WIDTH) as usize).take(entries_max) {
+            read.push(entry.map_err(cut)?.to_vec());
+        }
+        if read.is_empty() { Err(StorageError::Damaged(format!("entry {from} is missing in `{path}`").into())) } else { Ok(read) }
+    }
+
+    async fn reached(&self, position: Position) -> Result<(), StorageError> {
+        self.shared.until(|state| if state.durable > position.0 { Some(Ok(())) } else { state.check_failed().err().map(Err) }).await
+    }
+
+    fn len(&self) -> u64 {
+        self.shared.lock().next
+    }
+}
+
+impl Embedded {
+    /// Resolves once a checkpoint covers the entry at `position`, asking for one now rather than within the usual time.
+    pub async fn published(&self, position: Position) -> Result<(), StorageError> {
+        self.shared
+            .until(|state| {
+                if state.published > position.0 {
+                    return Some(Ok(()));
+                }
+                if let Err(failed) = state.check_failed() {
+                    return Some(Err(failed));
+                }
+                if position.0 < state.next {
+                    state.disk_now = true;
+                    state.publish_now = true;
+                    self.shared.wake_writer.notify_one();
+                    self.shared.wake_publisher.notify_one();
+                }
+                None
+            })
+            .await
+    }
+
+    /// Writes and publishes all that was appended and closes the log. `Err` when it has failed before or fails now.
+    pub fn close(mut self) -> Result<(), StorageError> {
+        self.finish();
+        self.shared.lock().check_failed()
+    }
+
+    fn finish(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.wake_writer.notify_all();
+        self.shared.wake_publisher.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic there has marked the log as failed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("directory", &self.shared.directory).finish_non_exhaustive()
+    }
+}
+
+fn empty_frame() -> Vec<u8> {
+    let mut frame = Vec::with_capacity(64 << 10);
+    frame.resize(BATCH_HEADER, 0);
+    frame
+}
+
+fn relearn_streams(shared: &Arc<Shared>, end: u64) -> Result<(), StorageError> {
+    let mut state = shared.lock();
+    let published = state.published;
+    let mut position = end.saturating_sub(ENTRIES_REREAD_MAX);
+    let tail = state.tail.clone();
+    let stored_end = tail.front().map_or(published, |batch| batch.first);
+    let mut learn = |entry: &[u8]| (shared.options.stream_of)(entry).into_iter().for_each(|place| state.streams.advance(place));
+    while position < stored_end {
+        let Some(path) = TilePath::holding(Holds::Entries, position, published) else { break };
+        let bundle = read_tile(&shared.directory, path)?;
+        let entries = Entries::new(&bundle).skip((position % tile::WIDTH) as usize);
+        entries.filter_map(Result::ok).take((stored_end - position) as usize).for_each(&mut learn);
+        position = (path.index + 1) * tile::WIDTH;
+    }
+    tail.iter().flat_map(|batch| Entries::new(batch.entries())).filter_map(Result::ok).for_each(learn);
+    Ok(())
+}
+
+fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    run: impl FnOnce(&Shared) -> std::io::Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>, StorageError> {
+    struct FailedIfUnfinished(Arc<Shared>, bool);
+    impl Drop for FailedIfUnfinished {
+        fn drop(&mut self) {
+            if !self.1 {
+                self.0.fail("a thread of the log ended unexpectedly".to_owned());
+            }
+        }
+    }
+    let shared = shared.clone();
+    let body = move || {
+        let mut guard = FailedIfUnfinished(shared, false);
+        if let Err(error) = run(&guard.0) {
+            guard.0.fail(error.to_string());
+        }
+        guard.1 = true;
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|error| open::failed("a thread cannot be started", &error))
+}
+
+/// The writer: from the queue to the pending file. An error ends it, and with it the log.
+fn write_batches(shared: &Shared, mut writer: pending::Writer) -> std::io::Result<()> {
+    loop {
+        let (frame, first, count) = {
+            let mut state = shared.lock();
+            while state.queued == 0 && !state.closing && state.failed.is_none() {
+                state = shared.wake_writer.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            let gathering =
+                |state: &mut State| !state.disk_now && !state.closing && state.failed.is_none() && state.queue.len() < BATCH_BYTES_ENOUGH;
+            let waited = shared.wake_writer.wait_timeout_while(state, shared.options.linger, gathering);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.failed.is_some() || state.queued == 0 {
+                state.written = true;
+                shared.wake_publisher.notify_one();
+                return Ok(());
+            }
+            state.disk_now = false;
+            let count = std::mem::take(&mut state.queued);
+            (std::mem::replace(&mut state.queue, empty_frame()), state.next - count, count)
+        };
+        let batch = Batch::seal(first, count, frame).ok_or_else(|| std::io::Error::other("a batch is too large"))?;
+        let begun = writer.append(&batch)?;
+
+        let mut state = shared.lock();
+        state.durable = batch.end();
+        if begun {
+            let path = shared.directory.join("pending").join(pending::segment_name(batch.first));
+            state.segments.push_back((path, batch.end()));
+        } else if let Some((_, end)) = state.segments.back_mut() {
+            *end = batch.end();
+        }
+        let batch = Arc::new(batch);
+        state.tail_bytes += batch.len();
+        state.tail.push_back(batch.clone());
+        state.unpublished.push_back(batch);
+        drop(state);
+        shared.wake_publisher.notify_one();
+        shared.changed.notify(usize::MAX);
+    }
+}
+
+/// The publisher: from batches on disk to tiles and checkpoints. An error ends it, and with it the log.
+fn publish_batches(shared: &Shared, mut publisher: Publisher) -> std::io::Result<()> {
+    loop {
+        let (batches, closing) = {
+            let mut state = shared.lock();
+            while state.unpublished.is_empty() && !state.written && state.failed.is_none() {
+                state = shared.wake_publisher.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            let gathering = |state: &mut State| {
+                !state.publish_now && !state.written && state.failed.is_none() && state.waiting_bytes < shared.options.waiting_bytes_max / 4
+            };
+            let waited = shared.wake_publisher.wait_timeout_while(state, shared.options.checkpoint_every, gathering);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.failed.is_some() {
+                return Ok(());
+            }
+            // Whoever waits for entries that are not on disk yet asks again when these are published.
+            state.publish_now = false;
+            (std::mem::take(&mut state.unpublished), state.written)
+        };
+        if !batches.is_empty() {
+            for batch in &batches {
+                publisher.add(batch)?;
+            }
+            let published = publisher.publish()?;
+            let written: usize = batches.iter().map(|batch| batch.entries().len()).sum();
+            let mut state = shared.lock();
+            state.published = published;
+            state.waiting_bytes = state.waiting_bytes.saturating_sub(written);
+            while state.tail_bytes > TAIL_BYTES && state.tail.front().is_some_and(|batch| batch.end() <= published) {
+                let Some(batch) = state.tail.pop_front() else { break };
+                state.tail_bytes -= batch.len();
+            }
+        }
+        let covered = covered_segments(shared, closing);
+        shared.changed.notify(usize::MAX);
+        for path in covered {
+            // One after the other also on disk: a crash must not bring back an older segment without the next.
+            std::fs::remove_file(path)?;
+            sync_directory(&shared.directory.join("pending"))?;
+        }
+        if closing {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes out the segments that a checkpoint covers; the one being written only when the log closes.
+fn covered_segments(shared: &Shared, closing: bool) -> Vec<PathBuf> {
+    let mut state = shared.lock();
+    let mut covered = Vec::new();
+    while state.segments.len() > usize::from(!closing) && state.segments.front().is_some_and(|(_, end)| *end <= state.published) {
+        covered.extend(state.segments.pop_front().map(|(path, _)| path));
+    }
+    covered
+}

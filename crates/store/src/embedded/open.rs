@@ -1,0 +1,201 @@
+//! Opening a log: what a crash left behind is put in order, and what nobody can have left by a crash is damage.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bailiwick_log::StorageError;
+use bailiwick_log::checkpoint::Checkpoint;
+use bailiwick_log::note::Signer;
+use bailiwick_log::tile::{self, Edge, Entries, Holds, TilePath};
+use bailiwick_log::tree::Hash;
+
+use super::pending::{self, Pending};
+use super::publish::Publisher;
+use crate::files::sync_directory;
+
+/// A log that was found in order.
+pub(super) struct Opened {
+    /// Held as long as the log is open: one process writes.
+    pub(super) lock: File,
+    pub(super) published: u64,
+    pub(super) pending: Pending,
+    pub(super) publisher: Publisher,
+}
+
+/// Opens the log in `directory`, creating it where there is none.
+pub(super) fn open(directory: &Path, signer: Arc<dyn Signer>) -> Result<Opened, StorageError> {
+    let pending_directory = directory.join("pending");
+    fs::create_dir_all(&pending_directory).map_err(|error| failed("the directory cannot be created", &error))?;
+    let lock = lock(directory)?;
+    let mut pending = pending::read(&pending_directory).map_err(damaged)?;
+    drop_torn(&mut pending)?;
+
+    let checkpoint = match fs::read(directory.join("checkpoint")) {
+        Ok(bytes) => Some(Checkpoint::open(&bytes, signer.verifier()).map_err(|error| damaged(format!("`checkpoint`: {error}")))?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed("`checkpoint` cannot be read", &error)),
+    };
+    let Some(checkpoint) = checkpoint else {
+        // The first checkpoint is signed before the first entry is taken.
+        if directory.join("tile").exists() || !pending.segments.is_empty() {
+            return Err(damaged("`checkpoint` is missing".to_owned()));
+        }
+        let mut publisher = Publisher::new(directory, signer, Edge::new(), Vec::new());
+        let published = publisher.publish().map_err(|error| failed("the first checkpoint cannot be written", &error))?;
+        sync_directory(directory).map_err(|error| failed("the directory cannot be written", &error))?;
+        return Ok(Opened { lock, published, pending, publisher });
+    };
+
+    let edge = Edge::load(checkpoint.size, |path| {
+        tile::decode_hashes(&read_tile(directory, path)?, path.width).map_err(|error| damaged(format!("`{path}`: {error}")))
+    })?;
+    if edge.root() != checkpoint.root {
+        return Err(damaged(format!("the tiles at the end do not have the root of `checkpoint` at size {}", checkpoint.size)));
+    }
+    let bundle = last_bundle(directory, &edge)?;
+    check_pending(directory, &pending, checkpoint.size)?;
+    remove_unpublished(directory, checkpoint.size, pending.batches.last().map_or(0, pending::Batch::end))
+        .map_err(|error| failed("an unfinished tile cannot be removed", &error))?;
+    let publisher = Publisher::new(directory, signer, edge, bundle);
+    Ok(Opened { lock, published: checkpoint.size, pending, publisher })
+}
+
+fn lock(directory: &Path) -> Result<File, StorageError> {
+    let path = directory.join("lock");
+    let lock = File::create(&path).map_err(|error| failed("`lock` cannot be opened", &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(StorageError::Failed("another process has it open".into())),
+        Err(fs::TryLockError::Error(error)) => Err(failed("`lock` cannot be locked", &error)),
+    }
+}
+
+/// Cuts off a batch that was never acknowledged, and takes away segments without a batch.
+fn drop_torn(pending: &mut Pending) -> Result<(), StorageError> {
+    let cannot = |error: &io::Error| failed("a torn batch cannot be cut off", error);
+    if let Some((path, whole, torn)) = pending.torn.take() {
+        tracing::warn!(segment = %path.display(), bytes = torn, "a crash cut off a batch that nobody was told of; it is dropped");
+        let file = File::options().write(true).open(&path).map_err(|error| cannot(&error))?;
+        file.set_len(whole).and_then(|()| file.sync_all()).map_err(|error| cannot(&error))?;
+    }
+    for (path, ..) in pending.segments.extract_if(.., |(_, first, end)| first == end) {
+        fs::remove_file(path).map_err(|error| cannot(&error))?;
+    }
+    Ok(())
+}
+
+/// The entries of the unfinished bundle, which must be those whose hashes the edge holds.
+fn last_bundle(directory: &Path, edge: &Edge) -> Result<Vec<u8>, StorageError> {
+    let Some((path, hashes)) = edge.partials().find(|(path, _)| path.holds == Holds::Hashes(0)) else { return Ok(Vec::new()) };
+    let path = TilePath { holds: Holds::Entries, ..path };
+    let mut bundle = read_tile(directory, path)?;
+    if bundle_at(&mut bundle, path.width) && entries_have(&bundle, hashes) {
+        return Ok(bundle);
+    }
+    Err(damaged(format!("the entries in `{path}` are not those of the tree")))
+}
+
+/// Cuts a bundle to its first `width` entries, since the full one may stand in for it.
+fn bundle_at(bundle: &mut Vec<u8>, width: u16) -> bool {
+    let mut bytes = 0;
+    for entry in Entries::new(bundle).take(width.into()) {
+        let Ok(entry) = entry else { return false };
+        bytes += 2 + entry.len();
+    }
+    bundle.truncate(bytes);
+    true
+}
+
+fn entries_have(bundle: &[u8], hashes: &[Hash]) -> bool {
+    let mut entries = Entries::new(bundle);
+    let same = hashes.iter().all(|hash| matches!(entries.next(), Some(Ok(entry)) if Hash::of_entry(entry) == *hash));
+    same && entries.next().is_none()
+}
+
+/// The pending entries must reach the checkpoint, and those that are under it must be the published ones.
+fn check_pending(directory: &Path, pending: &Pending, published: u64) -> Result<(), StorageError> {
+    let Some(((_, first, _), (_, _, end))) = pending.segments.first().zip(pending.segments.last()) else { return Ok(()) };
+    if *first > published {
+        return Err(damaged(format!("`checkpoint` ends at {published}, and `pending` begins at {first}: the checkpoint is an old one")));
+    }
+    if *end < published {
+        return Err(damaged(format!("`checkpoint` ends at {published}, and `pending` at {end}: signed entries are missing there")));
+    }
+    let mut tile: Option<(TilePath, Vec<Hash>)> = None;
+    for batch in pending.batches.iter().filter(|batch| batch.first < published) {
+        for (entry, position) in Entries::new(batch.entries()).zip(batch.first..published) {
+            let Some(path) = TilePath::holding(Holds::Hashes(0), position, published) else { break };
+            if tile.as_ref().is_none_or(|(read, _)| *read != path) {
+                let bytes = read_tile(directory, path)?;
+                let hashes = tile::decode_hashes(&bytes, path.width).map_err(|error| damaged(format!("`{path}`: {error}")))?;
+                tile = Some((path, hashes));
+            }
+            let expected = tile.as_ref().and_then(|(path, hashes)| hashes.get((position - path.index * tile::WIDTH) as usize));
+            if !matches!((entry, expected), (Ok(entry), Some(hash)) if Hash::of_entry(entry) == *hash) {
+                return Err(damaged(format!("entry {position} in `pending` is not the one in `{path}`")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes partial tiles of a checkpoint that was never signed; full ones are written again from the same entries.
+fn remove_unpublished(directory: &Path, published: u64, end: u64) -> io::Result<()> {
+    let (mut published, mut end, mut level) = (published, end, 0);
+    while end > 0 {
+        for holds in [Some(Holds::Hashes(level)), (level == 0).then_some(Holds::Entries)].into_iter().flatten() {
+            for index in published / tile::WIDTH..=end / tile::WIDTH {
+                let partials = directory.join(TilePath { holds, index, width: tile::WIDTH as u16 }.partials());
+                let listed = match fs::read_dir(&partials) {
+                    Ok(listed) => listed,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                for file in listed {
+                    let file = file?;
+                    let width: Option<u64> = file.file_name().to_str().and_then(|name| name.parse().ok());
+                    if width.is_none_or(|width| index * tile::WIDTH + width > published) {
+                        fs::remove_file(file.path())?;
+                    }
+                }
+            }
+        }
+        published /= tile::WIDTH;
+        end /= tile::WIDTH;
+        level += 1;
+    }
+    Ok(())
+}
+
+/// The bytes of a tile, from the full one (cut to width, for hashes) when the partial one is gone.
+pub(super) fn read_tile(directory: &Path, path: TilePath) -> Result<Vec<u8>, StorageError> {
+    let read = |path: TilePath| fs::read(directory.join(path.to_string()));
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match read(path) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if missing(&error) && !path.is_full() => {
+            let mut bytes = read(path.full()).map_err(|_| damaged(format!("`{path}` is missing")))?;
+            match path.holds {
+                Holds::Hashes(_) => bytes.truncate(usize::from(path.width) * Hash::SIZE),
+                Holds::Entries if !bundle_at(&mut bytes, path.width) => return Err(damaged(format!("`{}` is cut off", path.full()))),
+                Holds::Entries => {}
+            }
+            Ok(bytes)
+        }
+        Err(error) if missing(&error) => Err(damaged(format!("`{path}` is missing"))),
+        Err(error) => Err(failed(&format!("`{path}` cannot be read"), &error)),
+    }
+}
+
+pub(super) fn damaged(what: String) -> StorageError {
+    StorageError::Damaged(what.into())
+}
+
+pub(super) fn failed(what: &str, error: &io::Error) -> StorageError {
+    StorageError::Failed(format!("{what}: {error}").into())
+}
+
+/// A segment of the pending file and the position after its last entry.
+pub(super) type Segment = (PathBuf, u64);
