@@ -18,3 +18,6 @@ pub use key::{Algorithm, InvalidKey, KeySet, PublicKey, Signer, SigningFailed, t
 pub use refusals::Refusals;
 pub use replay::{Replayed, Replays};
 pub use token::AccessToken;
+
+#[cfg(test)]
+mod tests;
