@@ -121,6 +121,11 @@ impl Identity {
         }))
     }
 
+    /// What it is made of.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     /// What tells the gateway who is calling.
     pub const fn authenticator(&self) -> &Arc<Authenticator> {
         &self.authenticator

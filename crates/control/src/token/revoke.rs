@@ -36,8 +36,17 @@ impl Identity {
         Ok(done)
     }
 
-    /// Revokes, at once for whoever is under way, and for good once this returns.
-    pub(crate) async fn revoked(&self, execution: ExecutionId, what: Revocation, by: String, now: Timestamp) -> Result<(), StorageError> {
+    /// Revokes an execution, at once for whoever is under way, and for good once this returns.
+    pub async fn revoke_execution(&self, execution: ExecutionId, by: String) -> Result<(), StorageError> {
+        self.revoked(execution, Revocation::Execution(execution), by, self.parts.clock.now()).await
+    }
+
+    /// Revokes one credential of an execution in the same way; the execution goes on with another.
+    pub async fn revoke_token(&self, execution: ExecutionId, token: String, by: String) -> Result<(), StorageError> {
+        self.revoked(execution, Revocation::Token(token), by, self.parts.clock.now()).await
+    }
+
+    async fn revoked(&self, execution: ExecutionId, what: Revocation, by: String, now: Timestamp) -> Result<(), StorageError> {
         let revoked = Revoked { at: now, what, execution, by };
         // First in effect, then on the log: a log that cannot be written must not keep an agent going.
         self.parts.executions.revoked(&revoked);

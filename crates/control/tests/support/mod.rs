@@ -164,6 +164,10 @@ pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) storage: Arc<Memory>,
     pub(crate) files: Arc<Files>,
+    pub(crate) bundle: Arc<Live>,
+    pub(crate) log: Log,
+    /// The bundle's files.
+    pub(crate) sources: bundle::Files,
     /// The registered key of `bot`.
     pub(crate) bot: Key,
     /// The key that proofs are made with.
@@ -207,10 +211,12 @@ impl World {
         let storage = Arc::new(Memory::default());
         let executions = Arc::new(Executions::default());
         let keys = Arc::new(Files::default());
+        let live = Arc::new(Live::new(bundle.snapshot));
+        let log = Log::new(Arc::clone(&storage) as Arc<dyn Storage>);
         let identity = Identity::open(Parts {
-            bundle: Arc::new(Live::new(bundle.snapshot)),
+            bundle: Arc::clone(&live),
             executions: Arc::clone(&executions),
-            log: Log::new(Arc::clone(&storage) as Arc<dyn Storage>),
+            log: log.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             entropy: Arc::new(Random),
             keys: Arc::clone(&keys) as Arc<dyn KeyFiles>,
@@ -218,7 +224,20 @@ impl World {
         })
         .unwrap();
         let address = serve(identity.router()).await;
-        Self { address, identity, executions, clock, storage, files: keys, bot, device: Key::new(), other }
+        Self {
+            address,
+            identity,
+            executions,
+            clock,
+            storage,
+            files: keys,
+            bundle: live,
+            log,
+            sources: files,
+            bot,
+            device: Key::new(),
+            other,
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

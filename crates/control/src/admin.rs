@@ -1,0 +1,211 @@
+//! The admin API: what an operator may see and change while the program runs.
+//!
+//! It is served on a Unix socket that only the program's own user may open, so there is no other authentication here, and
+//! it must never be served on anything else. What it changes is on the log, with who did it as far as the caller said.
+//!
+//! | request | does |
+//! | --- | --- |
+//! | `GET /api/v1/health` | says what is in force and how far the log is |
+//! | `GET /api/v1/executions` | lists the executions under way, newest first |
+//! | `GET /api/v1/executions/{id}` | shows one |
+//! | `POST /api/v1/executions/{id}/revoke` | revokes it, with every credential it has |
+//! | `POST /api/v1/tokens/{jti}/revoke` | revokes one credential |
+//! | `POST /api/v1/keys/rotate` | publishes new issuer keys, which sign within the hour |
+//! | `POST /api/v1/keys/replace` | replaces the issuer's keys at once; every credential is refused from then on |
+//! | `GET /api/v1/bundle` | says which bundle is in force, and why a changed one is not |
+//! | `POST /api/v1/bundle/reload` | reads the bundle now |
+//!
+//! A `POST` may have a JSON body with `by`, the name of who does it. Errors are `{"error": code, "detail": sentence}`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bailiwick_core::execution::Execution;
+use bailiwick_core::json;
+use bailiwick_core::model::{ExecutionId, Timestamp};
+use serde_json::{Value, json};
+
+use crate::bundle::{Loaded, Loader};
+use crate::token::Identity;
+
+/// The longest name of an operator, in bytes.
+const BY_BYTES_MAX: usize = 128;
+
+/// What the admin API acts on.
+#[derive(Clone)]
+pub struct Admin {
+    /// The token service, with the executions and the issuer's keys.
+    pub identity: Arc<Identity>,
+    /// What brings a changed bundle into force.
+    pub loader: Arc<Loader>,
+}
+
+impl Admin {
+    /// The API; what other parts of the program let an operator do is merged into it.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/api/v1/health", get(health))
+            .route("/api/v1/executions", get(executions))
+            .route("/api/v1/executions/{id}", get(execution))
+            .route("/api/v1/executions/{id}/revoke", post(revoke_execution))
+            .route("/api/v1/tokens/{jti}/revoke", post(revoke_token))
+            .route("/api/v1/keys/rotate", post(rotate_keys))
+            .route("/api/v1/keys/replace", post(replace_keys))
+            .route("/api/v1/bundle", get(bundle))
+            .route("/api/v1/bundle/reload", post(reload))
+            .layer(DefaultBodyLimit::max(16 << 10))
+            .with_state(self)
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// A request that cannot be done.
+#[derive(Debug)]
+struct Fault {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+}
+
+impl Fault {
+    fn unknown(what: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, code: "unknown", detail: what.into() }
+    }
+
+    fn invalid(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: "invalid", detail: detail.into() }
+    }
+
+    fn failed(code: &'static str, error: &dyn fmt::Display) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code, detail: error.to_string() }
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.code, "detail": self.detail }))).into_response()
+    }
+}
+
+async fn health(State(admin): State<Admin>) -> Json<Value> {
+    let parts = admin.identity.parts();
+    Json(json!({
+        "status": "serving",
+        "version": env!("CARGO_PKG_VERSION"),
+        "issuer": admin.identity.issuer().url(),
+        "bundle": parts.bundle.load().digest,
+        "bundle_refused": admin.loader.status().refused,
+        "log": parts.log.storage().len(),
+        "executions": parts.executions.len(),
+    }))
+}
+
+async fn executions(State(admin): State<Admin>) -> Json<Value> {
+    let now = admin.identity.parts().clock.now();
+    let mut executions = admin.identity.parts().executions.all();
+    // Ids sort by when they were made.
+    executions.sort_by_key(|execution| std::cmp::Reverse(execution.id()));
+    Json(json!({ "executions": executions.iter().map(|execution| shown(execution, now)).collect::<Vec<_>>() }))
+}
+
+async fn execution(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
+    let execution = find(&admin, &id)?;
+    Ok(Json(shown(&execution, admin.identity.parts().clock.now())))
+}
+
+async fn revoke_execution(State(admin): State<Admin>, Path(id): Path<String>, body: Bytes) -> Result<Json<Value>, Fault> {
+    let by = by(&body)?;
+    let execution = find(&admin, &id)?;
+    admin.identity.revoke_execution(execution.id(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+    Ok(Json(json!({ "revoked": { "execution": execution.id() } })))
+}
+
+async fn revoke_token(State(admin): State<Admin>, Path(jti): Path<String>, body: Bytes) -> Result<Json<Value>, Fault> {
+    let by = by(&body)?;
+    let unknown = || Fault::unknown("no execution under way has a credential with this `jti`");
+    let execution = admin.identity.parts().executions.find_token(&jti).ok_or_else(unknown)?;
+    admin.identity.revoke_token(execution.id(), jti.clone(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+    Ok(Json(json!({ "revoked": { "execution": execution.id(), "token": jti } })))
+}
+
+async fn rotate_keys(State(admin): State<Admin>) -> Result<Json<Value>, Fault> {
+    admin.identity.rotate_keys().map_err(|error| Fault::failed("keys", &error))?;
+    Ok(Json(admin.identity.issuer().jwks()))
+}
+
+async fn replace_keys(State(admin): State<Admin>) -> Result<Json<Value>, Fault> {
+    admin.identity.replace_keys().map_err(|error| Fault::failed("keys", &error))?;
+    Ok(Json(admin.identity.issuer().jwks()))
+}
+
+async fn bundle(State(admin): State<Admin>) -> Json<Value> {
+    let status = admin.loader.status();
+    let warnings: Vec<_> = status.warnings.iter().map(ToString::to_string).collect();
+    Json(json!({ "bundle": admin.identity.parts().bundle.load().digest, "refused": status.refused, "warnings": warnings }))
+}
+
+async fn reload(State(admin): State<Admin>) -> Result<Json<Value>, Fault> {
+    match admin.loader.reload().await {
+        Ok(Loaded::Unchanged(now)) => Ok(Json(json!({ "bundle": now, "changed": false }))),
+        Ok(Loaded::Activated { before, now }) => Ok(Json(json!({ "bundle": now, "before": before, "changed": true }))),
+        Err(error) => Err(Fault { status: StatusCode::UNPROCESSABLE_ENTITY, code: "bundle", detail: error.to_string() }),
+    }
+}
+
+fn find(admin: &Admin, id: &str) -> Result<Arc<Execution>, Fault> {
+    let id: ExecutionId = id.parse().map_err(|_| Fault::invalid("an execution's id is a UUID"))?;
+    admin.identity.parts().executions.find(id).ok_or_else(|| Fault::unknown(format!("execution {id} is not under way")))
+}
+
+fn shown(execution: &Execution, now: Timestamp) -> Value {
+    let started = execution.started();
+    let (calls, integrity) = {
+        let ledger = execution.ledger();
+        (ledger.calls(), ledger.labels().integrity)
+    };
+    let state = if execution.is_stopped() {
+        "revoked"
+    } else if execution.is_ended(now) {
+        "ended"
+    } else {
+        "under_way"
+    };
+    json!({
+        "execution": started.execution,
+        "agent": started.agent,
+        "subject": started.subject,
+        "task": started.task,
+        "grant": *execution.grant(),
+        "started": started.at,
+        "expires": execution.expires(),
+        "proof": started.proof,
+        "state": state,
+        "calls": calls,
+        "integrity": integrity,
+        "tokens": execution.tokens_live(now),
+    })
+}
+
+/// Who does it, as the caller says.
+fn by(body: &[u8]) -> Result<String, Fault> {
+    if body.is_empty() {
+        return Ok("operator".to_owned());
+    }
+    let body = json::parse(body, &json::Limits::default()).map_err(|error| Fault::invalid(error.to_string()))?;
+    match body.get("by") {
+        None => Ok("operator".to_owned()),
+        Some(Value::String(by)) if by.len() <= BY_BYTES_MAX && !by.chars().any(char::is_control) => Ok(format!("operator {by}")),
+        Some(_) => Err(Fault::invalid(format!("`by` is a printable text of at most {BY_BYTES_MAX} bytes"))),
+    }
+}

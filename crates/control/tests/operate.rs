@@ -1,0 +1,158 @@
+//! What an operator does while the program runs: over the admin socket, and by the passing of time.
+
+mod support;
+
+use std::sync::Arc;
+
+use bailiwick_control::admin::Admin;
+use bailiwick_control::bundle::{Directory, Loader};
+use bailiwick_control::issuer::{Issuer, KeyFiles};
+use bailiwick_core::identity::{AccessToken, Algorithm};
+use bailiwick_core::model::{Clock, Record};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use support::*;
+use tokio::net::{UnixListener, UnixStream};
+
+/// An admin socket over `world`.
+struct Socket {
+    directory: tempfile::TempDir,
+}
+
+impl Socket {
+    fn open(world: &World) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, text) in &world.sources {
+            let path = directory.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
+        let loader = Loader::new(Directory::new(directory.path()), Vec::new(), Arc::clone(&world.bundle), world.log.clone(), clock);
+        let router = Admin { identity: Arc::clone(&world.identity), loader: Arc::new(loader) }.router();
+        let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { directory }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let stream = UnixStream::connect(self.directory.path().join("admin.sock")).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::builder().method(method).uri(path).header("host", "admin");
+        let reply = sender.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.unwrap();
+        let status = reply.status().as_u16();
+        let body = reply.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+}
+
+#[tokio::test]
+async fn an_operator_sees_executions_and_revokes_them() {
+    let world = World::start("").await;
+    let socket = Socket::open(&world);
+    let (first, second) = (world.ask(&[("task", "Summarise")]).await, world.ask(&[]).await);
+    let (_, listed) = socket.send("GET", "/api/v1/executions", "").await;
+    let listed = listed["executions"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), 2);
+    let shown = listed.iter().find(|one| one["execution"] == first.body["execution"]).unwrap();
+    assert_eq!((&shown["agent"], &shown["task"], &shown["state"]), (&json!("bot"), &json!("Summarise"), &json!("under_way")));
+
+    let id = first.body["execution"].as_str().unwrap();
+    assert_eq!(socket.send("POST", &format!("/api/v1/executions/{id}/revoke"), "{\"by\":\"ana\"}").await.0, 200);
+    let Some(Record::Revoked(revoked)) = world.records().pop() else { panic!() };
+    assert_eq!(revoked.by, "operator ana");
+    assert_eq!(socket.send("GET", &format!("/api/v1/executions/{id}"), "").await.1["state"], "revoked");
+    assert!(world.identity.authenticator().read(first.token(), &world.executions, world.now()).is_err());
+
+    let jti = second.claims()["jti"].as_str().unwrap().to_owned();
+    assert!(world.identity.authenticator().read(second.token(), &world.executions, world.now()).is_ok());
+    assert_eq!(socket.send("POST", &format!("/api/v1/tokens/{jti}/revoke"), "").await.0, 200);
+    assert!(world.identity.authenticator().read(second.token(), &world.executions, world.now()).is_err());
+
+    for (method, path, body, status) in [
+        ("GET", "/api/v1/executions/x", "", 400),
+        ("GET", "/api/v1/executions/01939b4c-0000-7000-8000-000000000000", "", 404),
+        ("POST", "/api/v1/tokens/unknown/revoke", "", 404),
+        ("POST", &format!("/api/v1/executions/{id}/revoke"), "{\"by\":\"a\",\"by\":\"b\"}", 400),
+        ("POST", &format!("/api/v1/executions/{id}/revoke"), "{\"by\":\"a\\nb\"}", 400),
+        ("GET", "/api/v1/nothing", "", 404),
+    ] {
+        assert_eq!(socket.send(method, path, body).await.0, status, "{method} {path} {body}");
+    }
+    world.storage.fail();
+    assert_eq!(socket.send("POST", &format!("/api/v1/executions/{id}/revoke"), "").await.0, 503);
+}
+
+#[tokio::test]
+async fn an_operator_reloads_the_bundle_and_hears_why_a_broken_one_is_not_taken() {
+    let world = World::start("").await;
+    let socket = Socket::open(&world);
+    let (_, health) = socket.send("GET", "/api/v1/health", "").await;
+    assert_eq!((&health["issuer"], &health["bundle"]), (&json!(ISSUER), &json!(world.bundle.load().digest)));
+    assert_eq!(socket.send("POST", "/api/v1/bundle/reload", "").await.1["changed"], false);
+    let path = socket.directory.path().join("agents/other.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("Tests", "Other tests")).unwrap();
+    let (status, reloaded) = socket.send("POST", "/api/v1/bundle/reload", "").await;
+    assert_eq!((status, &reloaded["changed"]), (200, &json!(true)), "{reloaded}");
+    assert_eq!(reloaded["bundle"], json!(world.bundle.load().digest));
+    std::fs::write(&path, "nonsense").unwrap();
+    assert_eq!(socket.send("POST", "/api/v1/bundle/reload", "").await.0, 422);
+    let (_, bundle) = socket.send("GET", "/api/v1/bundle", "").await;
+    assert!(bundle["refused"].is_string() && bundle["bundle"] == reloaded["bundle"], "{bundle}");
+}
+
+#[tokio::test]
+async fn rotated_keys_overlap_and_replaced_ones_do_not() {
+    let world = World::start("").await;
+    let socket = Socket::open(&world);
+    let kid = |token: &str| jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
+    let reads = |reply: &Reply| world.identity.authenticator().read(reply.token(), &world.executions, world.now()).is_ok();
+
+    let first = world.ask(&[]).await;
+    let (_, published) = socket.send("POST", "/api/v1/keys/rotate", "").await;
+    assert_eq!(published["keys"].as_array().unwrap().len(), 4, "the new keys are published");
+    let second = world.ask(&[]).await;
+    assert_eq!(kid(second.token()), kid(first.token()), "and do not sign yet");
+    world.clock.forward(3_600);
+    let third = world.ask(&[]).await;
+    assert_ne!(kid(third.token()), kid(first.token()));
+    world.identity.tend().await.unwrap();
+    assert_eq!(world.get("/jwks").await.body["keys"].as_array().unwrap().len(), 4, "the old keys are kept for a while");
+    world.clock.forward(200);
+    assert!(reads(&third));
+    world.clock.forward(3_600);
+    world.identity.tend().await.unwrap();
+    assert_eq!(world.get("/jwks").await.body["keys"].as_array().unwrap().len(), 2);
+    assert!(world.executions.is_empty(), "executions that ended are forgotten");
+
+    let fourth = world.ask(&[]).await;
+    assert!(reads(&fourth));
+    assert_eq!(socket.send("POST", "/api/v1/keys/replace", "").await.0, 200);
+    assert!(!reads(&fourth), "a key that is no longer secret vouches for nothing");
+    assert!(reads(&world.ask(&[]).await));
+}
+
+#[tokio::test]
+async fn the_issuers_keys_survive_a_restart_and_are_renewed_by_time() {
+    let world = World::start("").await;
+    let token = world.ask(&[]).await.token().to_owned();
+    let files = Arc::clone(&world.files) as Arc<dyn KeyFiles>;
+    let again = Issuer::open(ISSUER, Arc::clone(&files), world.now()).unwrap();
+    assert!(AccessToken::verify(&token, ISSUER, &again.public_keys(), world.now()).is_ok());
+    let kid = |issuer: &Issuer| issuer.signer(Algorithm::Rs256, world.now()).unwrap().kid().to_owned();
+
+    let before = kid(&again);
+    world.clock.forward(30 * 86_400 - 3_600);
+    assert!(again.tend(world.now()).unwrap() && !again.tend(world.now()).unwrap());
+    assert_eq!(kid(&again), before, "published before it signs");
+    world.clock.forward(3_600);
+    assert_ne!(kid(&again), before);
+
+    files.save("issuer.json", b"[{}]").unwrap();
+    assert!(Issuer::open(ISSUER, files, world.now()).is_err(), "damaged keys are not silently replaced");
+    assert!(!format!("{again:?} {:?}", world.identity).contains("pkcs8"));
+}
