@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, policy, schema, test};
+use crate::commands::{check, init, policy, schema, test};
 
 /// The zero-trust plane for agents.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 /// A command. Each variant is the arguments of one, as its file declares them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first bundle, from the MCP configuration that you already have.
+    Init(init::Init),
     /// Check a bundle and explain every mistake in it.
     Check(check::Check),
     /// Judge a bundle's expectations as live calls would be judged.
@@ -31,6 +33,7 @@ impl Cli {
     /// Runs the command. A failure that the command explains by its own output is an exit code; any other is a report.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         match self.command {
+            Command::Init(command) => command.run().await,
             Command::Check(command) => command.run(),
             Command::Test(command) => command.run(),
             Command::Policy(command) => command.run(),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod init;
 mod machine;
 mod problems;
 

@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments as a struct, and `run`, which returns the exit code.
 
 pub(crate) mod check;
+pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod test;
