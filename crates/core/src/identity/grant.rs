@@ -142,6 +142,12 @@ impl Grant {
         if spent { Admission::Spent } else { Admission::None }
     }
 
+    /// Whether some call of `tool` might be admitted, whatever its arguments and the uses so far: what a list shows.
+    pub fn may_ever(&self, tool: &ToolName, effect: Effect) -> bool {
+        let names = |item: &Item| item.identifier.matches(tool) && item.effects.as_ref().is_none_or(|effects| effects.contains(&effect));
+        self.0.is_empty() || self.0.iter().any(names)
+    }
+
     /// Whether it names only what an agent that may call `call` may call. Fails for one that would widen; what is
     /// inside a server is known from `servers`.
     pub fn is_within(&self, call: &[ToolPattern], servers: &BTreeMap<ServerName, Server>) -> Result<(), InvalidGrant> {

@@ -19,8 +19,20 @@
 //! `_meta` always has the members that 2026-07-28 wants of a request, also when a legacy client sent it: what that client
 //! declared in its handshake stands there. Names and URIs are those of the server, without the prefixes of `/mcp`.
 
+mod exchange;
+mod listen;
+mod lists;
+mod metadata;
 mod offers;
+mod parked;
 pub mod parse;
+pub mod reply;
+mod route;
+mod seal;
+mod serve;
+mod session;
+mod under_way;
 pub mod upstream;
 
 pub use offers::{Change, Offered, Offers};
+pub use serve::{Body, Face};

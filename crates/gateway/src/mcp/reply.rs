@@ -1,0 +1,269 @@
+//! From answers, refusals and faults to messages. Pure.
+//!
+//! One shape for what an agent may not know of: a call of a tool that does not exist, and one of a tool that the agent may
+//! never use, are answered with the same words, by a result that says `isError`. The specification would have an error
+//! -32602 for the first; but whoever answers the two differently tells agents what else there is, and models read a
+//! result and mend their ways where client libraries throw an error away. Resources and prompts have no such result: both
+//! cases are -32602 there.
+
+use bailiwick_core::model::Code;
+use bailiwick_log::Position;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::parse::{Era, Fault, META_SUBSCRIPTION, code};
+use crate::{Answer, Refusal, ToolFault, UpstreamError};
+
+/// The member of `_meta` in which a denial says what was decided.
+pub const META_DECISION: &str = "dev.bailiwick/decision";
+
+/// JSON-RPC's code for a call that was denied where there is no result that could say so: outside the codes that JSON-RPC
+/// and MCP keep for themselves.
+const DENIED: i64 = 403;
+
+/// JSON-RPC's code for a tool server that did not answer as it should.
+const UPSTREAM: i64 = 502;
+
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// The status, where it can still be chosen.
+    pub status: StatusCode,
+    /// The result, or the error object.
+    pub body: Result<Value, Value>,
+}
+
+impl Settled {
+    /// A result.
+    pub const fn result(result: Value) -> Self {
+        Self { status: StatusCode::OK, body: Ok(result) }
+    }
+
+    /// The message that answers the request with this id.
+    pub fn message(self, id: &Value) -> Value {
+        match self.body {
+            Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+            Err(error) => json!({ "jsonrpc": "2.0", "id": id, "error": error }),
+        }
+    }
+}
+
+impl From<Fault> for Settled {
+    fn from(fault: Fault) -> Self {
+        Self { status: fault.status, body: Err(error(fault.code, &fault.message, fault.data)) }
+    }
+}
+
+/// The message that answers what could not be read, or was refused before it was a call.
+pub fn fault(fault: Fault) -> (StatusCode, Value) {
+    let mut message = json!({ "jsonrpc": "2.0", "error": error(fault.code, &fault.message, fault.data) });
+    // An id that is not known is left out: MCP's schema has no `null` there.
+    if let (Some(id), Some(object)) = (fault.id, message.as_object_mut()) {
+        object.insert("id".to_owned(), id);
+    }
+    (fault.status, message)
+}
+
+/// A message as an event of a stream.
+pub fn event(message: &Value) -> Bytes {
+    format!("event: message\ndata: {message}\n\n").into()
+}
+
+fn error(code: i64, message: &str, data: Option<Value>) -> Value {
+    let mut error = json!({ "code": code, "message": message });
+    if let (Some(data), Some(object)) = (data, error.as_object_mut()) {
+        object.insert("data".to_owned(), data);
+    }
+    error
+}
+
+/// Answers with what a tool server answered.
+pub fn answered(answer: Answer, method: &str, era: Era) -> Settled {
+    match answer.body {
+        Ok(Value::Object(result)) => Settled::result(Value::Object(match era {
+            Era::Modern => modern(result, method),
+            Era::Legacy(_) => legacy(result),
+        })),
+        Ok(_) => failed("tool_invalid_answer", "The tool's server answered with something that is not the protocol.", None, method),
+        Err(fault) => faulted(fault, method, era),
+    }
+}
+
+/// A tool server's error, passed on in the codes of the client's revision.
+fn faulted(fault: ToolFault, method: &str, era: Era) -> Settled {
+    let ToolFault { code, message, data } = fault;
+    let (code, status) = match (era, code) {
+        // Codes that this revision no longer has.
+        (Era::Modern, code::UNKNOWN_RESOURCE) if method.starts_with("resources/") => (code::INVALID_PARAMS, StatusCode::OK),
+        (Era::Modern, code::URL_ELICITATION) => {
+            return failed("tool_needs_page", &format!("The tool wants a page to be opened first: {message}"), None, method);
+        }
+        (Era::Modern, code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => (code, StatusCode::BAD_REQUEST),
+        (Era::Modern, code::UNKNOWN_METHOD) => (code, StatusCode::NOT_FOUND),
+        // Codes that this revision does not have yet.
+        (Era::Legacy(_), code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => {
+            (code::INVALID_REQUEST, StatusCode::OK)
+        }
+        (_, code) => (code, StatusCode::OK),
+    };
+    Settled { status, body: Err(error(code, &message, data)) }
+}
+
+fn modern(mut result: Map<String, Value>, method: &str) -> Map<String, Value> {
+    result.entry("resultType").or_insert_with(|| "complete".into());
+    if method == "resources/read" && result.get("resultType").and_then(Value::as_str) == Some("complete") {
+        // What one caller may read another may not, whatever the server thinks of its own callers.
+        result.insert("cacheScope".to_owned(), "private".into());
+        result.entry("ttlMs").or_insert_with(|| 0.into());
+    }
+    result
+}
+
+/// Takes away what the legacy revisions do not have.
+fn legacy(mut result: Map<String, Value>) -> Map<String, Value> {
+    for member in ["resultType", "ttlMs", "cacheScope"] {
+        result.remove(member);
+    }
+    if let Some(Value::Object(meta)) = result.get_mut("_meta") {
+        meta.retain(|key, _| !key.starts_with("io.modelcontextprotocol/"));
+        if meta.is_empty() {
+            result.remove("_meta");
+        }
+    }
+    if result.get("structuredContent").is_some_and(|content| !content.is_object()) {
+        result.remove("structuredContent");
+    }
+    result
+}
+
+/// A definition of a tool for a legacy client, whose output schemas are of objects only.
+pub fn legacy_tool(tool: &mut Map<String, Value>) {
+    if tool.get("outputSchema").is_some_and(|schema| schema.get("type").and_then(Value::as_str) != Some("object")) {
+        tool.remove("outputSchema");
+    }
+}
+
+/// A result of our own in the client's revision: `list` for what may be kept for a while, by this client only.
+pub fn own(mut result: Map<String, Value>, era: Era, list: bool) -> Settled {
+    if era == Era::Modern {
+        result.insert("resultType".to_owned(), "complete".into());
+        if list {
+            result.insert("ttlMs".to_owned(), LIST_TTL_MS.into());
+            result.insert("cacheScope".to_owned(), "private".into());
+        }
+    }
+    Settled::result(Value::Object(result))
+}
+
+/// How long a client may keep a list: as long as it may take until a changed permission shows.
+const LIST_TTL_MS: u64 = 10_000;
+
+/// Answers a call that did not go through. `unknown` says that the agent may not know of the tool.
+pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Settled {
+    match refusal {
+        Refusal::Denied { intent, .. } if unknown => decided("deny", Code::UnknownTool, *intent, method, era),
+        Refusal::Denied { code, intent } => decided("deny", *code, *intent, method, era),
+        Refusal::Asked { code, intent } => decided("ask", *code, *intent, method, era),
+        Refusal::Ended { intent } => decided("deny", Code::ExecutionEnded, *intent, method, era),
+        Refusal::Upstream { error: UpstreamError::Changed, intent } => decided("deny", Code::ToolChanged, *intent, method, era),
+        Refusal::Upstream { error, intent } => {
+            let (code, sentence) = upstream(error);
+            failed(code, sentence, Some(*intent), method)
+        }
+        Refusal::Gone { intent } => failed("cancelled", "The call was cancelled.", Some(*intent), method),
+        Refusal::Busy => failed("too_many_calls", "Too many calls are under way. Wait for one to end and call again.", None, method),
+        Refusal::NotRecorded(_) => {
+            failed("not_recorded", "The gateway could not record the call, so it was not made. Tell the operator.", None, method)
+        }
+        Refusal::Crashed => failed("gateway_failed", "The gateway failed; nobody knows whether the call took effect.", None, method),
+    }
+}
+
+/// A denial of a tool that cannot even be named, so that no call could be made of it.
+pub fn unknown(record: Position, method: &str, era: Era) -> Settled {
+    decided("deny", Code::UnknownTool, record, method, era)
+}
+
+fn decided(verdict: &str, code: Code, record: Position, method: &str, era: Era) -> Settled {
+    let text = format!("{}: {} (record {record})", code.as_str(), code.sentence());
+    let decision = json!({ "verdict": verdict, "code": code.as_str(), "record": record });
+    if method == "tools/call" {
+        return errored(&text, &json!({ META_DECISION: decision }));
+    }
+    let number = match (code, method, era) {
+        (Code::UnknownTool, "resources/read" | "resources/subscribe", Era::Legacy(_)) => code::UNKNOWN_RESOURCE,
+        (Code::UnknownTool, ..) => code::INVALID_PARAMS,
+        _ => DENIED,
+    };
+    Settled { status: StatusCode::OK, body: Err(error(number, &text, Some(json!({ META_DECISION: decision })))) }
+}
+
+/// What the agent hears of a tool server that did not answer as it should; the operator finds more in the outcome.
+const fn upstream(error: &UpstreamError) -> (&'static str, &'static str) {
+    match error {
+        UpstreamError::Unreachable(_) => {
+            ("tool_unreachable", "The tool's server could not be reached; the call was not made. It may be tried again later.")
+        }
+        UpstreamError::NoCredential(_) | UpstreamError::Refused(_) => {
+            ("tool_unavailable", "The tool's server did not let the gateway in; the call was not made. Tell the operator.")
+        }
+        UpstreamError::Lost(_) => (
+            "tool_lost",
+            "The tool's server was lost before it answered; nobody knows whether the call took effect. Look before you repeat it.",
+        ),
+        UpstreamError::TimedOut => (
+            "tool_timed_out",
+            "The tool's server did not answer in time; nobody knows whether the call took effect. Look before you repeat it.",
+        ),
+        UpstreamError::Garbage(_) => (
+            "tool_invalid_answer",
+            "The tool's server answered with something that is not the protocol; nobody knows whether the call took effect.",
+        ),
+        UpstreamError::TooLarge(_) => {
+            ("tool_answer_too_large", "The tool's answer is larger than is accepted. Ask for less; the call may have taken effect.")
+        }
+        UpstreamError::Unsupported(_) => ("tool_unsupported", "The tool's server cannot do this."),
+        UpstreamError::Changed => ("tool_changed", Code::ToolChanged.sentence()),
+    }
+}
+
+/// A call that was not denied and yet has no answer.
+pub fn failed(reason: &str, sentence: &str, record: Option<Position>, method: &str) -> Settled {
+    let mut failure = json!({ "code": reason });
+    let mut text = format!("{reason}: {sentence}");
+    if let Some(record) = record {
+        text.push_str(&format!(" (record {record})"));
+        failure = json!({ "code": reason, "record": record });
+    }
+    let meta = json!({ "dev.bailiwick/failure": failure });
+    if method == "tools/call" {
+        return errored(&text, &meta);
+    }
+    Settled { status: StatusCode::OK, body: Err(error(UPSTREAM, &text, Some(meta))) }
+}
+
+fn errored(text: &str, meta: &Value) -> Settled {
+    Settled::result(json!({
+        "content": [{ "type": "text", "text": text }],
+        "isError": true,
+        "resultType": "complete",
+        "_meta": meta,
+    }))
+}
+
+/// A notification on a subscription of 2026-07-28.
+pub fn subscribed(method: &str, mut params: Map<String, Value>, subscription: &Value) -> Value {
+    params.insert("_meta".to_owned(), json!({ META_SUBSCRIPTION: subscription }));
+    json!({ "jsonrpc": "2.0", "method": method, "params": params })
+}
+
+/// The same result without what only 2026-07-28 has, for results of our own.
+#[must_use]
+pub fn in_era(settled: Settled, era: Era) -> Settled {
+    match (settled.body, era) {
+        (Ok(Value::Object(result)), Era::Legacy(_)) => Settled { status: StatusCode::OK, body: Ok(Value::Object(legacy(result))) },
+        (Err(error), Era::Legacy(_)) => Settled { status: StatusCode::OK, body: Err(error) },
+        (body, _) => Settled { status: settled.status, body },
+    }
+}

@@ -1,0 +1,769 @@
+//! The listener that agents talk to: HTTP in, HTTP out.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bailiwick_core::bundle::{Listen, Snapshot};
+use bailiwick_core::execution::Execution;
+use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
+use bailiwick_core::json;
+use bailiwick_core::model::{Arguments, Call, Entropy, Protocol, Refused, Timestamp, ToolName};
+use bailiwick_log::Position;
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame as BodyFrame};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+
+use super::exchange::{Exchange, Frame, LEVELS};
+use super::listen::Listener;
+use super::lists::{self, View};
+use super::parked::Parked;
+use super::parse::{self, Era, Fault, LEGACY, META_CAPABILITIES, META_LOG_LEVEL, META_VERSION, MODERN, Message, Request, code};
+use super::reply::{self, Settled};
+use super::route::{Route, own};
+use super::seal::{Bound, Seal, State};
+use super::session::{Session, Sessions};
+use super::{Offered, Offers, metadata};
+use crate::{Extras, Gateway};
+
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to send the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an answer may be silent: then a stream is begun, or kept alive, so that nothing in between gives it up.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Refusals that are recorded at once, and further ones each second: a flood of them must not fill the disk.
+const REFUSALS_AT_ONCE: f64 = 2000.0;
+const REFUSALS_PER_SECOND: f64 = 100.0;
+
+/// The agents' side of MCP.
+pub struct Face {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) offers: Arc<dyn Offers>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) seal: Seal,
+    pub(super) parked: Arc<Parked>,
+    authenticator: Arc<Authenticator>,
+    sessions: Sessions,
+    refusals: Mutex<Refusals>,
+    stop: watch::Sender<bool>,
+}
+
+/// What is left of the refusals that may be recorded.
+#[derive(Debug)]
+struct Refusals {
+    left: f64,
+    at: Timestamp,
+    skipped: u64,
+}
+
+/// Where one request came to and from.
+struct Place<'a> {
+    route: &'a Route,
+    snapshot: &'a Arc<Snapshot>,
+    headers: &'a HeaderMap,
+    peer: Option<SocketAddr>,
+}
+
+impl Face {
+    /// The agents' side of `gateway`. Fails only if the cryptographic library does.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        authenticator: Arc<Authenticator>,
+        offers: Arc<dyn Offers>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, aws_lc_rs::error::Unspecified> {
+        Ok(Self {
+            seal: Seal::new(entropy.as_ref())?,
+            parked: Arc::default(),
+            sessions: Sessions::default(),
+            refusals: Mutex::new(Refusals { left: REFUSALS_AT_ONCE, at: gateway.parts().clock.now(), skipped: 0 }),
+            stop: watch::Sender::new(false),
+            gateway,
+            offers,
+            entropy,
+            authenticator,
+        })
+    }
+
+    /// Ends all streams of changes, and lets connections end once what is under way on them is answered.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Resolves when [`Self::stop`] was called.
+    pub(super) async fn stopping(&self) {
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Serves one connection, HTTP/1.1 or HTTP/2, until the client or [`Self::stop`] ends it. Any TLS is already off it.
+    pub async fn serve<I>(self: Arc<Self>, io: I, peer: Option<SocketAddr>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).keep_alive_interval(KEEP_ALIVE).max_header_list_size(64 << 10);
+        let face = Arc::clone(&self);
+        let service = service_fn(move |request: HttpRequest<hyper::body::Incoming>| {
+            let face = Arc::clone(&face);
+            async move { Ok::<_, Infallible>(face.answer(request, peer).await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(io), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stopping() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended badly");
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer<B>(self: &Arc<Self>, request: HttpRequest<B>, peer: Option<SocketAddr>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let snapshot = self.gateway.parts().bundle.load();
+        let (head, body) = request.into_parts();
+        if let Err(fault) = is_meant_for_us(&head, &snapshot.settings.data) {
+            self.refuse("parse", &fault, peer, None).await;
+            return faulted(fault);
+        }
+        if let Some(route) = metadata::route(head.uri.path(), &snapshot) {
+            return match head.method {
+                Method::GET => json_response(StatusCode::OK, &metadata::document(&route, &snapshot)),
+                _ => not_allowed("GET"),
+            };
+        }
+        let Some(route) = Route::of(head.uri.path(), &snapshot) else { return empty(StatusCode::NOT_FOUND) };
+        let place = Place { route: &route, snapshot: &snapshot, headers: &head.headers, peer };
+        let mut response = match self.authenticate(&place, &head.method).await {
+            Ok(who) => match head.method {
+                Method::POST => self.post(&place, who, body).await,
+                Method::GET => self.get(&place, who),
+                Method::DELETE => self.delete(&place, &who),
+                _ => not_allowed("POST, GET, DELETE"),
+            },
+            Err(response) => response,
+        };
+        let nonce = self.authenticator.nonce(self.gateway.parts().clock.now());
+        if let Ok(nonce) = HeaderValue::from_str(&nonce) {
+            response.headers_mut().insert(HeaderName::from_static("dpop-nonce"), nonce);
+        }
+        response
+    }
+
+    async fn authenticate(&self, place: &Place<'_>, method: &Method) -> Result<Authenticated, Response<Body>> {
+        let every = |name: &str| -> Vec<&str> {
+            // A value that is no text cannot be a credential, but it counts as one that was sent.
+            place.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
+        };
+        let (authorization, dpop) = (every("authorization"), every("dpop"));
+        let resource = format!("{}{}", place.snapshot.settings.data.origin, place.route.path());
+        let presented =
+            Presented { authorization: &authorization, dpop: &dpop, method: method.as_str(), url: &resource, audience: &resource };
+        let parts = self.gateway.parts();
+        let error = match self.authenticator.authenticate(&presented, &parts.executions, parts.clock.now()) {
+            Ok(who) => return Ok(who),
+            Err(error) => error,
+        };
+        self.refuse_unauthenticated(&error, place.peer).await;
+        let code = error.code().unwrap_or("invalid_request");
+        let mut response = json_response(
+            StatusCode::UNAUTHORIZED,
+            &json!({ "error": code, "error_description": error.code().map_or("a credential is needed", metadata::sentence) }),
+        );
+        for challenge in metadata::challenges(&error, place.route, place.snapshot) {
+            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+                response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
+        Err(response)
+    }
+
+    async fn post<B>(self: &Arc<Self>, place: &Place<'_>, who: Authenticated, body: B) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match self.posted(place, who.clone(), body).await {
+            Ok(response) => response,
+            Err(fault) => {
+                self.refuse("parse", &fault, place.peer, Some(&who.execution)).await;
+                faulted(fault)
+            }
+        }
+    }
+
+    async fn posted<B>(self: &Arc<Self>, place: &Place<'_>, who: Authenticated, body: B) -> Result<Response<Body>, Fault>
+    where
+        B: HttpBody<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        parse::media(place.headers)?;
+        let limits = &place.snapshot.settings.limits;
+        let limits = json::Limits { bytes_max: limits.body_bytes_max, depth_max: limits.depth_max };
+        let message = parse::message(&read(body, limits.bytes_max).await?, &limits)?;
+        let era = parse::era(place.headers, &message)?;
+        match (era, message) {
+            (Era::Modern, Message::Request(request)) => self.modern(place, who, request, &limits).await,
+            (Era::Modern, Message::Notification { .. }) => Ok(empty(StatusCode::ACCEPTED)),
+            (Era::Modern, Message::Response { .. }) => {
+                Err(Fault::new(code::INVALID_REQUEST, "invalid_request", "this revision has no responses from clients"))
+            }
+            (Era::Legacy(_), Message::Request(request)) if request.method == "initialize" => {
+                Ok(self.initialize(place, &who, &request).await)
+            }
+            (Era::Legacy(version), Message::Request(request)) => {
+                let session = self.session(place, &who).map_err(|fault| fault.to(&request.id))?;
+                self.legacy(place, who, version, session, request, &limits).await
+            }
+            (Era::Legacy(_), Message::Notification { method, params }) => {
+                let session = self.session(place, &who)?;
+                if let ("notifications/cancelled", Some(id)) = (method.as_str(), params.get("requestId")) {
+                    session.cancel(id);
+                }
+                Ok(empty(StatusCode::ACCEPTED))
+            }
+            (Era::Legacy(_), Message::Response { id, body }) => {
+                self.session(place, &who)?.answer(&id, body);
+                Ok(empty(StatusCode::ACCEPTED))
+            }
+        }
+    }
+
+    /// The stream of changes of a legacy session.
+    fn get(self: &Arc<Self>, place: &Place<'_>, who: Authenticated) -> Response<Body> {
+        if !place.headers.contains_key("mcp-session-id") || !parse::accepts(place.headers, "text/event-stream") {
+            return not_allowed("POST");
+        }
+        match self.session(place, &who) {
+            Ok(session) => {
+                let (sender, receiver) = mpsc::channel(16);
+                let listener = Listener { face: Arc::clone(self), who, route: place.route.clone() };
+                tokio::spawn(listener.session(session, sender));
+                events(Value::Null, None, receiver)
+            }
+            Err(fault) => faulted(fault),
+        }
+    }
+
+    fn delete(&self, place: &Place<'_>, who: &Authenticated) -> Response<Body> {
+        if !place.headers.contains_key("mcp-session-id") {
+            return not_allowed("POST");
+        }
+        match self.session(place, who) {
+            Ok(session) => {
+                self.sessions.end(&session);
+                empty(StatusCode::NO_CONTENT)
+            }
+            Err(fault) => faulted(fault),
+        }
+    }
+
+    /// The caller's session; another's looks like none.
+    fn session(&self, place: &Place<'_>, who: &Authenticated) -> Result<Arc<Session>, Fault> {
+        let id = parse::single(place.headers, "mcp-session-id")?;
+        let id = id.ok_or_else(|| Fault::new(code::INVALID_REQUEST, "no_session", "the header `Mcp-Session-Id` is missing"))?;
+        let found = self.sessions.find(id, who.execution.id(), place.route, self.gateway.parts().clock.now());
+        found.ok_or_else(|| {
+            Fault::new(code::INVALID_REQUEST, "unknown_session", "there is no such session; initialize again").status(StatusCode::NOT_FOUND)
+        })
+    }
+
+    async fn modern(
+        self: &Arc<Self>,
+        place: &Place<'_>,
+        who: Authenticated,
+        request: Request,
+        limits: &json::Limits,
+    ) -> Result<Response<Body>, Fault> {
+        let capabilities = request.meta(META_CAPABILITIES).and_then(Value::as_object).cloned().unwrap_or_default();
+        let level = request.meta(META_LOG_LEVEL).and_then(Value::as_str).map(str::to_owned);
+        let settled = match request.method.as_str() {
+            "server/discover" => self.discover(place, &who).await,
+            "subscriptions/listen" => {
+                let asked = request.params.get("notifications").and_then(Value::as_object).cloned();
+                let invalid = || Fault::new(code::INVALID_PARAMS, "invalid_params", "`notifications` is missing").to(&request.id);
+                let asked = asked.ok_or_else(invalid)?;
+                let extras = meta_of(&request);
+                let listener = Listener { face: Arc::clone(self), who, route: place.route.clone() };
+                let (sender, receiver) = mpsc::channel(16);
+                tokio::spawn(listener.subscription(request.id.clone(), asked, extras, sender));
+                return Ok(respond(request.id, receiver).await);
+            }
+            method if is_list(method) => self.list(place, &who, &request, Era::Modern).await?,
+            _ => {
+                let mut extras = meta_of(&request);
+                for key in ["inputResponses", "requestState"] {
+                    if let Some(value) = request.params.get(key) {
+                        extras.insert(key.to_owned(), value.clone());
+                    }
+                }
+                return self.call(place, who, request, (Era::Modern, None), (capabilities, level, extras), limits).await;
+            }
+        };
+        Ok(json_response(settled.status, &settled.message(&request.id)))
+    }
+
+    async fn legacy(
+        self: &Arc<Self>,
+        place: &Place<'_>,
+        who: Authenticated,
+        version: &'static str,
+        session: Arc<Session>,
+        request: Request,
+        limits: &json::Limits,
+    ) -> Result<Response<Body>, Fault> {
+        let era = Era::Legacy(version);
+        let extras = legacy_meta(&request, &session);
+        let settled = match request.method.as_str() {
+            "ping" => Settled::result(json!({})),
+            "logging/setLevel" => {
+                let level = request.text("level").filter(|level| LEVELS.contains(level));
+                let invalid = || Fault::new(code::INVALID_PARAMS, "invalid_params", "`level` is not a level");
+                session.set_level(level.ok_or_else(|| invalid().status(StatusCode::OK).to(&request.id))?);
+                Settled::result(json!({}))
+            }
+            method @ ("resources/subscribe" | "resources/unsubscribe") => {
+                let begins = method == "resources/subscribe";
+                let method = if begins { "resources/subscribe" } else { "resources/unsubscribe" };
+                let name = request.text("uri").and_then(|uri| place.route.resource(place.snapshot, uri));
+                let invalid = || Fault::new(code::INVALID_PARAMS, "invalid_params", "`uri` is missing or no resource's");
+                let name = name.ok_or_else(|| invalid().status(StatusCode::OK).to(&request.id))?;
+                let ended = self.subscribe(method, &who, &name, &extras).await;
+                match &ended {
+                    Ok(answer) if begins && answer.body.is_ok() => session.subscribe(name.server(), own(&name)),
+                    _ => session.unsubscribe(name.server(), own(&name)),
+                }
+                match ended {
+                    Ok(answer) => reply::answered(answer, method, era),
+                    Err(refusal) => {
+                        let unknown = !place.snapshot.policies.may_ever(&who.execution.started().agent, &name);
+                        reply::in_era(reply::refused(&refusal, unknown, method, era), era)
+                    }
+                }
+            }
+            method if is_list(method) => self.list(place, &who, &request, era).await?,
+            _ => {
+                let level = Some(session.level().unwrap_or_else(|| "debug".to_owned()));
+                let capabilities = session.capabilities.clone();
+                return self.call(place, who, request, (era, Some(session)), (capabilities, level, extras), limits).await;
+            }
+        };
+        Ok(json_response(StatusCode::OK, &settled.message(&request.id)))
+    }
+
+    async fn initialize(&self, place: &Place<'_>, who: &Authenticated, request: &Request) -> Response<Body> {
+        let asked = request.text("protocolVersion").unwrap_or_default();
+        let version = LEGACY.into_iter().find(|known| *known == asked).unwrap_or(LEGACY[0]);
+        let capabilities = request.params.get("capabilities").and_then(Value::as_object).cloned().unwrap_or_default();
+        let client = request.params.get("clientInfo").filter(|client| client.is_object()).cloned();
+        let parts = self.gateway.parts();
+        let around = (parts.executions.as_ref(), parts.clock.now(), self.entropy.as_ref());
+        let session = self.sessions.begin(&who.execution, place.route, (capabilities, client), around);
+        let offered = self.offered(place, who).await;
+        let mut result = Map::new();
+        result.insert("protocolVersion".to_owned(), version.into());
+        result.insert("capabilities".to_owned(), lists::capabilities(&offered, Era::Legacy(version)).into());
+        result.insert("serverInfo".to_owned(), server_info());
+        if let Some(instructions) = lists::instructions(&offered, place.route) {
+            result.insert("instructions".to_owned(), instructions.into());
+        }
+        let message = Settled::result(Value::Object(result)).message(&request.id);
+        let mut response = json_response(StatusCode::OK, &message);
+        if let Ok(id) = HeaderValue::from_str(&session.id) {
+            response.headers_mut().insert(HeaderName::from_static("mcp-session-id"), id);
+        }
+        response
+    }
+
+    async fn discover(&self, place: &Place<'_>, who: &Authenticated) -> Settled {
+        let offered = self.offered(place, who).await;
+        let versions: Vec<&str> = std::iter::once(MODERN).chain(LEGACY).collect();
+        let mut result = Map::new();
+        result.insert("supportedVersions".to_owned(), versions.into());
+        result.insert("capabilities".to_owned(), lists::capabilities(&offered, Era::Modern).into());
+        result.insert("_meta".to_owned(), json!({ "io.modelcontextprotocol/serverInfo": server_info() }));
+        if let Some(instructions) = lists::instructions(&offered, place.route) {
+            result.insert("instructions".to_owned(), instructions.into());
+        }
+        reply::own(result, Era::Modern, true)
+    }
+
+    async fn offered(&self, place: &Place<'_>, who: &Authenticated) -> Vec<(bailiwick_core::model::ServerName, Arc<Offered>)> {
+        let held = self.gateway.parts().held.load();
+        let view = View { snapshot: place.snapshot, held: &held, execution: &who.execution, route: place.route };
+        view.offered(self.offers.as_ref()).await
+    }
+
+    async fn list(&self, place: &Place<'_>, who: &Authenticated, request: &Request, era: Era) -> Result<Settled, Fault> {
+        let held = self.gateway.parts().held.load();
+        let view = View { snapshot: place.snapshot, held: &held, execution: &who.execution, route: place.route };
+        let cursor = request.params.get("cursor");
+        let page = match request.method.as_str() {
+            "tools/list" => lists::page("tools", view.tools(era), cursor),
+            method => {
+                let offered = view.offered(self.offers.as_ref()).await;
+                let family = if method == "prompts/list" { "prompts" } else { "resources" };
+                // What nobody behind this endpoint has, this endpoint does not have: it did not declare the capability.
+                if !lists::capabilities(&offered, era).contains_key(family) {
+                    return Err(unknown_method(request, era));
+                }
+                match method {
+                    "prompts/list" => lists::page("prompts", view.prompts(&offered), cursor),
+                    "resources/list" => lists::page("resources", view.resources(&offered), cursor),
+                    _ => lists::page("resourceTemplates", view.templates(&offered), cursor),
+                }
+            }
+        };
+        page.map(|page| reply::own(page, era, true)).map_err(|fault| fault.status(StatusCode::OK).to(&request.id))
+    }
+
+    /// Makes a call of a request, or takes one up again that waits for its answers.
+    async fn call(
+        self: &Arc<Self>,
+        place: &Place<'_>,
+        who: Authenticated,
+        request: Request,
+        (era, session): (Era, Option<Arc<Session>>),
+        (capabilities, level, mut extras): (Map<String, Value>, Option<String>, Extras),
+        limits: &json::Limits,
+    ) -> Result<Response<Body>, Fault> {
+        let Some(called) = called(&request, place, limits).map_err(|fault| fault.to(&request.id))? else {
+            return Err(unknown_method(&request, era));
+        };
+        let (method, tool, arguments) = called;
+        let Some(tool) = tool else {
+            let fault = Fault::new(code::INVALID_PARAMS, "unknown_tool", "a tool was named that no tool can be called");
+            let record = self.refuse("parse", &fault, place.peer, Some(&who.execution)).await.unwrap_or_default();
+            let settled = reply::in_era(reply::unknown(record, method, era), era);
+            return Ok(json_response(settled.status, &settled.message(&request.id)));
+        };
+        let call = Call { tool, protocol: Protocol::Mcp, method, arguments };
+        if era == Era::Modern {
+            self.check_mirrored(place, &who, &call).map_err(|fault| fault.to(&request.id))?;
+        }
+        let answers = match extras.get("inputResponses") {
+            None => Map::new(),
+            Some(Value::Object(answers)) => answers.clone(),
+            Some(_) => {
+                return Err(Fault::new(code::INVALID_PARAMS, "invalid_params", "`inputResponses` is not an object")
+                    .status(StatusCode::OK)
+                    .to(&request.id));
+            }
+        };
+        let mut held = None;
+        if let (Era::Modern, Some(state)) = (era, extras.get("requestState")) {
+            let invalid = || {
+                Fault::new(code::INVALID_PARAMS, "invalid_state", "`requestState` is not one that this call was given, or was used already")
+                    .status(StatusCode::OK)
+                    .to(&request.id)
+            };
+            let bound = Bound::of(who.execution.id(), &call);
+            match state.as_str().and_then(|state| self.seal.open(state, &bound)).ok_or_else(invalid)? {
+                State::Upstream(theirs) => {
+                    extras.insert("requestState".to_owned(), theirs.into());
+                }
+                State::Parked(id) => held = Some(self.parked.take(&id).ok_or_else(invalid)?),
+            }
+        }
+        let progress = request.meta("progressToken").filter(|token| token.is_string() || token.is_i64() || token.is_u64()).cloned();
+        let id = request.id.clone();
+        let exchange = Exchange { face: Arc::clone(self), who, era, session, id: id.clone(), call, extras, capabilities, level, progress };
+        let (sender, receiver) = mpsc::channel(16);
+        match held {
+            None => tokio::spawn(exchange.run(sender)),
+            Some(held) => tokio::spawn(async move { exchange.resume(held, &answers, sender).await }),
+        };
+        Ok(respond(id, receiver).await)
+    }
+
+    /// Compares the mirrored arguments. Only of a tool that the caller may know: the error would tell of it.
+    fn check_mirrored(&self, place: &Place<'_>, who: &Authenticated, call: &Call) -> Result<(), Fault> {
+        let held = self.gateway.parts().held.load();
+        let view = View { snapshot: place.snapshot, held: &held, execution: &who.execution, route: place.route };
+        let pin = place.snapshot.tool(&call.tool).and_then(|tool| tool.pin.as_ref());
+        match pin.and_then(|pin| pin.definition.get("inputSchema")) {
+            Some(schema) if call.method == "tools/call" && view.may_ever(&call.tool) => {
+                parse::mirrored_arguments(place.headers, schema, call.arguments.value())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn refuse_unauthenticated(&self, error: &Unauthenticated, peer: Option<SocketAddr>) {
+        let known = error.known();
+        let refused = Refused {
+            at: self.gateway.parts().clock.now(),
+            stage: "authenticate".to_owned(),
+            code: error.code().unwrap_or("missing_credential").to_owned(),
+            detail: error.detail(),
+            peer: peer.map(|peer| peer.ip().to_string()),
+            agent: known.agent,
+            execution: known.execution,
+        };
+        self.record(refused).await;
+    }
+
+    /// Records what was turned away before it was a call.
+    async fn refuse(&self, stage: &str, fault: &Fault, peer: Option<SocketAddr>, execution: Option<&Arc<Execution>>) -> Option<Position> {
+        let refused = Refused {
+            at: self.gateway.parts().clock.now(),
+            stage: stage.to_owned(),
+            code: fault.reason.to_owned(),
+            detail: fault.message.clone(),
+            peer: peer.map(|peer| peer.ip().to_string()),
+            agent: execution.map(|execution| execution.started().agent.clone()),
+            execution: execution.map(|execution| execution.id()),
+        };
+        self.record(refused).await
+    }
+
+    async fn record(&self, mut refused: Refused) -> Option<Position> {
+        {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let passed = refused.at.duration_since(refusals.at).as_secs_f64().max(0.0);
+            refusals.left = passed.mul_add(REFUSALS_PER_SECOND, refusals.left).min(REFUSALS_AT_ONCE);
+            refusals.at = refused.at;
+            if refusals.left < 1.0 {
+                refusals.skipped = refusals.skipped.saturating_add(1);
+                return None;
+            }
+            refusals.left -= 1.0;
+            if refusals.skipped > 0 {
+                refused.detail.push_str(&format!("; before this, {} refusals came too fast to be recorded", refusals.skipped));
+                refusals.skipped = 0;
+            }
+        }
+        match self.gateway.parts().log.append(refused).await {
+            Ok(recorded) => Some(recorded.position()),
+            Err(error) => {
+                tracing::error!(%error, "a refusal could not be recorded");
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Face {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Face").field("sessions", &self.sessions).finish_non_exhaustive()
+    }
+}
+
+/// The call that a request makes: method, tool and arguments. The tool is missing when nothing can be called so, and all
+/// of it when the method makes no call.
+type Called = (&'static str, Option<ToolName>, Arguments);
+
+fn called(request: &Request, place: &Place<'_>, limits: &json::Limits) -> Result<Option<Called>, Fault> {
+    let invalid = |what: &str| Fault::new(code::INVALID_PARAMS, "invalid_params", what).status(StatusCode::OK);
+    let text = |key: &str| request.text(key).ok_or_else(|| invalid(&format!("`{key}` is missing or not a text")));
+    let as_they_came = || match &request.arguments {
+        None => Ok(Arguments::none()),
+        Some(text) => Arguments::parse(text, limits).map_err(|_| invalid("`arguments` is not an object")),
+    };
+    let made = |value: &Value| {
+        let text = serde_json::value::to_raw_value(value).map_err(|_| invalid("the parameters cannot be read"))?;
+        Arguments::parse(&text, limits).map_err(|_| invalid("the parameters cannot be read"))
+    };
+    Ok(Some(match request.method.as_str() {
+        "tools/call" => ("tools/call", place.route.tool(text("name")?), as_they_came()?),
+        "prompts/get" => ("prompts/get", place.route.prompt(text("name")?), as_they_came()?),
+        "resources/read" => {
+            let tool = place.route.resource(place.snapshot, text("uri")?);
+            let arguments = made(&json!({ "uri": tool.as_ref().map(own) }))?;
+            ("resources/read", tool, arguments)
+        }
+        "completion/complete" => {
+            let reference = request.params.get("ref").ok_or_else(|| invalid("`ref` is missing"))?;
+            let named = |key: &str| reference.get(key).and_then(Value::as_str).ok_or_else(|| invalid("`ref` names nothing"));
+            let tool = match reference.get("type").and_then(Value::as_str) {
+                Some("ref/prompt") => place.route.prompt(named("name")?),
+                Some("ref/resource") => place.route.resource(place.snapshot, named("uri")?),
+                _ => return Err(invalid("`ref` is neither `ref/prompt` nor `ref/resource`")),
+            };
+            let mut arguments = Map::new();
+            for key in ["argument", "context"] {
+                if let Some(value) = request.params.get(key) {
+                    arguments.insert(key.to_owned(), value.clone());
+                }
+            }
+            ("completion/complete", tool, made(&Value::Object(arguments))?)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn is_list(method: &str) -> bool {
+    matches!(method, "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list")
+}
+
+fn unknown_method(request: &Request, era: Era) -> Fault {
+    let shown: String = request.method.chars().take(80).flat_map(char::escape_debug).collect();
+    let status = if era == Era::Modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    Fault::new(code::UNKNOWN_METHOD, "unknown_method", format!("no method `{shown}`")).status(status).to(&request.id)
+}
+
+fn meta_of(request: &Request) -> Extras {
+    let mut extras = Extras::new();
+    if let Some(meta) = request.params.get("_meta") {
+        extras.insert("_meta".to_owned(), meta.clone());
+    }
+    extras
+}
+
+/// `_meta` of a legacy request, with what its session said in the handshake, as a modern request has it.
+fn legacy_meta(request: &Request, session: &Session) -> Extras {
+    let mut meta = request.params.get("_meta").and_then(Value::as_object).cloned().unwrap_or_default();
+    meta.insert(META_VERSION.to_owned(), MODERN.into());
+    meta.insert(META_CAPABILITIES.to_owned(), session.capabilities.clone().into());
+    meta.insert(META_LOG_LEVEL.to_owned(), session.level().unwrap_or_else(|| "debug".to_owned()).into());
+    if let Some(client) = &session.client {
+        meta.insert("io.modelcontextprotocol/clientInfo".to_owned(), client.clone());
+    }
+    let mut extras = Extras::new();
+    extras.insert("_meta".to_owned(), meta.into());
+    extras
+}
+
+fn server_info() -> Value {
+    json!({ "name": "bailiwick", "version": env!("CARGO_PKG_VERSION") })
+}
+
+/// Checks `Host` and `Origin`, so that a page whose name was made to mean us cannot use us through its visitor's browser
+/// (2026-07-28, basic/transports, on DNS rebinding).
+fn is_meant_for_us(head: &http::request::Parts, listen: &Listen) -> Result<(), Fault> {
+    let forbidden = |reason, message| Fault::new(code::INVALID_REQUEST, reason, message).status(StatusCode::FORBIDDEN);
+    let host = match (head.uri.authority(), parse::single(&head.headers, "host")?) {
+        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => None,
+        (Some(authority), _) => Some(authority.as_str()),
+        (None, host) => host,
+    };
+    if !host.is_some_and(|host| hosts(listen).any(|own| own.eq_ignore_ascii_case(host))) {
+        return Err(forbidden("host", "the request is for another host"));
+    }
+    match parse::single(&head.headers, "origin")? {
+        None => Ok(()),
+        Some(origin) if listen.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) => Ok(()),
+        Some(origin) => {
+            let host = origin.split_once("://").map_or("", |(_, host)| host);
+            let own = hosts(listen).any(|own| own.eq_ignore_ascii_case(host));
+            if own { Ok(()) } else { Err(forbidden("origin", "pages of this origin may not call the gateway")) }
+        }
+    }
+}
+
+/// The names by which the listener may be called.
+fn hosts(listen: &Listen) -> impl Iterator<Item = String> + '_ {
+    let external = listen.origin.split_once("://").map_or("", |(_, host)| host);
+    let port = listen.address.port();
+    let default = if listen.origin.starts_with("https://") { ":443" } else { ":80" };
+    let local = if listen.address.ip().is_loopback() { &["localhost", "127.0.0.1", "[::1]"][..] } else { &[] };
+    [external.to_owned(), format!("{external}{default}"), listen.address.to_string()]
+        .into_iter()
+        .chain(local.iter().map(move |name| format!("{name}:{port}")))
+}
+
+async fn read<B>(body: B, bytes_max: usize) -> Result<Bytes, Fault>
+where
+    B: HttpBody<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let too_large = || Fault::from(json::InvalidJson::TooLong(bytes_max));
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let fault = |status, reason, message| Fault::new(code::INVALID_REQUEST, reason, message).status(status);
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(fault(StatusCode::BAD_REQUEST, "incomplete", "the body did not arrive whole")),
+        Err(_) => Err(fault(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")),
+    }
+}
+
+/// Answers as JSON when the answer is all there is, and as a stream otherwise.
+async fn respond(id: Value, mut frames: mpsc::Receiver<Frame>) -> Response<Body> {
+    match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
+        Ok(Some(Frame::Last(settled))) => json_response(settled.status, &settled.message(&id)),
+        Ok(Some(first)) => events(id, Some(first), frames),
+        Ok(None) | Err(_) => events(id, None, frames),
+    }
+}
+
+/// A stream of server-sent events that begins with `first`.
+fn events(id: Value, first: Option<Frame>, frames: mpsc::Receiver<Frame>) -> Response<Body> {
+    let bytes = move |frame: Frame| match frame {
+        Frame::Message(message) => reply::event(&message),
+        Frame::Last(settled) => reply::event(&settled.message(&id)),
+    };
+    // A comment at once, so that whoever waits for the head of the answer has it.
+    let first = first.map_or_else(|| Bytes::from_static(b": \n\n"), &bytes);
+    let stream = stream::unfold((Some(first), frames, bytes), |(first, mut frames, bytes)| async move {
+        let chunk = match first {
+            Some(first) => first,
+            None => match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
+                Ok(Some(frame)) => bytes(frame),
+                Ok(None) => return None,
+                Err(_) => Bytes::from_static(b": keep-alive\n\n"),
+            },
+        };
+        Some((Ok::<_, Infallible>(BodyFrame::data(chunk)), (None, frames, bytes)))
+    });
+    let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn faulted(fault: Fault) -> Response<Body> {
+    let (status, message) = reply::fault(fault);
+    json_response(status, &message)
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+fn not_allowed(allowed: &'static str) -> Response<Body> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
