@@ -15,8 +15,32 @@ pub(crate) struct Guess {
     pub(crate) from: String,
 }
 
-const ADMIN: &[&str] =
-    &["grant", "revoke", "permission", "permissions", "role", "admin", "sudo", "exec", "execute", "eval", "shell", "bash", "run", "deploy"];
+const ADMIN: &[&str] = &[
+    "grant",
+    "revoke",
+    "permission",
+    "permissions",
+    "role",
+    "admin",
+    "sudo",
+    "exec",
+    "execute",
+    "eval",
+    "shell",
+    "bash",
+    "run",
+    "deploy",
+    "env",
+    "environment",
+    "secret",
+    "secrets",
+    "password",
+    "passwords",
+    "credential",
+    "credentials",
+    "token",
+    "tokens",
+];
 const SPEND: &[&str] = &["pay", "payment", "purchase", "buy", "charge", "refund", "transfer", "checkout", "order", "invoice"];
 const SEND: &[&str] = &[
     "send", "post", "publish", "email", "mail", "reply", "share", "upload", "notify", "message", "tweet", "fetch", "browse", "navigate",
@@ -141,6 +165,7 @@ mod tests {
             ("sendMessage", serde_json::json!({}), Effect::Send),
             ("fetch", serde_json::json!({ "readOnlyHint": true }), Effect::Send),
             ("list_payment", serde_json::json!({ "readOnlyHint": true }), Effect::Spend),
+            ("get-env", serde_json::json!({ "readOnlyHint": true }), Effect::Admin),
             ("execute_sql", serde_json::json!({ "readOnlyHint": true }), Effect::Admin),
         ] {
             let guess = effect(&serde_json::json!({ "name": name, "annotations": annotations }));

@@ -110,7 +110,11 @@ fn server(planned: &Planned, definitions: &[&Value], facts: &Facts<'_>) -> Strin
     for definition in definitions {
         let name = definition.get("name").and_then(Value::as_str).unwrap_or_default();
         let guess = guess::effect(definition);
-        let _ = writeln!(out, "\n[tools.{}]", key(name));
+        let _ = writeln!(out);
+        if let Some(said) = definition.get("description").and_then(Value::as_str).and_then(|text| text.trim().lines().next()) {
+            let _ = writeln!(out, "# It says of itself: {}", comment(said));
+        }
+        let _ = writeln!(out, "[tools.{}]", key(name));
         let _ = writeln!(out, "effect = {:<10} # review: guessed from {}", quoted(guess.effect.as_str()), comment(&guess.from));
         let _ = writeln!(out, "returns = {{ integrity = \"untrusted\" }} # review: untrusted until somebody vouches for it");
         let targets = guess::targets(definition);
@@ -206,9 +210,12 @@ fn key(text: &str) -> String {
     if is_bare { text.to_owned() } else { quoted(text) }
 }
 
-/// A text as a comment may hold it.
+/// The beginning of a text, as a comment may hold it: one line, and nothing that a reader could not see.
 fn comment(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    text.chars()
+        .filter(|c| !c.is_control() && !('\u{200b}'..='\u{200f}').contains(c) && !('\u{202a}'..='\u{202e}').contains(c))
+        .take(160)
+        .collect()
 }
 
 #[cfg(test)]
