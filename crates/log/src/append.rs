@@ -38,6 +38,25 @@ pub trait Entry: Send {
 /// A value that is on the log: it has its place there, and nothing can be put before it any more.
 ///
 /// It is not yet promised to survive a crash; for that, see [`Durable`].
+///
+/// Only [`Log::append`] makes one of a value of one's own. It cannot be built by hand, cloned, or turned into one of another
+/// value:
+///
+/// ```compile_fail,E0451
+/// use bailiwick_log::{Position, Recorded};
+/// let forged = Recorded { position: Position(0), value: "never appended" };
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn twice(recorded: bailiwick_log::Recorded<String>) -> [bailiwick_log::Recorded<String>; 2] {
+///     [recorded.clone(), recorded]
+/// }
+/// ```
+///
+/// ```compile_fail,E0624
+/// use bailiwick_log::{Position, Recorded};
+/// let forged = Recorded::read(Position(0), "never appended");
+/// ```
 #[derive(Debug)]
 pub struct Recorded<T> {
     position: Position,
@@ -45,6 +64,11 @@ pub struct Recorded<T> {
 }
 
 impl<T> Recorded<T> {
+    /// An entry that was read back from the log.
+    pub(crate) const fn read(position: Position, value: T) -> Self {
+        Self { position, value }
+    }
+
     /// Its place in the log.
     pub const fn position(&self) -> Position {
         self.position
@@ -62,6 +86,26 @@ impl<T> Recorded<T> {
 }
 
 /// A value that is on the log and would survive a crash.
+///
+/// Only [`Log::durable`] makes one, and only of what was recorded:
+///
+/// ```compile_fail,E0423
+/// fn hasty(recorded: bailiwick_log::Recorded<String>) -> bailiwick_log::Durable<String> {
+///     bailiwick_log::Durable(recorded)
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// fn hasty(recorded: bailiwick_log::Recorded<String>) -> bailiwick_log::Durable<String> {
+///     recorded
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// async fn unrecorded(log: &bailiwick_log::Log) {
+///     let _ = log.durable("never appended").await;
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Durable<T>(Recorded<T>);
 
@@ -117,13 +161,14 @@ pub trait Storage: Send + Sync {
     /// Resolves once the entry at `position`, and all before it, would survive a crash.
     async fn durable(&self, position: Position) -> Result<(), StorageError>;
 
-    /// The entries from `from` on, in order, at most `entries_max`; empty at the end of the log.
+    /// The entries from `from` on that would survive a crash, in order, at most `entries_max` and possibly fewer; empty only
+    /// when there are none.
     async fn read(&self, from: Position, entries_max: usize) -> Result<Vec<Vec<u8>>, StorageError>;
 
-    /// Resolves once the log holds an entry at `position`; followers wait here.
+    /// Resolves once [`Storage::read`] gives an entry at `position`; followers wait here. Waiting does not hurry the disk.
     async fn reached(&self, position: Position) -> Result<(), StorageError>;
 
-    /// How many entries the log holds.
+    /// How many entries the log holds, those included that are not on disk yet.
     fn len(&self) -> u64;
 
     /// Whether the log holds none.

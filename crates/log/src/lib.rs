@@ -8,8 +8,13 @@
 
 mod append;
 pub mod checkpoint;
+pub mod files;
+mod follow;
 pub mod note;
+pub mod receipt;
 pub mod tile;
 pub mod tree;
+pub mod verify;
 
 pub use append::{Durable, Entry, Expected, Log, Position, Recorded, Storage, StorageError};
+pub use follow::{FollowError, Follower, catch_up, follow};

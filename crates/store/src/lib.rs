@@ -4,6 +4,8 @@
 //! [`index`] a SQLite view that can be rebuilt from the log, and [`keys`] the directory of private keys. Nothing here knows
 //! what a call is: entries are bytes, or JSON objects at most.
 
+pub mod audit;
 pub mod embedded;
 mod files;
+pub mod index;
 pub mod keys;

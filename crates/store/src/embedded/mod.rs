@@ -24,7 +24,9 @@ use bailiwick_log::tile::{self, Entries, Holds, TilePath};
 use bailiwick_log::{Expected, Position, Storage, StorageError};
 use event_listener::Event;
 
+pub(crate) use open::check_pending;
 use open::{Opened, Segment, read_tile};
+pub(crate) use pending::read as read_pending;
 use pending::{BATCH_HEADER, Batch};
 use publish::Publisher;
 use streams::Streams;

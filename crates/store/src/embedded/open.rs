@@ -115,7 +115,7 @@ fn entries_have(bundle: &[u8], hashes: &[Hash]) -> bool {
 }
 
 /// The pending entries must reach the checkpoint, and those that are under it must be the published ones.
-fn check_pending(directory: &Path, pending: &Pending, published: u64) -> Result<(), StorageError> {
+pub(crate) fn check_pending(directory: &Path, pending: &Pending, published: u64) -> Result<(), StorageError> {
     let Some(((_, first, _), (_, _, end))) = pending.segments.first().zip(pending.segments.last()) else { return Ok(()) };
     if *first > published {
         return Err(damaged(format!("`checkpoint` ends at {published}, and `pending` begins at {first}: the checkpoint is an old one")));
