@@ -247,4 +247,15 @@ mod tests {
         assert!(matches!(parse("{\"mcpServers\": "), Err(Unknown::Syntax(_))));
         assert!(matches!(parse("= 5"), Err(Unknown::Syntax(_))));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text: String, place: proptest::sample::Index) {
+            let whole = "{ // c\n \"mcpServers\": { \"a\": { \"command\": \"x\", \"args\": [\"${A}\", ], /* d */ }, } }";
+            let (before, after) = whole.split_at(place.index(whole.len()));
+            for text in [text.clone(), format!("{before}{text}{after}")] {
+                let _ = parse(&text);
+            }
+        }
+    }
 }

@@ -100,6 +100,11 @@ fn transport(server: &Fields<'_>) -> Option<Transport> {
         }
         let url = url?;
         check_url(source, &url, "the URL of the server");
+        let query = url.get_ref().split_once('?').map_or("", |(_, query)| query);
+        if query.split('&').filter_map(|pair| pair.split_once('=')).any(|(name, value)| looks_secret(name, value)) {
+            let mend = "ask the service for a header, and say under `auth` what is presented in it";
+            source.warning(url.span(), "the URL holds what looks like a secret, and URLs are written to many logs", mend);
+        }
         return Some(Transport::Http(url.into_inner()));
     }
     let command = server.texts("stdio");

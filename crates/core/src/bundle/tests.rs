@@ -207,6 +207,7 @@ fn what_is_wrong_with_a_server() {
     for (line, column, message) in [
         ("mcp = \"http://tickets.example/mcp\"", 7, "is not encrypted"),
         ("mcp = \"https://me:secret@h/mcp\"", 7, "holds a user name or a password"),
+        ("mcp = \"https://h/mcp?api_key=abcdef123456\"", 7, "the URL holds what looks like a secret"),
         ("mcp = 5", 7, "`server.mcp` is a whole number"),
         ("stdio = []", 9, "`stdio` names no program"),
         ("stdio = [\"a\", 5]", 15, "each of `server.stdio` is a whole number"),
