@@ -60,8 +60,14 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
                 Err(format!("{file}: no warning of the secret, or the warning shows it:\n{}", made.tail(30)))
             });
         }
-        let checked = process::run(tools, &format!("init-check-{file}"), bailiwick(tools).arg("check").arg("--dir").arg(&bundle))?;
-        report.check(if checked.success { Ok(()) } else { Err(format!("{file}: the bundle does not check:\n{}", checked.tail(30))) });
+        for command in ["check", "test"] {
+            let done = process::run(tools, &format!("init-{command}-{file}"), bailiwick(tools).arg(command).arg("--dir").arg(&bundle))?;
+            report.check(if done.success {
+                Ok(())
+            } else {
+                Err(format!("{file}: `{command}` fails on the new bundle:\n{}", done.tail(30)))
+            });
+        }
     }
     Ok(report)
 }
