@@ -1,5 +1,6 @@
 //! The token service over HTTP: who gets a credential, who does not, and what the log says of both.
 
+#[cfg(test)]
 mod support;
 
 use bailiwick_core::model::Record;
