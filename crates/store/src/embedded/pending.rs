@@ -91,9 +91,6 @@ impl Writer {
         file.write_all(&batch.frame)?;
         file.sync_data()?;
         *written += batch.frame.len();
-        if begun {
-            sync_directory(&self.directory)?;
-        }
         Ok(begun)
     }
 }
@@ -101,6 +98,8 @@ impl Writer {
 fn create_segment(directory: &Path, first: u64) -> io::Result<File> {
     let mut file = File::options().append(true).create_new(true).open(directory.join(segment_name(first)))?;
     file.write_all(&segment_header(first))?;
+    file.sync_all()?;
+    sync_directory(directory)?;
     Ok(file)
 }
 
@@ -167,7 +166,8 @@ fn read_segment(bytes: &[u8], first: u64, path: &Path, is_last: bool, pending: &
     let header = segment_header(first);
     let torn = |offset: usize| Some((path.to_owned(), offset as u64, (bytes.len() - offset) as u64));
     if !bytes.starts_with(&header) {
-        if is_last && (header.starts_with(bytes) || lacks_a_sector(bytes, 0)) {
+        // The header is on disk before anything follows it.
+        if is_last && bytes.len() <= SEGMENT_HEADER && (header.starts_with(bytes) || bytes.iter().all(|byte| *byte == 0)) {
             pending.segments.push((path.to_owned(), first, first));
             pending.torn = torn(0);
             return Ok(());
