@@ -1,5 +1,5 @@
 //! The agents' side of MCP over real sockets: what is refused and how, what is shown, and what becomes of calls.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking, also in its helpers")]
 
 mod support;
 
@@ -7,7 +7,7 @@ use bailiwick_core::model::{Code, Ending, Verdict};
 use bailiwick_gateway::mcp::Change;
 use http::HeaderValue;
 use serde_json::{Value, json};
-use support::{MODERN, World, open, send, soon};
+use support::{MODERN, World, open, open_http2, send, soon};
 
 #[tokio::test]
 async fn a_call_is_recorded_before_and_after_it_is_made() {
@@ -17,11 +17,24 @@ async fn a_call_is_recorded_before_and_after_it_is_made() {
     assert_eq!((reply.status, reply.text()), (200, r#"{"q":"x"}"#));
     assert_eq!(reply.body["result"]["resultType"], "complete");
     let (intents, outcomes) = (world.intents().await, world.outcomes().await);
+    assert_eq!(open_http2(world.modern(&agent, "/mcp/crm", "tools/list", json!({}))).await, 200);
     assert_eq!(
         (intents[0].tool.as_str(), intents[0].decision.verdict, intents[0].execution),
         ("crm/query", Verdict::Allow, agent.execution.id())
     );
     assert_eq!((outcomes[0].code, outcomes[0].intent.0), (Ending::Done, 0));
+}
+
+#[tokio::test]
+async fn a_page_that_a_legacy_tool_wants_opened_is_asked_for_in_the_modern_way() {
+    let world = World::start().await;
+    let agent = world.agent("bot");
+    let call =
+        |capabilities: Value| world.modern(&agent, "/mcp/crm", "tools/call", json!({ "name": "page", "capabilities": capabilities }));
+    let reply = send(call(json!({ "elicitation": { "url": {} } }))).await;
+    let request = &reply.body["result"]["inputRequests"]["page-1"];
+    assert_eq!(request["params"], json!({ "mode": "url", "message": "Sign in", "url": "https://crm.example/in" }));
+    assert_eq!(send(call(json!({ "elicitation": {} }))).await.code(), -32021);
 }
 
 #[tokio::test]
@@ -42,7 +55,7 @@ async fn lists_show_what_the_caller_may_call_and_nothing_else() {
             "tools",
             "name",
             "tools/list",
-            vec!["ask", "dies", "fails", "garbage", "gone", "hangs", "modern_ask", "query", "slow"],
+            vec!["ask", "dies", "fails", "garbage", "gone", "hangs", "modern_ask", "page", "query", "slow"],
         ),
         ("/mcp/crm", "prompts", "name", "prompts/list", vec!["greet"]),
         ("/mcp", "prompts", "name", "prompts/list", vec!["crm__greet"]),
@@ -143,7 +156,10 @@ async fn what_is_wrong_with_a_message_is_said_to_the_agent_and_recorded_for_the_
     }
     assert!(world.intents().await.is_empty(), "something of this became a call");
     for origin in [format!("http://localhost:{}", world.address.port()), world.origin.clone()] {
-        assert_eq!(send(with("origin", &origin)).await.status, 200);
+        let reply = send(with("origin", &origin)).await;
+        assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, origin.as_str()));
+        let preflight = http::Request::options(format!("{}/mcp/crm", world.origin)).header("origin", &origin);
+        assert_eq!(send(preflight.body(http_body_util::Full::default()).unwrap()).await.status, 204);
     }
     assert_eq!(send(world.request(&agent, "POST", "/mcp/none", "{}")).await.status, 404);
     assert_eq!(send(world.request(&agent, "GET", "/mcp/crm", "")).await.status, 405);

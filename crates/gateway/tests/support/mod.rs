@@ -172,6 +172,13 @@ impl Upstream for Tools {
             "fails" => {
                 Err(ToolFault { code: -32021, message: "no".to_owned(), data: Some(json!({ "requiredCapabilities": { "sampling": {} } })) })
             }
+            "page" => Err(ToolFault {
+                code: -32042,
+                message: "open a page".to_owned(),
+                data: Some(
+                    json!({ "elicitations": [{ "mode": "url", "elicitationId": "e", "message": "Sign in", "url": "https://crm.example/in" }] }),
+                ),
+            }),
             "prompt:greet" => Ok(json!({ "messages": [] })),
             "resource:test://one" => Ok(json!({ "contents": [{ "uri": "test://one", "text": "1" }], "cacheScope": "public" })),
             other => panic!("`{other}` was forwarded"),
@@ -257,7 +264,7 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let origin = format!("http://{address}");
-        let names = ["query", "slow", "ask", "modern_ask", "dies", "garbage", "hangs", "gone", "fails", "changed", "secret"];
+        let names = ["query", "page", "slow", "ask", "modern_ask", "dies", "garbage", "hangs", "gone", "fails", "changed", "secret"];
         let tools: String =
             names.map(|name| format!("[tools.{name}]\neffect = \"read\"\nreturns = {{ integrity = \"trusted\" }}\n")).concat();
         let pins = names.map(|name| {
@@ -504,6 +511,12 @@ pub(crate) async fn send(request: http::Request<Full<Bytes>>) -> Reply {
         reply.body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     }
     reply
+}
+
+/// The status that a request is answered with over HTTP/2.
+pub(crate) async fn open_http2(request: http::Request<Full<Bytes>>) -> u16 {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    soon(client.request(request)).await.unwrap().status().as_u16()
 }
 
 /// An answer that is still coming.
