@@ -457,6 +457,25 @@ async fn a_subscription_tells_what_was_asked_for_and_no_more() {
 }
 
 #[tokio::test]
+async fn an_execution_has_so_many_streams_and_calls_and_no_more() {
+    let world = World::start().await;
+    let agent = world.agent("bot");
+    let listen = || world.modern(&agent, "/mcp", "subscriptions/listen", json!({ "notifications": {} }));
+    let mut streams = Vec::new();
+    for _ in 0..world.gateway.parts().bundle.load().settings.limits.calls_per_execution_max {
+        let (_, mut stream) = open(listen()).await;
+        assert_eq!(stream.next().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
+        streams.push(stream);
+    }
+    assert!(send(listen()).await.body["error"]["message"].as_str().unwrap().starts_with("too_many_calls: "));
+    let reply = send(world.modern(&agent, "/mcp/crm", "tools/call", json!({ "name": "query" }))).await;
+    assert!(reply.text().starts_with("too_many_calls: "), "{reply:?}");
+    assert_eq!(world.refusals().await.pop().unwrap().code, "too_many_calls");
+    let another = world.agent("bot");
+    assert_eq!(send(world.modern(&another, "/mcp/crm", "tools/call", json!({ "name": "query" }))).await.text(), "{}");
+}
+
+#[tokio::test]
 async fn a_modern_client_learns_what_is_there() {
     let world = World::start().await;
     let agent = world.agent("bot");

@@ -279,7 +279,7 @@ impl World {
             (
                 "bailiwick.toml",
                 format!(
-                    "trust_domain = \"acme.example\"\n[data]\nlisten = \"{address}\"\n[identity]\nlisten = \"127.0.0.1:1\"\n[limits]\nbody_bytes_max = 100000\ncall_timeout = \"1s\"\n"
+                    "trust_domain = \"acme.example\"\n[data]\nlisten = \"{address}\"\n[identity]\nlisten = \"127.0.0.1:1\"\n[limits]\nbody_bytes_max = 100000\ncall_timeout = \"1s\"\ncalls_per_execution_max = 8\n"
                 ),
             ),
             ("agents/bot.toml", agent("bot", &format!("{may}, \"crm/prompt:greet\", \"crm/resource:test://*\""), "")),
