@@ -2,7 +2,7 @@
 //!
 //! It needs Debian's `golang-go` and `golang-golang-x-mod-dev`, and no network.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -236,3 +236,31 @@ fn lacks_a_sector(bytes: &[u8], offset: usize) -> bool {
     let (head, rest) = bytes.split_at(bytes.len().min((SECTOR - offset % SECTOR) % SECTOR));
     [head].into_iter().chain(rest.chunks(SECTOR)).any(|sector| !sector.is_empty() && sector.iter().all(|byte| *byte == 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_segment_of_the_specification_is_written_and_read() {
+        let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec/vectors/log/pending");
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20);
+        for range in [259..261_u64, 261..262] {
+            let mut frame = vec![0; BATCH_HEADER];
+            for n in range.clone() {
+                assert!(bailiwick_log::tile::encode_entry(format!("entry {n}").as_bytes(), &mut frame));
+            }
+            writer.append(&Batch::seal(range.start, range.end - range.start, frame).unwrap()).unwrap();
+        }
+        let written = fs::read(directory.path().join(segment_name(259))).unwrap();
+        if std::env::var_os("UPDATE_VECTORS").is_some() {
+            fs::create_dir_all(&vector).unwrap();
+            fs::write(vector.join(segment_name(259)), &written).unwrap();
+        }
+        assert_eq!(fs::read(vector.join(segment_name(259))).ok(), Some(written));
+        let read = super::read(&vector).unwrap();
+        assert_eq!(read.batches.iter().map(|batch| (batch.first, batch.end())).collect::<Vec<_>>(), [(259, 261), (261, 262)]);
+        assert!(read.torn.is_none());
+    }
+}
