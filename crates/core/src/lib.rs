@@ -5,6 +5,7 @@
 //! month, a property test and the simulator.
 
 pub mod bundle;
+pub mod catalog;
 pub mod execution;
 pub mod identity;
 pub mod json;
