@@ -70,7 +70,9 @@ async def check(client: Client, checks: Checks) -> None:
     result = await client.call_tool("everything__trigger-long-running-operation", {"duration": 0.2, "steps": 4}, progress_callback=progress)
     checks.that("progress is told while the call runs", len(told) >= 2 and not result.is_error, (told, result))
 
-    uri = "demo://resource/static/document/architecture.md"
+    uris = [str(resource.uri) for resource in (await client.list_resources()).resources]
+    uri = next((uri for uri in uris if uri.endswith("/architecture.md")), "")
+    checks.that("a resource is listed", uri != "", uris)
     contents = (await client.read_resource(uri)).contents
     checks.that("a resource can be read", bool(contents) and "#" in contents[0].text, contents)
     prompt = await client.get_prompt("everything__simple-prompt")

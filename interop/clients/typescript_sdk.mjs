@@ -38,7 +38,10 @@ const told = [];
 const long = await call('everything__trigger-long-running-operation', { duration: 0.2, steps: 4 }, { onprogress: (at) => told.push(at.progress) });
 check('progress is told while the call runs', told.length >= 2 && !long.isError, told);
 
-const { contents } = await client.readResource({ uri: 'demo://resource/static/document/architecture.md' });
+const uris = (await client.listResources()).resources.map((resource) => resource.uri);
+const uri = uris.find((uri) => uri.endsWith('/architecture.md'));
+check('a resource is listed', uri !== undefined, uris);
+const { contents } = await client.readResource({ uri });
 check('a resource can be read', contents[0]?.text?.includes('#'), contents);
 const prompt = await client.getPrompt({ name: 'everything__simple-prompt' });
 check('a prompt can be got', prompt.messages.length === 1, prompt);

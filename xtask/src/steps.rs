@@ -36,7 +36,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", shows: "no warning in any target", mend: "cargo clippy --workspace --all-targets", run: clippy },
     Step { name: "tests", shows: "unit, property and end-to-end tests", mend: "cargo nextest run --workspace NAME", run: tests },
     Step { name: "doctests", shows: "examples, and what must not compile", mend: "cargo test --workspace --doc", run: doctests },
-    Step { name: "build", shows: "the program that the next steps run", mend: "cargo build --package bailiwick", run: build },
+    Step { name: "build", shows: "the program that the next steps run", mend: "cargo build --workspace --bins", run: build },
     Step { name: "demo", shows: "the demo keeps its promises", mend: "target/debug/bailiwick demo", run: demo },
     Step { name: "init", shows: "a bundle from three clients' own configuration", mend: "see .cache/logs/init-*.log", run: init::check },
     Step {
@@ -217,7 +217,7 @@ fn doctests(tools: &Tools) -> Result<Report> {
 }
 
 fn build(tools: &Tools) -> Result<Report> {
-    Ok(verdict(&process::run(tools, "build", tools.cargo().args(["build", "--package", "bailiwick"]))?))
+    Ok(verdict(&process::run(tools, "build", tools.cargo().args(["build", "--workspace", "--bins"]))?))
 }
 
 fn demo(tools: &Tools) -> Result<Report> {

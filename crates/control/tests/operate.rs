@@ -1,5 +1,8 @@
 //! What an operator does while the program runs: over the admin socket, and by the passing of time.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
+#[cfg(test)]
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! The token service over HTTP: who gets a credential, who does not, and what the log says of both.
 
+#[cfg(test)]
 mod support;
 
 use bailiwick_core::model::Record;
@@ -132,6 +133,23 @@ async fn whatever_is_wrong_with_an_assertion_the_answer_is_the_same() {
 }
 
 #[tokio::test]
+async fn a_restart_does_not_make_an_assertion_or_a_proof_new_again() {
+    let mut world = World::start("").await;
+    world.clock.forward(1);
+    let (assertion, proof) = (world.assertion(), world.proof());
+    let form = [("grant_type", "client_credentials"), ("client_assertion_type", CLIENT_ASSERTION), ("client_assertion", &assertion)];
+    assert_eq!(world.post("/token", &form, Some(&proof)).await.status, 200);
+    world.clock.forward(1);
+    world.identity = bailiwick_control::token::Identity::open(world.identity.parts().clone()).unwrap();
+    world.address = serve(world.identity.router()).await;
+    assert_eq!(world.post("/token", &form, Some(&world.proof())).await.error(), "invalid_client");
+    let fresh = world.assertion();
+    let form = [form[0], form[1], ("client_assertion", &fresh)];
+    assert_eq!(world.post("/token", &form, Some(&proof)).await.error(), "use_dpop_nonce");
+    assert_eq!(world.post("/token", &form, Some(&world.proof())).await.status, 200);
+}
+
+#[tokio::test]
 async fn proofs_that_do_not_prove_are_refused_and_a_missing_nonce_is_asked_for() {
     let world = World::start("").await;
     let hmac_jwk = json!({ "kty": "oct", "k": "c2VjcmV0" });
@@ -205,6 +223,7 @@ async fn what_is_asked_for_is_held_against_what_there_is() {
         ),
         ("no details", "invalid_authorization_details", [("authorization_details", "[]".to_owned())]),
         ("a task without end", "invalid_request", [("task", "x".repeat(20_000))]),
+        ("a task that grows when it is written", "invalid_request", [("task", "\u{1}".repeat(5_000))]),
         ("another grant", "unsupported_grant_type", [("grant_type", "password".to_owned())]),
     ] {
         let more: Vec<_> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -401,7 +420,7 @@ async fn the_metadata_say_what_the_service_does() {
     let oauth = world.get("/.well-known/oauth-authorization-server").await.body;
     let openid = world.get("/.well-known/openid-configuration").await.body;
     assert_eq!((&oauth["issuer"], &openid["issuer"]), (&json!(ISSUER), &json!(ISSUER)));
-    for member in ["token_endpoint", "jwks_uri", "introspection_endpoint", "revocation_endpoint"] {
+    for member in ["authorization_endpoint", "token_endpoint", "jwks_uri", "introspection_endpoint", "revocation_endpoint"] {
         let path = oauth[member].as_str().unwrap().strip_prefix(ISSUER).unwrap();
         assert_ne!(world.get(path).await.status, 404, "{member}");
     }

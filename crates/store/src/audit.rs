@@ -181,8 +181,8 @@ impl Reader {
         self.key.name()
     }
 
-    /// How many entries there are now, those included that no checkpoint covers yet.
-    pub fn len(&mut self) -> Result<u64, ReadError> {
+    /// The position after the last entry there is now, those counted that no checkpoint covers yet.
+    pub fn end(&mut self) -> Result<u64, ReadError> {
         self.refresh()?;
         let pending = read_pending(&self.directory.root.join("pending")).map_err(ReadError::Pending)?;
         Ok(pending.batches.last().map_or(0, |batch| batch.end()).max(self.size))

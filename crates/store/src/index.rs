@@ -323,7 +323,7 @@ pub fn query(path: &Path, sql: &str, limits: &QueryLimits) -> Result<Table, Inde
 
 fn answer(connection: &Connection, sql: &str, rows_max: usize) -> rusqlite::Result<Table> {
     let mut statement = connection.prepare(sql)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut table = Table { columns, rows: Vec::new(), truncated: false };
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

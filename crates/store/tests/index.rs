@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bailiwick_log::note::{Ed25519Signer, Signer};
-use bailiwick_log::{Follower as _, Log, Position, Storage as _, catch_up};
+use bailiwick_log::{Log, Position, Storage as _, catch_up};
 use bailiwick_store::audit::Reader;
 use bailiwick_store::embedded::{self, Embedded, Options};
 use bailiwick_store::index::{Index, IndexError, QueryLimits, query};

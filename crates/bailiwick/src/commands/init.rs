@@ -96,7 +96,7 @@ impl Init {
         if !plan.notes.is_empty() || !notes.is_empty() {
             println!();
         }
-        let (Ok(bundle::Bundle { warnings: found, .. }) | Err(found)) = bundle::read(files).map_err(|problems| problems);
+        let (Ok(bundle::Bundle { warnings: found, .. }) | Err(found)) = bundle::read(files);
         problems::print(&found, files);
         println!("`{}` may call what was guessed to only read. Its private key is `{}`.\n", self.agent, key.display());
         println!("next:");

@@ -56,7 +56,7 @@ async fn list(line: &mut Line) -> Result<Vec<Value>, String> {
         Line { way: Wire::Program(_), .. } => tokio::time::timeout(UNKNOWN, line.ask("server/discover", object!({}))).await.ok(),
         Line { way: Wire::Url(_), .. } => Some(line.ask("server/discover", object!({})).await),
     };
-    if !discovered.is_some_and(|answer| answer.is_ok()) {
+    if discovered.is_none_or(|answer| answer.is_err()) {
         line.version = LEGACY;
         let client = object!({ "name": "bailiwick", "version": env!("CARGO_PKG_VERSION") });
         let hello = object!({ "protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client });

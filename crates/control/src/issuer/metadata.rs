@@ -15,7 +15,9 @@ pub(crate) fn authorization_server(issuer: &str) -> Map<String, Value> {
         "introspection_endpoint": format!("{issuer}/introspect"),
         "revocation_endpoint": format!("{issuer}/revoke"),
         "grant_types_supported": [CLIENT_CREDENTIALS, JWT_BEARER, TOKEN_EXCHANGE],
-        // There is no authorization endpoint, so there is no response type; the member itself is required (RFC 8414 §2).
+        // No grant here uses an authorization endpoint, so RFC 8414 §2 does not ask for one; OpenID Connect Discovery and
+        // the MCP SDKs do. Ours answers that it supports no response type, which is what the next member says.
+        "authorization_endpoint": format!("{issuer}/authorize"),
         "response_types_supported": [],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],

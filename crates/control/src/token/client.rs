@@ -2,7 +2,7 @@
 
 use bailiwick_core::bundle::{Agent, Issuer as Trusted, Snapshot};
 use bailiwick_core::identity::PublicKey;
-use bailiwick_core::identity::assertion::{self, Trust};
+use bailiwick_core::identity::assertion::{self, ASSERTION_SLOT_S, Trust};
 use bailiwick_core::identity::jws::{InvalidJwt, Jws};
 use bailiwick_core::model::{AgentName, SpiffeId, Timestamp};
 use serde_json::{Map, Value};
@@ -112,6 +112,12 @@ impl Identity {
         };
         let (Some(agent), Some(key)) = (agent, key) else { return Err("no such client, or no key of it has that `kid`".to_owned()) };
         let asserted = checked.map_err(|error| format!("the client's assertion was refused: {error}"))?;
+        // What was used before this process began is not known, so what may be as old as that is not taken.
+        let since_opened_s = now.as_second().saturating_sub(self.opened_s);
+        let issued_s = jws.seconds("iat").ok().flatten();
+        if since_opened_s < ASSERTION_SLOT_S && issued_s.is_none_or(|issued_s| issued_s < self.opened_s) {
+            return Err("the client's assertion may have been used before the service was started".to_owned());
+        }
         self.used(&agent.name, |used| used.assertions.first_use(asserted.id, asserted.slot))
             .map_err(|error| format!("the client's assertion was refused: {error}"))?;
         Ok(Proven { agent, by: format!("private_key_jwt {}", key.kid) })

@@ -24,7 +24,7 @@ const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 /// The longest that any credential lives, in seconds.
 const TTL_S_MAX: i64 = 900;
 
-/// The longest task, in bytes; it is in every record of a start, and an entry of the log is bounded.
+/// The longest task, in bytes as JSON; it is in every record of a start, and an entry of the log is bounded.
 const TASK_BYTES_MAX: usize = 16 << 10;
 
 /// The longest `authorization_details`, in bytes, for the same reason.
@@ -279,7 +279,9 @@ fn task(form: &Form, renewed: Option<&Execution>) -> Result<Option<String>, Refu
         return Ok(present.map(str::to_owned));
     }
     match task {
-        Some(task) if task.len() > TASK_BYTES_MAX => Err(Refusal::request(format!("the `task` is longer than {TASK_BYTES_MAX} bytes"))),
+        Some(task) if json!(task).to_string().len() > TASK_BYTES_MAX => {
+            Err(Refusal::request(format!("the `task` is longer than {TASK_BYTES_MAX} bytes")))
+        }
         task => Ok(task.map(str::to_owned)),
     }
 }

@@ -86,6 +86,8 @@ pub struct Identity {
     used: Mutex<HashMap<AgentName, Used>>,
     refusals: Mutex<Refusals<Option<IpAddr>>>,
     room: Semaphore,
+    /// When it was opened, in seconds since the epoch; what was used before that is not known.
+    opened_s: i64,
     /// A public key that is nobody's, for the work that an unknown client costs.
     nobody: Value,
 }
@@ -106,7 +108,8 @@ impl Identity {
     /// Opens the token service, making the issuer's keys if there are none yet.
     pub fn open(parts: Parts) -> Result<Arc<Self>, IssuerError> {
         let origin = parts.bundle.load().settings.identity.origin.clone();
-        let issuer = Issuer::open(origin.clone(), Arc::clone(&parts.keys), parts.clock.now())?;
+        let now = parts.clock.now();
+        let issuer = Issuer::open(origin.clone(), Arc::clone(&parts.keys), now)?;
         let authenticator = Arc::new(Authenticator::new(origin, issuer.public_keys(), parts.entropy.as_ref()));
         let nobody = issuer.jwks().pointer("/keys/0").cloned().unwrap_or_default();
         Ok(Arc::new(Self {
@@ -117,6 +120,7 @@ impl Identity {
             used: Mutex::default(),
             refusals: Mutex::default(),
             room: Semaphore::new(REQUESTS_MAX),
+            opened_s: now.as_second(),
             nobody,
         }))
     }
@@ -139,6 +143,7 @@ impl Identity {
     /// The endpoints of the identity listener. Serve them with the peer's address as [`ConnectInfo<SocketAddr>`].
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
+            .route("/authorize", get(authorize))
             .route("/token", post(token))
             .route("/introspect", post(introspect))
             .route("/revoke", post(revoke))
@@ -152,11 +157,11 @@ impl Identity {
     /// To be called every few seconds.
     pub async fn tend(&self) -> Result<(), IssuerError> {
         let now = self.parts.clock.now();
+        self.parts.executions.forget_expired(now);
+        self.note_left_out(now).await;
         if self.issuer.tend(now)? {
             self.authenticator.set_keys(self.issuer.public_keys());
         }
-        self.parts.executions.forget_expired(now);
-        self.note_left_out(now).await;
         Ok(())
     }
 
@@ -254,6 +259,11 @@ struct Asked {
 
 async fn token(State(identity): State<Arc<Identity>>, request: Request) -> Response {
     answer(&identity, "token", request, async |asked| identity.issue(&asked).await).await
+}
+
+/// Nobody signs in here; the endpoint exists because clients want it to be named (see the metadata).
+async fn authorize() -> Response {
+    Refusal::new("unsupported_response_type", "agents get their credentials at the token endpoint").into_answer(false)
 }
 
 async fn introspect(State(identity): State<Arc<Identity>>, request: Request) -> Response {

@@ -124,9 +124,29 @@ impl Exchange {
         self.show_rest(&mut under_way, &frames).await;
         let settled = match ended {
             Ok(answer) if asks_for_input(&answer) => self.pass_on(answer),
-            ended => self.settled(ended),
+            Ok(Answer { body: Err(ToolFault { code: code::URL_ELICITATION, data, .. }), .. }) => self.pages(data),
+            ended => self.settled(ended).await,
         };
         let _ = frames.send(Frame::Last(settled)).await;
+    }
+
+    /// What a tool of 2025-11-25 answers that wants pages to be opened first, as this revision says it.
+    fn pages(&self, data: Option<Value>) -> Settled {
+        let pages = data.as_ref().and_then(|data| data.get("elicitations")).and_then(Value::as_array).into_iter().flatten();
+        let requests: Map<String, Value> = pages
+            .enumerate()
+            .filter_map(|(index, page)| {
+                let params = json!({ "mode": "url", "message": page.get("message")?, "url": page.get("url")? });
+                Some((format!("page-{}", index.saturating_add(1)), json!({ "method": "elicitation/create", "params": params })))
+            })
+            .collect();
+        if requests.is_empty() {
+            return reply::failed("tool_invalid_answer", "The tool asked in a way that is not the protocol.", None, self.call.method);
+        }
+        match self.lacks("elicitation/create", &json!({ "mode": "url" })) {
+            Some(capability) => lacking(capability).into(),
+            None => Settled::result(json!({ "resultType": "input_required", "inputRequests": requests })),
+        }
     }
 
     /// Until the answer, asking the client whatever the tool asks. A client that goes away has not cancelled anything.
@@ -157,7 +177,7 @@ impl Exchange {
                     }
                     Err(settled) => reply::in_era(settled, self.era),
                 },
-                ended => self.settled(ended),
+                ended => self.settled(ended).await,
             };
             let _ = frames.send(Frame::Last(settled)).await;
             return;
@@ -304,10 +324,15 @@ impl Exchange {
             .map_err(|_| reply::failed("gateway_failed", "The gateway could not seal the call's state.", None, self.call.method))
     }
 
-    fn settled(&self, ended: Result<Answer, Refusal>) -> Settled {
+    async fn settled(&self, ended: Result<Answer, Refusal>) -> Settled {
         match ended {
             Ok(answer) => reply::answered(answer, self.call.method, self.era),
             Err(refusal) => {
+                // It never came to a decision, so nothing else on the log tells of it.
+                if let Refusal::Busy = refusal {
+                    let fault = Fault::new(code::INTERNAL, "too_many_calls", format!("`{}`: {refusal}", self.call.tool));
+                    self.face.refuse("call", &fault, None, Some(&self.who.execution)).await;
+                }
                 let agent = &self.who.execution.started().agent;
                 let unknown = !self.face.gateway.parts().bundle.load().policies.may_ever(agent, &self.call.tool);
                 reply::in_era(reply::refused(&refusal, unknown, self.call.method, self.era), self.era)

@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::exchange::{Frame, Frames};
 use super::lists::View;
+use super::parse::Era;
 use super::reply::{self, Settled};
 use super::route::{Route, own};
 use super::session::Session;
@@ -42,6 +43,12 @@ pub(super) struct Listener {
 impl Listener {
     /// Tells a modern client of what it wants to hear, until it goes, the execution ends or the gateway stops.
     pub(super) async fn subscription(self, id: Value, asked: Map<String, Value>, extras: Extras, frames: Frames) {
+        let execution = Arc::clone(&self.who.execution);
+        let Some(_place) = execution.place(self.streams_max()) else {
+            let settled = reply::refused(&Refusal::Busy, false, "subscriptions/listen", Era::Modern);
+            let _ = frames.send(Frame::Last(settled)).await;
+            return;
+        };
         // From before the acknowledgement on, so that no change falls between the two.
         let changes = self.face.offers.changes();
         let flag = |key: &str| asked.get(key).and_then(Value::as_bool).unwrap_or(false);
@@ -93,6 +100,9 @@ impl Listener {
 
     /// Tells a legacy client of every change, and of the resources that its session subscribed to.
     pub(super) async fn session(self, session: Arc<Session>, frames: Frames) {
+        let execution = Arc::clone(&self.who.execution);
+        let Some(_place) = execution.place(self.streams_max()) else { return };
+        let replaced = session.begin_stream();
         let changes = self.face.offers.changes();
         let wanted = Wanted { tools: true, prompts: true, resources: true, contents: Vec::new() };
         let told = |method: &str, params: Map<String, Value>| json!({ "jsonrpc": "2.0", "method": method, "params": params });
@@ -102,6 +112,7 @@ impl Listener {
         };
         tokio::select! {
             () = session.ended() => {}
+            () = replaced.notified() => {}
             () = self.tell(changes, &wanted, contents, told, &frames) => {}
         }
     }
@@ -161,6 +172,11 @@ impl Listener {
                 }
             }
         }
+    }
+
+    /// A stream takes one of the places that its execution has for calls.
+    fn streams_max(&self) -> usize {
+        self.face.gateway.parts().bundle.load().settings.limits.calls_per_execution_max
     }
 
     fn sees(&self, server: &ServerName) -> bool {

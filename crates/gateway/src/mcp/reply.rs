@@ -96,9 +96,6 @@ fn faulted(fault: ToolFault, method: &str, era: Era) -> Settled {
     let (code, status) = match (era, code) {
         // Codes that this revision no longer has.
         (Era::Modern, code::UNKNOWN_RESOURCE) if method.starts_with("resources/") => (code::INVALID_PARAMS, StatusCode::OK),
-        (Era::Modern, code::URL_ELICITATION) => {
-            return failed("tool_needs_page", &format!("The tool wants a page to be opened first: {message}"), None, method);
-        }
         (Era::Modern, code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => (code, StatusCode::BAD_REQUEST),
         (Era::Modern, code::UNKNOWN_METHOD) => (code, StatusCode::NOT_FOUND),
         // Codes that this revision does not have yet.

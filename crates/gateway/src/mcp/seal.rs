@@ -7,6 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
+use bailiwick_core::bundle::canonical;
 use bailiwick_core::model::{Call, Digest, Entropy, ExecutionId};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,7 +33,7 @@ pub(super) struct Bound {
 impl Bound {
     /// The binding of `call` to `execution`. Arguments are compared by what they mean: a client may write them anew.
     pub(super) fn of(execution: ExecutionId, call: &Call) -> Self {
-        let call = format!("{}\n{}\n{}", call.method, call.tool, call.arguments.value());
+        let call = format!("{}\n{}\n{}", call.method, call.tool, canonical(call.arguments.value()));
         Self { execution, call: Digest::of(call.as_bytes()) }
     }
 

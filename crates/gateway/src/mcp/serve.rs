@@ -42,7 +42,7 @@ use crate::{Extras, Gateway};
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a client may take to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -153,14 +153,37 @@ impl Face {
             self.refuse("parse", &fault, peer, None).await;
             return faulted(fault);
         }
-        if let Some(route) = metadata::route(head.uri.path(), &snapshot) {
+        let origin = head.headers.get(header::ORIGIN).cloned();
+        let mut response = match head.method {
+            // A browser asks before it lets a page call (Fetch, CORS preflight); the origin was found to be allowed.
+            Method::OPTIONS if origin.is_some() => empty(StatusCode::NO_CONTENT),
+            _ => self.routed(head, body, &snapshot, peer).await,
+        };
+        if let Some(origin) = origin {
+            share(response.headers_mut(), origin);
+        }
+        response
+    }
+
+    async fn routed<B>(
+        self: &Arc<Self>,
+        head: http::request::Parts,
+        body: B,
+        snapshot: &Arc<Snapshot>,
+        peer: Option<SocketAddr>,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(route) = metadata::route(head.uri.path(), snapshot) {
             return match head.method {
-                Method::GET => json_response(StatusCode::OK, &metadata::document(&route, &snapshot)),
+                Method::GET => json_response(StatusCode::OK, &metadata::document(&route, snapshot)),
                 _ => not_allowed("GET"),
             };
         }
-        let Some(route) = Route::of(head.uri.path(), &snapshot) else { return empty(StatusCode::NOT_FOUND) };
-        let place = Place { route: &route, snapshot: &snapshot, headers: &head.headers, peer };
+        let Some(route) = Route::of(head.uri.path(), snapshot) else { return empty(StatusCode::NOT_FOUND) };
+        let place = Place { route: &route, snapshot, headers: &head.headers, peer };
         let mut response = match self.authenticate(&place, &head.method).await {
             Ok(who) => match head.method {
                 Method::POST => self.post(&place, who, body).await,
@@ -531,7 +554,13 @@ impl Face {
     }
 
     /// Records what was turned away before it was a call.
-    async fn refuse(&self, stage: &str, fault: &Fault, peer: Option<SocketAddr>, execution: Option<&Arc<Execution>>) -> Option<Position> {
+    pub(super) async fn refuse(
+        &self,
+        stage: &str,
+        fault: &Fault,
+        peer: Option<SocketAddr>,
+        execution: Option<&Arc<Execution>>,
+    ) -> Option<Position> {
         let refused = Refused {
             at: self.gateway.parts().clock.now(),
             stage: stage.to_owned(),
@@ -741,6 +770,18 @@ fn events(id: Value, first: Option<Frame>, frames: mpsc::Receiver<Frame>) -> Res
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
+}
+
+/// Lets pages of `origin` see the answer, and send what the protocol needs.
+fn share(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, DELETE"));
+    // `*` would not cover `Authorization` (Fetch, CORS-safelisted names).
+    let allowed = "authorization, dpop, content-type, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name, *";
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    let exposed = "dpop-nonce, mcp-session-id, www-authenticate";
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
 }
 
 fn json_response(status: StatusCode, value: &Value) -> Response<Body> {

@@ -42,9 +42,20 @@ struct State {
     asks: HashMap<String, oneshot::Sender<Answered>>,
     calls: HashMap<String, Arc<Notify>>,
     subscribed: HashSet<(ServerName, String)>,
+    stream: Option<Arc<Notify>>,
 }
 
 impl Session {
+    /// Begins the session's stream of changes; what is returned is notified when a newer one takes its place, so that no
+    /// change is told twice.
+    pub(super) fn begin_stream(&self) -> Arc<Notify> {
+        let replaced = Arc::new(Notify::new());
+        if let Some(older) = self.state().stream.replace(Arc::clone(&replaced)) {
+            older.notify_one();
+        }
+        replaced
+    }
+
     /// The level from which on the client wants log messages, if it set one.
     pub(super) fn level(&self) -> Option<String> {
         self.state().level.clone()
@@ -134,7 +145,15 @@ impl Sessions {
     ) -> Arc<Session> {
         let mut bytes = [0; 24];
         entropy.fill(&mut bytes);
-        let state = State { used: now, level: None, asked: 0, asks: HashMap::new(), calls: HashMap::new(), subscribed: HashSet::new() };
+        let state = State {
+            used: now,
+            level: None,
+            asked: 0,
+            asks: HashMap::new(),
+            calls: HashMap::new(),
+            subscribed: HashSet::new(),
+            stream: None,
+        };
         let session = Arc::new(Session {
             id: URL_SAFE_NO_PAD.encode(bytes),
             execution: execution.id(),

@@ -56,8 +56,7 @@ pub(super) fn open(directory: &Path, signer: Arc<dyn Signer>) -> Result<Opened, 
     }
     let bundle = last_bundle(directory, &edge)?;
     check_pending(directory, &pending, checkpoint.size)?;
-    remove_unpublished(directory, checkpoint.size, pending.batches.last().map_or(0, pending::Batch::end))
-        .map_err(|error| failed("an unfinished tile cannot be removed", &error))?;
+    remove_unpublished(directory, checkpoint.size, pending.batches.last().map_or(0, pending::Batch::end))?;
     let publisher = Publisher::new(directory, signer, edge, bundle);
     Ok(Opened { lock, published: checkpoint.size, pending, publisher })
 }
@@ -142,31 +141,51 @@ pub(crate) fn check_pending(directory: &Path, pending: &Pending, published: u64)
 }
 
 /// Removes partial tiles of a checkpoint that was never signed; full ones are written again from the same entries.
-fn remove_unpublished(directory: &Path, published: u64, end: u64) -> io::Result<()> {
-    let (mut published, mut end, mut level) = (published, end, 0);
-    while end > 0 {
+///
+/// Tiles of entries that are not pending either are no leftover: they were signed, and the checkpoint was put back.
+fn remove_unpublished(directory: &Path, published: u64, end: u64) -> Result<(), StorageError> {
+    let (mut published, mut end) = (published, end.max(published));
+    for level in 0..64 {
         for holds in [Some(Holds::Hashes(level)), (level == 0).then_some(Holds::Entries)].into_iter().flatten() {
-            for index in published / tile::WIDTH..=end / tile::WIDTH {
-                let partials = directory.join(TilePath { holds, index, width: tile::WIDTH as u16 }.partials());
-                let listed = match fs::read_dir(&partials) {
-                    Ok(listed) => listed,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                for file in listed {
-                    let file = file?;
-                    let width: Option<u64> = file.file_name().to_str().and_then(|name| name.parse().ok());
-                    if width.is_none_or(|width| index * tile::WIDTH + width > published) {
-                        fs::remove_file(file.path())?;
+            for index in published / tile::WIDTH..=end / tile::WIDTH + 1 {
+                let full = TilePath { holds, index, width: tile::WIDTH as u16 };
+                if (index + 1) * tile::WIDTH > end && directory.join(full.to_string()).exists() {
+                    return Err(put_back(full));
+                }
+                for (path, partial) in partials(directory, full).map_err(|error| failed("a directory cannot be read", &error))? {
+                    let covers = partial.map_or(u64::MAX, |partial| index * tile::WIDTH + u64::from(partial.width));
+                    match partial {
+                        Some(partial) if covers > end => return Err(put_back(partial)),
+                        _ if covers > published => {
+                            fs::remove_file(path).map_err(|error| failed("an unfinished tile cannot be removed", &error))?
+                        }
+                        _ => {}
                     }
                 }
             }
         }
         published /= tile::WIDTH;
         end /= tile::WIDTH;
-        level += 1;
+        if end == 0 {
+            break;
+        }
     }
     Ok(())
+}
+
+fn put_back(path: TilePath) -> StorageError {
+    damaged(format!("`{path}` holds what `checkpoint` does not cover and `pending` does not hold: the checkpoint is an old one"))
+}
+
+/// The files in a tile's directory of partial tiles; `None` beside what is not one.
+fn partials(directory: &Path, full: TilePath) -> io::Result<Vec<(PathBuf, Option<TilePath>)>> {
+    let listed = match fs::read_dir(directory.join(full.partials())) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let tile = |name: &str| format!("{}/{name}", full.partials()).parse().ok();
+    listed.map(|file| file.map(|file| (file.path(), file.file_name().to_str().and_then(tile)))).collect()
 }
 
 /// The bytes of a tile, from the full one (cut to width, for hashes) when the partial one is gone.

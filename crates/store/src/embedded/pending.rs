@@ -91,9 +91,6 @@ impl Writer {
         file.write_all(&batch.frame)?;
         file.sync_data()?;
         *written += batch.frame.len();
-        if begun {
-            sync_directory(&self.directory)?;
-        }
         Ok(begun)
     }
 }
@@ -101,6 +98,8 @@ impl Writer {
 fn create_segment(directory: &Path, first: u64) -> io::Result<File> {
     let mut file = File::options().append(true).create_new(true).open(directory.join(segment_name(first)))?;
     file.write_all(&segment_header(first))?;
+    file.sync_all()?;
+    sync_directory(directory)?;
     Ok(file)
 }
 
@@ -167,7 +166,8 @@ fn read_segment(bytes: &[u8], first: u64, path: &Path, is_last: bool, pending: &
     let header = segment_header(first);
     let torn = |offset: usize| Some((path.to_owned(), offset as u64, (bytes.len() - offset) as u64));
     if !bytes.starts_with(&header) {
-        if is_last && (header.starts_with(bytes) || lacks_a_sector(bytes, 0)) {
+        // The header is on disk before anything follows it.
+        if is_last && bytes.len() <= SEGMENT_HEADER && (header.starts_with(bytes) || bytes.iter().all(|byte| *byte == 0)) {
             pending.segments.push((path.to_owned(), first, first));
             pending.torn = torn(0);
             return Ok(());
@@ -235,4 +235,32 @@ fn never_written(rest: &[u8], offset: usize, header: bool) -> bool {
 fn lacks_a_sector(bytes: &[u8], offset: usize) -> bool {
     let (head, rest) = bytes.split_at(bytes.len().min((SECTOR - offset % SECTOR) % SECTOR));
     [head].into_iter().chain(rest.chunks(SECTOR)).any(|sector| !sector.is_empty() && sector.iter().all(|byte| *byte == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_segment_of_the_specification_is_written_and_read() {
+        let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec/vectors/log/pending");
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20);
+        for range in [259..261_u64, 261..262] {
+            let mut frame = vec![0; BATCH_HEADER];
+            for n in range.clone() {
+                assert!(bailiwick_log::tile::encode_entry(format!("entry {n}").as_bytes(), &mut frame));
+            }
+            writer.append(&Batch::seal(range.start, range.end - range.start, frame).unwrap()).unwrap();
+        }
+        let written = fs::read(directory.path().join(segment_name(259))).unwrap();
+        if std::env::var_os("UPDATE_VECTORS").is_some() {
+            fs::create_dir_all(&vector).unwrap();
+            fs::write(vector.join(segment_name(259)), &written).unwrap();
+        }
+        assert_eq!(fs::read(vector.join(segment_name(259))).ok(), Some(written));
+        let read = super::read(&vector).unwrap();
+        assert_eq!(read.batches.iter().map(|batch| (batch.first, batch.end())).collect::<Vec<_>>(), [(259, 261), (261, 262)]);
+        assert!(read.torn.is_none());
+    }
 }

@@ -11,7 +11,21 @@ fn grant(items: Value) -> Grant {
 }
 
 fn admits(grant: &Grant, tool: &str, effect: Effect, arguments: &Value) -> bool {
-    matches!(grant.admits(&tool.parse().unwrap(), effect, arguments, |_| 0), Admission::Item(_) | Admission::Unrestricted)
+    let tool = tool.parse().unwrap();
+    let admits = matches!(grant.admits(&tool, effect, arguments, |_| 0), Admission::Item(_) | Admission::Unrestricted);
+    assert!(!admits || grant.may_ever(&tool, effect), "what a list hides is admitted: {tool}");
+    admits
+}
+
+#[test]
+fn a_list_shows_what_some_arguments_would_be_admitted_for() {
+    let grant = grant(json!([{ "type": "tool_call", "identifier": "pay/send", "effects": ["spend"],
+        "constraints": { "arguments": { "amount": { "max": 5 } } } }]));
+    for (tool, effect, shown) in
+        [("pay/send", Effect::Spend, true), ("pay/send", Effect::Admin, false), ("pay/refund", Effect::Spend, false)]
+    {
+        assert_eq!(grant.may_ever(&tool.parse().unwrap(), effect), shown, "{tool}");
+    }
 }
 
 #[test]
