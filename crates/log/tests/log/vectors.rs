@@ -1,10 +1,6 @@
 //! The vectors beside `docs/spec/log.md`: written by this crate, and read as a second implementation would read them.
 //!
-//! `UPDATE_VECTORS=1 cargo test -p bailiwick-log --test vectors` writes them anew.
-
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
+//! `UPDATE_VECTORS=1 cargo test -p bailiwick-log --test log vectors` writes them anew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +12,7 @@ use bailiwick_log::note::{Signer as _, VerifierKey, private_text};
 use bailiwick_log::receipt::Receipt;
 use bailiwick_log::verify::{Audit, Fault, verify};
 
-use common::{Memory, ORIGIN, entries, signer};
+use crate::common::{Memory, ORIGIN, entries, signer};
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec/vectors/log")

@@ -1,9 +1,5 @@
 //! What this crate writes is read by implementations that are not ours, and the other way round.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use bailiwick_log::checkpoint::Checkpoint;
 use bailiwick_log::files::Tiles;
 use bailiwick_log::note::{self, Note, Signer as _};
@@ -11,7 +7,7 @@ use bailiwick_log::tree;
 use signed_note::{Note as OtherNote, Signer as _, StandardSigner, StandardVerifier, Verifier as _, VerifierList};
 use tlog_tiles::{HashReader as _, Tile, TileHashReader, TileReader};
 
-use common::{Memory, ORIGIN, entries, signer};
+use crate::common::{Memory, ORIGIN, entries, signer};
 
 /// Our files as `tlog_tiles` asks for them: its paths carry the height of a tile, those of C2SP do not.
 impl TileReader for Memory {

@@ -1,9 +1,5 @@
 //! The offline verifier against honest logs and against those who tamper.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
-mod common;
-
 use bailiwick_log::checkpoint::Checkpoint;
 use bailiwick_log::note::{Ed25519Signer, Signer as _};
 use bailiwick_log::receipt::{ProveError, Receipt};
@@ -11,7 +7,7 @@ use bailiwick_log::tile::{decode_entries, encode_entry};
 use bailiwick_log::tree::Hash;
 use bailiwick_log::verify::{Audit, Fault, Report, verify};
 
-use common::{Memory, ORIGIN, entries, signer};
+use crate::common::{Memory, ORIGIN, entries, signer};
 
 fn audit(log: &Memory, kept: &[Checkpoint]) -> Report {
     verify(log, &Audit { key: signer().verifier(), kept, growing: false }).unwrap()
