@@ -1,13 +1,17 @@
 //! The broker: gets what a tool server wants to see, so that no agent ever holds a key.
+//!
+//! It knows the permit and the bundle. The credential that an agent came with never reaches it, so it cannot be passed on.
 
 mod credential;
+mod form;
+mod real;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-pub use credential::Credential;
-
 use bailiwick_core::model::ServerName;
+pub use credential::Credential;
+pub use real::{Broker, Signers, Sources};
 
 use crate::Permit;
 
