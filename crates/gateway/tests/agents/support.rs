@@ -18,6 +18,7 @@ use bailiwick_core::model::{
     Clock, Digest, Entropy, ExecutionId, ExecutionStarted, Intent, Outcome, Record, Refused, ServerName, SpiffeId, Timestamp, ToolName,
 };
 use bailiwick_gateway::broker::{BrokerError, Credential, Vault};
+use bailiwick_gateway::mcp::upstream::{House, Peers};
 use bailiwick_gateway::mcp::{Change, Face, Offered, Offers};
 use bailiwick_gateway::{Answer, Caller, Extras, Gateway, Parts, Permit, ToolFault, Upstream, UpstreamError};
 use bailiwick_log::note::Ed25519Signer;
@@ -34,6 +35,10 @@ use tokio::sync::{Notify, broadcast};
 
 pub(crate) const ISSUER: &str = "http://127.0.0.1:1";
 pub(crate) const MODERN: &str = "2026-07-28";
+/// The tools of `crm`, all declared and reviewed.
+pub(crate) const NAMES: [&str; 12] =
+    ["query", "page", "slow", "ask", "modern_ask", "dies", "garbage", "hangs", "gone", "fails", "changed", "secret"];
+
 /// How long a test waits for something that should happen at once.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -131,7 +136,13 @@ impl Drop for Dropped {
     }
 }
 
-fn text(text: &str) -> Value {
+/// A tool's reviewed definition.
+pub(crate) fn definition(name: &str) -> Value {
+    let properties = json!({ "q": { "type": "string", "x-mcp-header": "Q" } });
+    json!({ "name": name, "description": name, "inputSchema": { "type": "object", "properties": properties } })
+}
+
+pub(crate) fn text(text: &str) -> Value {
     json!({ "content": [{ "type": "text", "text": text }] })
 }
 
@@ -260,17 +271,20 @@ impl Reply {
 }
 
 impl World {
+    /// One in front of [`Tools`].
     pub(crate) async fn start() -> Self {
+        Self::in_front_of(None).await
+    }
+
+    /// One in front of a real server at this address, reached as real servers are; of [`Tools`] without one.
+    pub(crate) async fn in_front_of(server: Option<&str>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let origin = format!("http://{address}");
-        let names = ["query", "page", "slow", "ask", "modern_ask", "dies", "garbage", "hangs", "gone", "fails", "changed", "secret"];
+        let names = NAMES;
         let tools: String =
             names.map(|name| format!("[tools.{name}]\neffect = \"read\"\nreturns = {{ integrity = \"trusted\" }}\n")).concat();
-        let pins = names.map(|name| {
-            let properties = json!({ "q": { "type": "string", "x-mcp-header": "Q" } });
-            json!({ "name": name, "description": name, "inputSchema": { "type": "object", "properties": properties } })
-        });
+        let pins = names.map(definition);
         let may = names.iter().filter(|name| **name != "secret").map(|name| format!("\"crm/{name}\"")).collect::<Vec<_>>().join(", ");
         let agent = |name: &str, may: &str, more: &str| {
             format!("[agent]\nname = \"{name}\"\nowner = \"o@acme.example\"\npurpose = \"Tests\"\n{more}[agent.may]\ncall = [{may}]\n")
@@ -287,7 +301,8 @@ impl World {
             (
                 "servers/crm.toml",
                 format!(
-                    "[server]\nname = \"crm\"\nmcp = \"https://crm.acme.example/mcp\"\n{tools}[resources.\"test://*\"]\n[prompts.greet]\n[prompts.hidden]\n"
+                    "[server]\nname = \"crm\"\nmcp = \"{}\"\n{tools}[resources.\"test://*\"]\n[prompts.greet]\n[prompts.hidden]\n",
+                    server.unwrap_or("https://crm.acme.example/mcp")
                 ),
             ),
             ("servers/crm.tools.json", json!(pins).to_string()),
@@ -306,13 +321,24 @@ impl World {
             extras: std::sync::Mutex::default(),
         });
         let held = Arc::new(ArcSwap::from_pointee(HashSet::from(["crm/changed".parse().unwrap()])));
+        let log = Log::new(Arc::new(storage));
+        let (upstream, offers) = if server.is_some() {
+            held.store(Arc::default());
+            let (base, log, held) = (directory.path().to_owned(), log.clone(), Arc::clone(&held));
+            let peers = Peers::new(House { base, log, clock: Arc::new(MachineClock), vault: Arc::new(NoSecrets), held }).unwrap();
+            peers.apply(&bundle.snapshot);
+            let peers = Arc::new(peers);
+            (Arc::clone(&peers) as Arc<dyn Upstream>, peers as Arc<dyn Offers>)
+        } else {
+            (Arc::clone(&tools) as Arc<dyn Upstream>, Arc::clone(&tools) as Arc<dyn Offers>)
+        };
         let gateway = Arc::new(Gateway::new(Parts {
             bundle: Arc::new(Live::new(bundle.snapshot)),
             executions: Arc::new(Executions::default()),
-            log: Log::new(Arc::new(storage)),
+            log,
             clock: Arc::new(MachineClock),
             vault: Arc::new(NoSecrets),
-            upstream: Arc::clone(&tools) as Arc<dyn Upstream>,
+            upstream,
             held: Arc::clone(&held),
         }));
         let issuer = Key::new();
@@ -320,7 +346,6 @@ impl World {
         jwk.insert("kid".to_owned(), json!("k1"));
         let keys = KeySet::from_jwks(&json!({ "keys": [jwk] })).unwrap();
         let authenticator = Arc::new(Authenticator::new(ISSUER, keys, &Random));
-        let offers = Arc::clone(&tools) as Arc<dyn Offers>;
         let face = Arc::new(Face::new(Arc::clone(&gateway), Arc::clone(&authenticator), offers, Arc::new(Random)).unwrap());
         let serving = Arc::clone(&face);
         tokio::spawn(async move {
