@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, init, policy, schema, test};
+use crate::commands::{check, connect, init, policy, schema, test, token};
+use crate::demo::servers;
 
 /// The zero-trust plane for agents.
 #[derive(Debug, Parser)]
@@ -27,6 +28,13 @@ enum Command {
     Policy(policy::Policy),
     /// Print the JSON Schema of a bundle's file, for editors.
     Schema(schema::Schema),
+    /// Give an unmodified MCP client a way in: hold the agent's key, add a proof to each request.
+    Connect(connect::Connect),
+    /// Print one credential, for scripts.
+    Token(token::Token),
+    /// Be one of the demo's tool servers.
+    #[command(hide = true)]
+    DemoServer(servers::DemoServer),
 }
 
 impl Cli {
@@ -38,6 +46,9 @@ impl Cli {
             Command::Test(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Schema(command) => command.run(),
+            Command::Connect(command) => command.run().await,
+            Command::Token(command) => command.run().await,
+            Command::DemoServer(command) => command.run().await,
         }
     }
 }

@@ -5,6 +5,9 @@ mod commands;
 mod init;
 mod machine;
 mod problems;
+mod demo;
+mod sidecar;
+mod signal;
 
 use std::process::ExitCode;
 

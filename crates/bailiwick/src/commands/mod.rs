@@ -5,3 +5,5 @@ pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod test;
+pub(crate) mod connect;
+pub(crate) mod token;

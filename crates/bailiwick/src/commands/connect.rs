@@ -1,0 +1,140 @@
+//! `bailiwick connect`: the sidecar, in front of which an unmodified MCP client works.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use miette::IntoDiagnostic;
+use serde_json::Value;
+
+use crate::sidecar::client::Http;
+use crate::sidecar::credential::{AgentProof, Credentials, NoCredential, Wanted};
+use crate::sidecar::key::Key;
+use crate::sidecar::{proxy, stdio};
+
+/// Arguments of `connect`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  bailiwick connect --agent assistant --task \"Summarise the complaints of May\"
+      then point any MCP client at the address that is printed
+  bailiwick connect --agent assistant --stdio
+      as the command of a stdio server in a client's own configuration")]
+pub(crate) struct Connect {
+    #[command(flatten)]
+    execution: Execution,
+    /// Speak MCP over standard input and output, as a client's configuration of a stdio server wants it.
+    #[arg(long, group = "face")]
+    stdio: bool,
+    /// Listen on this address of this machine.
+    #[arg(long, group = "face", value_name = "ADDRESS", default_value = "127.0.0.1:8490")]
+    listen: SocketAddr,
+    /// Listen on this Unix socket, which its owner alone may use.
+    #[arg(long, group = "face", value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+/// What an execution is started with; shared with `token`.
+#[derive(Debug, Args)]
+pub(crate) struct Execution {
+    /// The agent to act as.
+    #[arg(long, value_name = "NAME")]
+    agent: String,
+    /// The gateway's origin.
+    #[arg(long, value_name = "URL", env = "BAILIWICK_URL", default_value = "http://127.0.0.1:8480")]
+    url: String,
+    /// What the execution is for, in the person's own words.
+    #[arg(long, value_name = "TEXT")]
+    task: Option<String>,
+    /// A file with the token of the person on whose behalf the agent acts.
+    #[arg(long, value_name = "FILE")]
+    subject_token_file: Option<PathBuf>,
+    /// Reach this one tool server, with its tools under their own names.
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The agent's registered private key [default: the one that `init` wrote, ~/.config/bailiwick/agents/NAME.pem].
+    #[arg(long, value_name = "FILE", conflicts_with = "assertion_file")]
+    key: Option<PathBuf>,
+    /// A file into which the platform puts the workload's own token, read again at each renewal.
+    #[arg(long, value_name = "FILE")]
+    assertion_file: Option<PathBuf>,
+    /// What the execution may do at most: an RFC 9396 array.
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    authorization_details: Option<Value>,
+    /// Trust the certificate authorities of this PEM file instead of the usual ones.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Execution {
+    /// Starts the execution and gets its first credential.
+    pub(crate) async fn start(&self) -> miette::Result<Arc<Credentials>> {
+        let proof = match &self.assertion_file {
+            Some(file) => AgentProof::Workload(file.clone()),
+            None => AgentProof::Key(Arc::new(Key::read(&self.key_file()).into_diagnostic()?)),
+        };
+        let wanted = Wanted {
+            agent: self.agent.clone(),
+            proof,
+            subject_token: self.subject_token_file.clone(),
+            task: self.task.clone(),
+            authorization_details: self.authorization_details.clone(),
+            server: self.server.clone(),
+        };
+        Credentials::start(Http::new(self.ca.as_deref()).into_diagnostic()?, &self.url, wanted).await.into_diagnostic()
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.key.clone().unwrap_or_else(|| default_key_file(&self.agent))
+    }
+}
+
+/// Where an agent's private key is kept unless somebody says otherwise: outside the bundle, which others may read.
+pub(crate) fn default_key_file(agent: &str) -> PathBuf {
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = config.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".config"));
+    config.join("bailiwick").join("agents").join(format!("{agent}.pem"))
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+impl Connect {
+    /// Serves the client until it leaves, the execution ends or a signal comes.
+    pub(crate) async fn run(self) -> miette::Result<ExitCode> {
+        let listener = match (&self.socket, self.stdio) {
+            (_, true) => None,
+            (Some(path), _) => Some(proxy::Listener::unix(path)?),
+            (None, _) => Some(proxy::Listener::tcp(self.listen).await?),
+        };
+        let credentials = self.execution.start().await?;
+        let keeper = Arc::clone(&credentials);
+        tokio::spawn(async move { keeper.keep().await });
+
+        let ended = match listener {
+            None => {
+                let input = tokio::io::BufReader::new(tokio::io::stdin());
+                stdio::serve(credentials, self.execution.server, input, tokio::io::stdout()).await
+            }
+            Some(listener) => {
+                let execution = credentials.current(credentials.resource()).await.into_diagnostic()?.execution.clone();
+                eprintln!("{} acts in execution {execution}", self.execution.agent);
+                eprintln!("MCP clients connect to {}", listener.address());
+                tokio::select! {
+                    never = proxy::serve(&listener, Arc::clone(&credentials)) => match never {},
+                    why = credentials.ended() => Err(NoCredential::Ended(why)),
+                    () = crate::signal::stop() => Ok(()),
+                }
+            }
+        };
+        match ended {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(why) => {
+                eprintln!("{why}");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+}

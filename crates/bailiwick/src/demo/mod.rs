@@ -1,0 +1,3 @@
+//! The demo: an agent does its task through the gateway, is hijacked, and is held.
+
+pub(crate) mod servers;

@@ -1,0 +1,198 @@
+//! The sidecar as an HTTP proxy: on loopback or a Unix socket, for any MCP client, which never sees a credential.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::client::is_this_machine;
+use super::credential::{Credentials, NoCredential};
+use super::forward::{Plain, cleaned, forward};
+
+/// The largest request that is taken; the gateway's own limit is what counts.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+/// Where the proxy listens.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    /// On a port of this machine.
+    Tcp(TcpListener),
+    /// On a socket file that its owner alone may use.
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Listens on a loopback address; any other is refused, since whoever can connect acts as the agent.
+    pub(crate) async fn tcp(address: SocketAddr) -> miette::Result<Self> {
+        if !address.ip().is_loopback() {
+            return Err(miette::miette!(
+                help = "use 127.0.0.1, or `--socket` for others on this machine",
+                "whoever can reach `{address}` would act as the agent"
+            ));
+        }
+        let listener = TcpListener::bind(address).await.map_err(|error| miette::miette!("cannot listen on `{address}`: {error}"))?;
+        Ok(Self::Tcp(listener))
+    }
+
+    /// Listens on a socket file, replacing one that nobody listens on any more.
+    pub(crate) fn unix(path: &Path) -> miette::Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let failed = |error: std::io::Error| miette::miette!("cannot listen on `{}`: {error}", path.display());
+        if std::os::unix::net::UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self::Unix(listener, path.to_owned()))
+    }
+
+    /// What to tell a client.
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or_else(|error| error.to_string(), |address| format!("http://{address}/mcp")),
+            Self::Unix(_, path) => format!("{} (HTTP over a Unix socket, path /mcp)", path.display()),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Nothing can be done about a socket file that stays; the next start replaces it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Serves clients for as long as it is polled.
+pub(crate) async fn serve(listener: &Listener, credentials: Arc<Credentials>) -> Infallible {
+    loop {
+        let accepted = match listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection(stream, true, Arc::clone(&credentials)))
+            }),
+            Listener::Unix(listener, _) => {
+                listener.accept().await.map(|(stream, _)| tokio::spawn(connection(stream, false, Arc::clone(&credentials))))
+            }
+        };
+        if let Err(error) = accepted {
+            tracing::warn!("a connection was not accepted: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, is_tcp: bool, credentials: Arc<Credentials>) {
+    let service = service_fn(|request| {
+        let credentials = Arc::clone(&credentials);
+        async move { Ok::<_, Infallible>(answer(request, is_tcp, &credentials).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    builder.http2().timer(TokioTimer::new());
+    let served = tokio::select! {
+        served = builder.serve_connection(TokioIo::new(stream), service) => served,
+        // What is under way ends with the execution, streams too.
+        _ = credentials.ended() => return,
+    };
+    if let Err(error) = served {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+async fn answer(request: Request<Incoming>, is_tcp: bool, credentials: &Credentials) -> Response<Body> {
+    if is_tcp && let Err(why) = is_local(request.headers(), request.uri()) {
+        return refusal(StatusCode::FORBIDDEN, "not_local", why);
+    }
+    let server = match request.uri().path().strip_prefix("/mcp") {
+        Some("" | "/") => None,
+        Some(rest) if rest.strip_prefix('/').is_some_and(|name| !name.contains('/')) => rest.strip_prefix('/').map(str::to_owned),
+        _ => return refusal(StatusCode::NOT_FOUND, "not_found", "the paths here are `/mcp` and `/mcp/{server}`"),
+    };
+    let (parts, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, REQUEST_BYTES_MAX).collect().await else {
+        return refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the request is larger than 16 MiB, or broke off");
+    };
+    let query = parts.uri.query().map(str::to_owned);
+    let plain = Plain { method: parts.method, server, query, headers: parts.headers, body: body.to_bytes() };
+    match forward(credentials, &plain).await {
+        Ok(response) => {
+            let (parts, body) = response.into_parts();
+            let mut response = Response::new(body.boxed());
+            // A client that is told to authenticate would try to; here only the sidecar can.
+            let status = if parts.status == StatusCode::UNAUTHORIZED { StatusCode::FORBIDDEN } else { parts.status };
+            *response.status_mut() = status;
+            *response.headers_mut() = cleaned(&parts.headers);
+            response
+        }
+        Err(error @ NoCredential::Ended(_)) => refusal(StatusCode::FORBIDDEN, "execution_ended", &error.to_string()),
+        Err(error) => refusal(StatusCode::BAD_GATEWAY, "no_credential", &error.to_string()),
+    }
+}
+
+/// Refuses what a page in a browser could have been tricked into sending (MCP transports, DNS rebinding): a name that is
+/// not this machine's, or an origin elsewhere.
+fn is_local(headers: &HeaderMap, uri: &Uri) -> Result<(), &'static str> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.authority().map(|authority| authority.as_str()));
+    let is_local = |authority: &str| authority.parse::<http::uri::Authority>().is_ok_and(|authority| is_this_machine(authority.host()));
+    if !host.is_some_and(is_local) {
+        return Err("the Host header does not name this machine");
+    }
+    let from_here = |origin: &http::HeaderValue| {
+        origin.to_str().is_ok_and(|origin| origin.split_once("://").is_some_and(|(_, authority)| is_local(authority)))
+    };
+    if headers.get_all(ORIGIN).iter().all(from_here) { Ok(()) } else { Err("the request comes from a page that is not of this machine") }
+}
+
+fn refusal(status: StatusCode, code: &str, why: &str) -> Response<Body> {
+    let body = json!({ "error": code, "error_description": why }).to_string();
+    let mut response = Response::new(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_elsewhere_cannot_use_the_agents_credential() {
+        for (host, origin, local) in [
+            ("127.0.0.1:9000", None, true),
+            ("localhost", None, true),
+            ("[::1]:9000", None, true),
+            ("127.0.0.1:9000", Some("http://localhost:6274"), true),
+            ("attacker.example:9000", None, false),
+            ("127.0.0.1.attacker.example", None, false),
+            ("127.0.0.1:9000", Some("https://attacker.example"), false),
+            ("127.0.0.1:9000", Some("http://localhost.attacker.example"), false),
+            ("127.0.0.1:9000", Some("null"), false),
+            ("", None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            assert_eq!(is_local(&headers, &Uri::from_static("/mcp")).is_ok(), local, "{host} {origin:?}");
+        }
+    }
+}
