@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, connect, init, policy, schema, test, token};
-use crate::demo::servers;
+use crate::commands::{check, connect, executions, init, keys, policy, schema, servers, test, token};
+use crate::demo::servers::DemoServer;
 
 /// The zero-trust plane for agents.
 #[derive(Debug, Parser)]
@@ -32,9 +32,17 @@ enum Command {
     Connect(connect::Connect),
     /// Print one credential, for scripts.
     Token(token::Token),
+    /// Show the executions under way.
+    Executions(executions::Executions),
+    /// Stop an execution, or take back one credential, at once.
+    Revoke(executions::Revoke),
+    /// Review what tool servers offer.
+    Servers(servers::Servers),
+    /// Rotate the issuer's signing keys.
+    Keys(keys::Keys),
     /// Be one of the demo's tool servers.
     #[command(hide = true)]
-    DemoServer(servers::DemoServer),
+    DemoServer(DemoServer),
 }
 
 impl Cli {
@@ -48,6 +56,10 @@ impl Cli {
             Command::Schema(command) => command.run(),
             Command::Connect(command) => command.run().await,
             Command::Token(command) => command.run().await,
+            Command::Executions(command) => command.run().await,
+            Command::Revoke(command) => command.run().await,
+            Command::Servers(command) => command.run().await,
+            Command::Keys(command) => command.run().await,
             Command::DemoServer(command) => command.run().await,
         }
     }

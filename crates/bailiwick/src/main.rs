@@ -1,12 +1,16 @@
 //! The program `bailiwick`: commands, configuration and wiring. Nothing is decided here.
 
+mod admin;
 mod cli;
 mod commands;
 mod init;
 mod machine;
 mod problems;
 mod demo;
+mod house;
+mod server;
 mod sidecar;
+mod show;
 mod signal;
 
 use std::process::ExitCode;

@@ -6,4 +6,7 @@ pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod test;
 pub(crate) mod connect;
+pub(crate) mod executions;
+pub(crate) mod keys;
+pub(crate) mod servers;
 pub(crate) mod token;

@@ -1,0 +1,82 @@
+//! `bailiwick executions` and `bailiwick revoke`: what is under way, and how to stop it.
+
+use std::process::ExitCode;
+
+use bailiwick_core::model::ExecutionId;
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::admin;
+use crate::house::House;
+use crate::show::{Paint, safe};
+
+/// Arguments of `executions`.
+#[derive(Debug, Args)]
+pub(crate) struct Executions {
+    #[command(flatten)]
+    house: House,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Executions {
+    /// Prints the executions under way.
+    pub(crate) async fn run(self) -> miette::Result<ExitCode> {
+        let answer = admin::ask(&self.house.data()?, Method::GET, "/executions", None).await?;
+        if self.json {
+            println!("{answer}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let executions = answer.get("executions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        if executions.is_empty() {
+            println!("no execution is under way");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let paint = Paint::stdout();
+        for execution in executions {
+            let text = |name: &str| execution.get(name).and_then(Value::as_str).map(|text| safe(text, 120));
+            let number = |name: &str| execution.get(name).and_then(Value::as_u64).unwrap_or(0);
+            let state = if execution.get("revoked").and_then(Value::as_bool) == Some(true) { paint.red("revoked") } else { paint.green("under way") };
+            println!("{}  {state}", paint.bold(text("execution").unwrap_or_default()));
+            let whom = text("subject").map(|subject| format!(" for {subject}")).unwrap_or_default();
+            println!("    {}{whom}, {} calls, credential until {}", text("agent").unwrap_or_default(), number("calls"), text("expires").unwrap_or_default());
+            if let Some(task) = text("task") {
+                println!("    “{task}”");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Arguments of `revoke`.
+#[derive(Debug, Args)]
+#[command(after_help = "Calls and streams under way are cut at once; the next call fails; the record stays.")]
+pub(crate) struct Revoke {
+    /// An execution's id, or the `jti` of one credential.
+    what: String,
+    #[command(flatten)]
+    house: House,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Revoke {
+    /// Revokes and says what was.
+    pub(crate) async fn run(self) -> miette::Result<ExitCode> {
+        let what = match self.what.parse::<ExecutionId>() {
+            Ok(execution) => json!({ "execution": execution }),
+            Err(_) => json!({ "token": self.what }),
+        };
+        let answer = admin::ask(&self.house.data()?, Method::POST, "/revoke", Some(&what)).await?;
+        if self.json {
+            println!("{answer}");
+        } else {
+            let record = answer.get("record").and_then(Value::as_u64).map(|record| format!(" (record {record})")).unwrap_or_default();
+            println!("revoked {}{record}", safe(&self.what, 120));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

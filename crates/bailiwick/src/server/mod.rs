@@ -1,0 +1,4 @@
+//! The server: everything introduced to everything else, and kept running.
+
+pub(crate) mod listen;
+pub(crate) mod recover;

@@ -1,0 +1,89 @@
+//! A decision in words: the four answers, and what led to them.
+
+use std::fmt::Write as _;
+
+use bailiwick_core::model::{Answer, Answers, Ending, Intent, Outcome};
+use bailiwick_log::Position;
+
+use super::{Paint, bytes, duration, safe, time};
+
+/// The four answers, a line each, every line after `indent`.
+pub(crate) fn answers(answers: &Answers, indent: &str, paint: Paint) -> String {
+    let mut text = String::new();
+    for (question, answer) in [
+        ("reasonable for this agent, now?", &answers.reasonable),
+        ("within the agent's role?", &answers.role),
+        ("delegation legitimate?", &answers.delegation),
+        ("normal for this agent?", &answers.normal),
+    ] {
+        let _ = writeln!(text, "{indent}{question:<32} {}  {}", word(answer, paint), paint.faint(safe(&answer.because, 300)));
+    }
+    text
+}
+
+fn word(answer: &Answer, paint: Paint) -> String {
+    match answer.holds {
+        Some(true) => paint.green("yes"),
+        Some(false) => paint.red("no "),
+        None => paint.faint("–  "),
+    }
+}
+
+/// Everything that the log says of one decision.
+pub(crate) fn explanation(position: Position, intent: &Intent, task: Option<&str>, outcome: Option<(Position, &Outcome)>, paint: Paint) -> String {
+    let mut text = String::new();
+    let decision = &intent.decision;
+    let _ = writeln!(text, "record {position} · {}\n", time(intent.at));
+    let _ = writeln!(
+        text,
+        "  {}  {} → {}  {}",
+        paint.verdict(decision.verdict),
+        paint.bold(&intent.agent),
+        paint.bold(safe(intent.tool.as_str(), 200)),
+        paint.faint(format!("({})", intent.effect.as_str()))
+    );
+    let _ = writeln!(text, "  {}: {}\n", decision.code.as_str(), decision.code.sentence());
+    text.push_str(&answers(&decision.answers, "  ", paint));
+    text.push('\n');
+
+    let mut fact = |name: &str, value: String| {
+        let _ = writeln!(text, "  {}{value}", paint.faint(format!("{name:<12}")));
+    };
+    match &intent.arguments {
+        Some(arguments) => fact("arguments", safe(arguments.get(), 2_000)),
+        None => fact("arguments", format!("{} (too long to be kept)", intent.arguments_digest)),
+    }
+    if !decision.policies.is_empty() {
+        fact("policies", safe(&decision.policies.join(", "), 1_000));
+    }
+    for error in &decision.errors {
+        fact("error", safe(error, 1_000));
+    }
+    for charge in &intent.facts.history {
+        fact("history", format!("{} = {}", charge.name, charge.total));
+    }
+    let whom = intent.subject.as_deref().map_or_else(|| "itself".to_owned(), |subject| safe(subject, 200));
+    fact("execution", format!("{}, for {whom}", intent.execution));
+    if let Some(task) = task {
+        fact("task", format!("“{}”", safe(task, 500)));
+    }
+    fact("bundle", intent.bundle.to_string());
+    match outcome {
+        Some((at, outcome)) => fact("outcome", format!("{} (record {at})", ended(outcome))),
+        None if decision.verdict == bailiwick_core::model::Verdict::Allow => fact("outcome", "none yet".to_owned()),
+        None => fact("outcome", "nothing was forwarded".to_owned()),
+    }
+    text
+}
+
+/// How a call ended, in words.
+pub(super) fn ended(outcome: &Outcome) -> String {
+    let ending = match outcome.code {
+        Ending::Done => "done",
+        Ending::Failed => "failed",
+        Ending::Cancelled => "cancelled",
+        Ending::Unknown => "unknown",
+    };
+    let detail = if outcome.detail.is_empty() { String::new() } else { format!(", {}", safe(&outcome.detail, 300)) };
+    format!("{ending}{detail}, {} in {}", bytes(outcome.bytes), duration(outcome.duration_us))
+}

@@ -1,0 +1,55 @@
+//! A record in one line, for those who watch the log.
+
+use bailiwick_core::model::{Record, Revocation, Verdict};
+use bailiwick_log::Position;
+
+use super::decision::ended;
+use super::{Paint, safe};
+
+/// `record` in one line.
+pub(crate) fn line(position: Position, record: &Record, paint: Paint) -> String {
+    let place = paint.faint(format!("{:>7}  {}", position.0, record.at().strftime("%H:%M:%S%.3f")));
+    format!("{place}  {}", told(record, paint))
+}
+
+fn told(record: &Record, paint: Paint) -> String {
+    match record {
+        Record::Started(started) => format!("{}  bailiwick {}, bundle {}", paint.bold("started"), started.version, started.bundle),
+        Record::BundleActivated(activated) => format!("{}  {}", paint.bold("bundle "), activated.bundle),
+        Record::ToolHeld(held) => {
+            let why = match (held.reviewed, held.offered) {
+                (None, _) => "was never reviewed",
+                (_, None) => "is no longer offered",
+                _ => "differs from the reviewed definition",
+            };
+            format!("{}  {} {why}", paint.yellow("held   "), safe(held.tool.as_str(), 200))
+        }
+        Record::ExecutionStarted(started) => {
+            let word = if started.renewal { "renewed" } else { "begins " };
+            let task = started.task.as_deref().map(|task| format!(", “{}”", safe(task, 80))).unwrap_or_default();
+            let whom = started.subject.as_deref().map(|subject| format!(" for {}", safe(subject, 80))).unwrap_or_default();
+            format!("{}  {}{whom}, execution {}{task}", paint.bold(word), started.agent, started.execution)
+        }
+        Record::Intent(intent) => {
+            let code = &intent.decision.code;
+            let why = if intent.decision.verdict == Verdict::Allow { String::new() } else { format!("  {}", paint.faint(code.as_str())) };
+            format!("{}  {} → {}{why}", paint.verdict(intent.decision.verdict), intent.agent, safe(intent.tool.as_str(), 200))
+        }
+        Record::Outcome(outcome) => {
+            format!("{}  {}", paint.faint("outcome"), paint.faint(format!("of {}: {}", outcome.intent, ended(outcome))))
+        }
+        Record::Refused(refused) => {
+            let who = refused.agent.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
+            let (stage, code) = (safe(&refused.stage, 40), safe(&refused.code, 80));
+            format!("{}{who} at {stage}: {code}  {}", paint.red("refused"), paint.faint(safe(&refused.detail, 200)))
+        }
+        Record::Revoked(revoked) => {
+            let what = match &revoked.what {
+                Revocation::Execution(id) => format!("execution {id}"),
+                Revocation::Token(token) => format!("token {} of execution {}", safe(token, 80), revoked.execution),
+            };
+            format!("{}  {what}, by {}", paint.yellow("revoked"), safe(&revoked.by, 120))
+        }
+        _ => paint.faint("a record of a newer version"),
+    }
+}
