@@ -31,7 +31,7 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
 
     let mut server = bundle.serve(tools)?;
     let port = free_port()?;
-    let _sidecar = sidecar(tools, &bundle, &["--listen", &format!("127.0.0.1:{port}")])?;
+    let _sidecar = sidecar(tools, &bundle, &["--server", "journal", "--listen", &format!("127.0.0.1:{port}")])?;
     let (stop, next) = (AtomicBool::new(false), AtomicU64::new(1));
     let paid = || process::read(&journal).map(|text| text.lines().count()).unwrap_or(0);
 

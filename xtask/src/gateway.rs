@@ -160,11 +160,11 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts both.
-    pub(crate) fn start(tools: &Tools, bundle: &Bundle) -> Result<Self> {
+    /// Starts both; `reach` are arguments of the sidecar that say what it is to reach.
+    pub(crate) fn start(tools: &Tools, bundle: &Bundle, reach: &[&str]) -> Result<Self> {
         let server = bundle.serve(tools)?;
         let port = free_port()?;
-        let sidecar = sidecar(tools, bundle, &["--listen", &format!("127.0.0.1:{port}")])?;
+        let sidecar = sidecar(tools, bundle, &[&["--listen", &format!("127.0.0.1:{port}")], reach].concat())?;
         let gateway = Self { _sidecar: sidecar, _server: server, port };
         Ok(gateway)
     }

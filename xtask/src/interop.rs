@@ -44,7 +44,7 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     let time = vec!["mcp-server-time".to_owned(), "--local-timezone".to_owned(), "UTC".to_owned()];
     bundle.add_server(tools, "time", &Reached::Stdio(time))?;
 
-    let gateway = Gateway::start(tools, &bundle)?;
+    let gateway = Gateway::start(tools, &bundle, &[])?;
     let url = gateway.url("/mcp");
     let socket = bundle.directory.with_file_name("mcp.sock");
     let socket_text = socket.display().to_string();

@@ -40,7 +40,7 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     }
     let exceptions = process::read(&tools.root.join("interop/across-eras.txt"))?;
     for (era, port, _fixture) in &fixtures {
-        let gateway = Gateway::start(tools, &fixture_bundle(tools, era, *port)?)?;
+        let gateway = Gateway::start(tools, &fixture_bundle(tools, era, *port)?, &["--server", "fixture"])?;
         for (revision, own_era) in REVISIONS {
             let name = format!("{revision}-over-{era}");
             let through = run(tools, &name, &gateway.url("/mcp/fixture"), revision)?;

@@ -31,7 +31,7 @@ pub(crate) async fn ask(data: &Path, method: Method, path: &str, body: Option<&V
     let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
     let request = Request::builder()
         .method(method)
-        .uri(path)
+        .uri(format!("/api/v1{path}"))
         .header(HOST, "admin")
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(body))
@@ -43,7 +43,7 @@ pub(crate) async fn ask(data: &Path, method: Method, path: &str, body: Option<&V
     if status.is_success() {
         return Ok(answer.unwrap_or(Value::Null));
     }
-    let said = answer.as_ref().and_then(|answer| answer.get("error_description").or_else(|| answer.get("error")));
+    let said = answer.as_ref().and_then(|answer| answer.get("detail").or_else(|| answer.get("error")));
     match (said.and_then(Value::as_str), status) {
         (Some(said), _) => Err(miette!("{said}")),
         (None, StatusCode::NOT_FOUND) => Err(miette!("the server does not know that")),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, connect, executions, init, keys, policy, schema, servers, test, token};
+use crate::commands::{check, connect, executions, init, keys, policy, schema, serve, servers, test, token};
 use crate::demo::servers::DemoServer;
 
 /// The zero-trust plane for agents.
@@ -28,6 +28,8 @@ enum Command {
     Policy(policy::Policy),
     /// Print the JSON Schema of a bundle's file, for editors.
     Schema(schema::Schema),
+    /// Run the gateway and the token service.
+    Serve(serve::Serve),
     /// Give an unmodified MCP client a way in: hold the agent's key, add a proof to each request.
     Connect(connect::Connect),
     /// Print one credential, for scripts.
@@ -54,6 +56,7 @@ impl Cli {
             Command::Test(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Schema(command) => command.run(),
+            Command::Serve(command) => command.run().await,
             Command::Connect(command) => command.run().await,
             Command::Token(command) => command.run().await,
             Command::Executions(command) => command.run().await,

@@ -3,14 +3,14 @@
 mod admin;
 mod cli;
 mod commands;
+mod demo;
+mod house;
 mod init;
 mod machine;
 mod problems;
-mod demo;
-mod house;
 mod server;
-mod sidecar;
 mod show;
+mod sidecar;
 mod signal;
 
 use std::process::ExitCode;

@@ -38,10 +38,19 @@ impl Executions {
         for execution in executions {
             let text = |name: &str| execution.get(name).and_then(Value::as_str).map(|text| safe(text, 120));
             let number = |name: &str| execution.get(name).and_then(Value::as_u64).unwrap_or(0);
-            let state = if execution.get("revoked").and_then(Value::as_bool) == Some(true) { paint.red("revoked") } else { paint.green("under way") };
+            let state = if execution.get("revoked").and_then(Value::as_bool) == Some(true) {
+                paint.red("revoked")
+            } else {
+                paint.green("under way")
+            };
             println!("{}  {state}", paint.bold(text("execution").unwrap_or_default()));
             let whom = text("subject").map(|subject| format!(" for {subject}")).unwrap_or_default();
-            println!("    {}{whom}, {} calls, credential until {}", text("agent").unwrap_or_default(), number("calls"), text("expires").unwrap_or_default());
+            println!(
+                "    {}{whom}, {} calls, credential until {}",
+                text("agent").unwrap_or_default(),
+                number("calls"),
+                text("expires").unwrap_or_default()
+            );
             if let Some(task) = text("task") {
                 println!("    “{task}”");
             }
@@ -66,11 +75,16 @@ pub(crate) struct Revoke {
 impl Revoke {
     /// Revokes and says what was.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
-        let what = match self.what.parse::<ExecutionId>() {
-            Ok(execution) => json!({ "execution": execution }),
-            Err(_) => json!({ "token": self.what }),
+        let path = match self.what.parse::<ExecutionId>() {
+            Ok(execution) => format!("/executions/{execution}/revoke"),
+            Err(_) if self.what.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b)) => {
+                format!("/tokens/{}/revoke", self.what)
+            }
+            Err(_) => return Err(miette::miette!("`{}` is neither an execution's id nor a credential's `jti`", safe(&self.what, 120))),
         };
-        let answer = admin::ask(&self.house.data()?, Method::POST, "/revoke", Some(&what)).await?;
+        let by = std::env::var("USER").ok().filter(|user| !user.is_empty());
+        let body = by.map_or_else(|| json!({}), |by| json!({ "by": by }));
+        let answer = admin::ask(&self.house.data()?, Method::POST, &path, Some(&body)).await?;
         if self.json {
             println!("{answer}");
         } else {

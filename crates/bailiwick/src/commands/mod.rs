@@ -1,12 +1,13 @@
 //! The commands, one file each: its arguments as a struct, and `run`, which returns the exit code.
 
 pub(crate) mod check;
-pub(crate) mod init;
-pub(crate) mod policy;
-pub(crate) mod schema;
-pub(crate) mod test;
 pub(crate) mod connect;
 pub(crate) mod executions;
+pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod policy;
+pub(crate) mod schema;
+pub(crate) mod serve;
 pub(crate) mod servers;
+pub(crate) mod test;
 pub(crate) mod token;

@@ -81,11 +81,14 @@ impl Agent {
         let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
         let body = body.map_err(|error| miette!("the answer broke off: {error}"))?.to_bytes();
         let text = String::from_utf8_lossy(&body);
-        let documents = if text.trim_start().starts_with('{') { vec![&*text] } else { text.lines().filter_map(|line| line.strip_prefix("data:")).collect() };
-        let answer = documents
-            .into_iter()
-            .filter_map(|document| serde_json::from_str::<Value>(document).ok())
-            .find(|message| message.get("id").and_then(Value::as_u64) == Some(self.next_id) || message.get("id").is_none() && !status.is_success());
+        let documents = if text.trim_start().starts_with('{') {
+            vec![&*text]
+        } else {
+            text.lines().filter_map(|line| line.strip_prefix("data:")).collect()
+        };
+        let answer = documents.into_iter().filter_map(|document| serde_json::from_str::<Value>(document).ok()).find(|message| {
+            message.get("id").and_then(Value::as_u64) == Some(self.next_id) || message.get("id").is_none() && !status.is_success()
+        });
         let Some(mut answer) = answer else { return Ok(Err(format!("{status}: {}", text.trim()))) };
         let said = answer.pointer("/error/message").or_else(|| answer.get("error_description")).and_then(Value::as_str);
         if let Some(said) = said {

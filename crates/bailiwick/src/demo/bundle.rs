@@ -6,6 +6,7 @@ use std::path::Path;
 use miette::{IntoDiagnostic, miette};
 use serde_json::json;
 
+use super::off;
 use super::servers::Crm;
 use crate::sidecar::key::Key;
 
@@ -28,9 +29,8 @@ const FILES: [(&str, &str); 12] = [
 /// The agent's key, beside the bundle.
 pub(super) const KEY_FILE: &str = "support-summarizer.pem";
 
-/// Writes the bundle and the data of its servers to `bundle`, and the agent's key to `home`. `change` may change a file
-/// before it is written, or leave it out.
-pub(super) fn write(bundle: &Path, home: &Path, change: impl Fn(&str, String) -> Option<String>) -> miette::Result<()> {
+/// Writes the bundle and the data of its servers to `bundle`, and the agent's key to `home`.
+pub(super) fn write(bundle: &Path, home: &Path) -> miette::Result<()> {
     let program = std::env::current_exe().into_diagnostic()?;
     let program = program.to_str().ok_or_else(|| miette!("the path of this program is not UTF-8"))?;
     let key = Key::generate().into_diagnostic()?;
@@ -55,7 +55,7 @@ pub(super) fn write(bundle: &Path, home: &Path, change: impl Fn(&str, String) ->
             _ if name.ends_with(".toml") => text = text.replace("[\"bailiwick\",", &format!("[{},", json!(program))),
             _ => {}
         }
-        let Some(text) = change(name, text) else { continue };
+        let Some(text) = off::changed(name, text) else { continue };
         let file = bundle.join(name);
         if let Some(directory) = file.parent() {
             std::fs::create_dir_all(directory).into_diagnostic()?;

@@ -36,6 +36,9 @@ pub(super) struct Scene {
     pub(super) record: Option<u64>,
     pub(super) answers: Option<bailiwick_core::model::Answers>,
     pub(super) kept: bool,
+    /// What the agent heard.
+    #[serde(skip)]
+    heard: String,
 }
 
 /// A play under way.
@@ -73,7 +76,10 @@ impl<'a> Play<'a> {
     pub(super) async fn task(&mut self) -> miette::Result<()> {
         let tools = self.agent.tools().await?;
         self.say(&format!("The agent sees {} tools: {}\n", tools.len(), tools.join(", ")));
-        self.promise("it sees only what it may call", !tools.iter().any(|tool| tool.ends_with("customer_record") || tool.ends_with("export")));
+        self.promise(
+            "it sees only what it may call",
+            !tools.iter().any(|tool| tool.ends_with("customer_record") || tool.ends_with("export")),
+        );
         self.promise("it does not see the tool that changed since it was reviewed", !tools.iter().any(|tool| tool.ends_with("keywords")));
 
         let complaints = self.call("query the CRM", "crm/query_complaints", json!({ "since_days": DAYS }), Code::Allowed).await?;
@@ -128,7 +134,7 @@ impl<'a> Play<'a> {
         self.promise("the CRM holds exactly what it held", before == after);
         let sent = std::fs::read_dir(outbox(&self.stage.data)).map_or(0, Iterator::count);
         self.promise("nothing left the house", sent == 0);
-        let leaked = self.scenes.iter().any(|scene| cards.iter().any(|card| scene.arguments.to_string().contains(card)));
+        let leaked = self.scenes.iter().any(|scene| cards.iter().any(|card| scene.heard.contains(card)));
         self.promise("no card number reached the agent", !leaked);
         Ok(())
     }
@@ -145,7 +151,8 @@ impl<'a> Play<'a> {
         let kept = code == Some(expected) && ended && answered;
         if !kept {
             let got = code.map_or("no record", Code::as_str);
-            let what = format!("{what}: `{tool}` should be {}, and was {got}; the agent heard: {}", expected.as_str(), safe(&answer.text, 200));
+            let what =
+                format!("{what}: `{tool}` should be {}, and was {got}; the agent heard: {}", expected.as_str(), safe(&answer.text, 200));
             self.promise(&what, false);
         }
         self.scenes.push(Scene {
@@ -157,6 +164,7 @@ impl<'a> Play<'a> {
             record: recorded.intent.as_ref().map(|(position, _)| position.0),
             answers: recorded.intent.map(|(_, intent)| intent.decision.answers),
             kept,
+            heard: format!("{}{}", answer.text, answer.data),
         });
         Ok(answer)
     }

@@ -125,9 +125,8 @@ fn acceptor(certificates: &Path, key: &Path) -> miette::Result<TlsAcceptor> {
     let unreadable = |file: &Path, error: &dyn std::fmt::Display| {
         miette::miette!(help = "`tls` names a certificate chain and its private key, both PEM files", "`{}`: {error}", file.display())
     };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificates)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(certificates, &error))?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(certificates).and_then(Iterator::collect).map_err(|error| unreadable(certificates, &error))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)

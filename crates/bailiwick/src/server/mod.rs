@@ -1,4 +1,225 @@
 //! The server: everything introduced to everything else, and kept running.
 
+mod admin;
+mod keys;
 pub(crate) mod listen;
 pub(crate) mod recover;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::extract::ConnectInfo;
+use bailiwick_control::admin::Admin;
+use bailiwick_control::bundle::{Directory, Loader};
+use bailiwick_control::fetch::Fetcher;
+use bailiwick_control::token::{self, Identity};
+use bailiwick_core::bundle::Live;
+use bailiwick_core::execution::Executions;
+use bailiwick_core::model::{Clock, Entropy, Started};
+use bailiwick_gateway::broker::{Broker, Sources, Vault};
+use bailiwick_gateway::mcp::Face;
+use bailiwick_gateway::mcp::upstream::{House, Peers};
+use bailiwick_gateway::{Gateway, Parts};
+use bailiwick_log::Log;
+use bailiwick_store::embedded;
+use bailiwick_store::keys::Keys;
+use http::Request;
+use hyper::body::Incoming;
+use miette::{IntoDiagnostic, WrapErr};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tower::ServiceExt;
+
+use self::keys::IssuerFiles;
+use self::listen::Door;
+use self::recover::{Recovered, recover};
+use crate::machine::{MachineClock, MachineEntropy};
+
+/// How often the token service tends its keys and forgets what ended.
+const TEND_EVERY: Duration = Duration::from_secs(5);
+
+/// A running server. Dropping it leaves what is under way to the runtime; [`Self::stop`] ends it in order.
+pub(crate) struct Server {
+    /// Where agents reach it, `http(s)://host:port`.
+    pub(crate) origin: String,
+    /// The issuer's URL.
+    pub(crate) issuer: String,
+    /// What the start found in the log.
+    pub(crate) recovered: Recovered,
+    stopping: watch::Sender<bool>,
+    face: Arc<Face>,
+    doors: Vec<JoinHandle<()>>,
+    chores: Vec<JoinHandle<()>>,
+    socket: PathBuf,
+}
+
+impl Server {
+    /// Starts on the bundle in `bundle`: reads it, opens the log, closes what a crash left open, and listens.
+    pub(crate) async fn start(bundle: &Path) -> miette::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(MachineClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(MachineEntropy);
+        let base = std::fs::canonicalize(bundle)
+            .map_err(|error| miette::miette!(help = "make one with `bailiwick init`", "no bundle in `{}`: {error}", bundle.display()))?;
+        let directory = Directory::new(&base);
+        let read = Loader::read(&directory).map_err(|error| miette::miette!(help = "`bailiwick check` explains it", "{error}"))?;
+        let (snapshot, warnings) = (read.snapshot, read.warnings);
+        let settings = snapshot.settings.clone();
+        let data = directory.resolve(&settings.data_dir);
+
+        // Before anything is changed on disk: a second server on the same ports ends here.
+        let data_door = Door::open("data", &settings.data, &base).await?;
+        let identity_door = Door::open("identity", &settings.identity, &base).await?;
+
+        let keys = Keys::open(&data.join("keys")).into_diagnostic()?;
+        let origin = format!("{}/log", settings.trust_domain);
+        let signer = keys.log_signer(&origin, entropy.as_ref()).into_diagnostic()?;
+        let storage = embedded::open(&data.join("log"), Arc::new(signer), embedded::Options::default())
+            .into_diagnostic()
+            .wrap_err("the log cannot be opened")?;
+        let log = Log::new(Arc::new(storage));
+        let executions = Arc::new(Executions::default());
+        let recovered = recover(&log, &executions, &snapshot, clock.now()).await.into_diagnostic()?;
+        let started = Started { at: clock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), bundle: snapshot.digest };
+        log.append(started).await.into_diagnostic()?;
+
+        let live = Arc::new(Live::new(snapshot));
+        let identity = Identity::open(token::Parts {
+            bundle: Arc::clone(&live),
+            executions: Arc::clone(&executions),
+            log: log.clone(),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            keys: Arc::new(IssuerFiles(keys)),
+            fetcher: Fetcher::new().into_diagnostic()?,
+        })
+        .into_diagnostic()?;
+        let (signing, signing_clock) = (Arc::clone(&identity), Arc::clone(&clock));
+        let vault: Arc<dyn Vault> = Arc::new(
+            Broker::new(Sources {
+                bundle: Arc::clone(&live),
+                base: base.clone(),
+                issuer: identity.issuer().url().to_owned(),
+                signers: Arc::new(move |algorithm| signing.issuer().signer(algorithm, signing_clock.now())),
+                clock: Arc::clone(&clock),
+                entropy: Arc::clone(&entropy),
+            })
+            .into_diagnostic()?,
+        );
+        let held = Arc::new(ArcSwap::default());
+        let peers = Peers::new(House {
+            base: base.clone(),
+            log: log.clone(),
+            clock: Arc::clone(&clock),
+            vault: Arc::clone(&vault),
+            held: Arc::clone(&held),
+        });
+        let peers = Arc::new(peers.into_diagnostic()?);
+        peers.apply(&live.load());
+        let gateway = Arc::new(Gateway::new(Parts {
+            bundle: Arc::clone(&live),
+            executions,
+            log: log.clone(),
+            clock: Arc::clone(&clock),
+            vault,
+            upstream: Arc::<Peers>::clone(&peers),
+            held,
+        }));
+        let authenticator = Arc::clone(identity.authenticator());
+        let face = Face::new(gateway, authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
+        let face = Arc::new(face);
+        let loader = Arc::new(Loader::new(directory, warnings, Arc::clone(&live), log, clock));
+
+        let (stopping, stopped) = watch::channel(false);
+        let answering = Arc::clone(&face);
+        let agents = data_door.serve(
+            move |request, peer| {
+                let face = Arc::clone(&answering);
+                async move { face.answer(request, Some(peer)).await }
+            },
+            stopped.clone(),
+        );
+        let tokens = identity_door.serve(router_answers(identity.router()), stopped.clone());
+        let socket = data.join(crate::admin::SOCKET);
+        let router = Admin { identity: Arc::clone(&identity), loader: Arc::clone(&loader) }.router();
+        let router = router.merge(admin::review(admin::Review {
+            live: Arc::clone(&live),
+            peers: Arc::clone(&peers),
+            loader: Arc::clone(&loader),
+            base,
+        }));
+        let operators = admin::serve(&socket, router, stopped)?;
+
+        let chores = vec![
+            tokio::spawn(async move {
+                loop {
+                    if let Err(error) = identity.tend().await {
+                        tracing::error!(%error, "the issuer's keys could not be tended");
+                    }
+                    tokio::time::sleep(TEND_EVERY).await;
+                }
+            }),
+            tokio::spawn(async move { follow_bundle(&loader, &live, &peers).await }),
+        ];
+        Ok(Self {
+            origin: settings.data.origin,
+            issuer: settings.identity.origin,
+            recovered,
+            stopping,
+            face,
+            doors: vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(operators)],
+            chores,
+            socket,
+        })
+    }
+
+    /// Lets what is under way end, but not for long, and gives everything back.
+    pub(crate) async fn stop(self) {
+        self.stopping.send_replace(true);
+        self.face.stop();
+        for door in self.doors {
+            // A listener that panicked has nothing left to wait for.
+            let _ = door.await;
+        }
+        for chore in self.chores {
+            chore.abort();
+            let _ = chore.await;
+        }
+        // The next start replaces a socket file that stays.
+        let _ = std::fs::remove_file(self.socket);
+    }
+}
+
+/// Brings a changed bundle into force, and its tool servers with it.
+async fn follow_bundle(loader: &Loader, live: &Live, peers: &Peers) {
+    loop {
+        if let Some(Ok(_)) = loader.look().await {
+            peers.apply(&live.load());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Answers by a router that wants to know the peer's address.
+fn router_answers(
+    router: axum::Router,
+) -> impl Fn(Request<Incoming>, SocketAddr) -> std::pin::Pin<Box<dyn Future<Output = axum::response::Response> + Send>>
++ Clone
++ Send
++ Sync
++ 'static {
+    move |mut request, peer| {
+        let router = router.clone();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        Box::pin(async move {
+            let answered: Result<_, Infallible> = router.oneshot(request.map(axum::body::Body::new)).await;
+            match answered {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        })
+    }
+}

@@ -37,12 +37,7 @@ pub(crate) struct Recovered {
 }
 
 /// Folds the log into `executions` and appends an outcome for each call that was left open.
-pub(crate) async fn recover(
-    log: &Log,
-    executions: &Executions,
-    snapshot: &Snapshot,
-    now: Timestamp,
-) -> Result<Recovered, RecoveryError> {
+pub(crate) async fn recover(log: &Log, executions: &Executions, snapshot: &Snapshot, now: Timestamp) -> Result<Recovered, RecoveryError> {
     let storage = log.storage().as_ref();
     let end = storage.len();
     let mut next = match read_back(snapshot) {

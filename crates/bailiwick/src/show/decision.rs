@@ -30,7 +30,13 @@ fn word(answer: &Answer, paint: Paint) -> String {
 }
 
 /// Everything that the log says of one decision.
-pub(crate) fn explanation(position: Position, intent: &Intent, task: Option<&str>, outcome: Option<(Position, &Outcome)>, paint: Paint) -> String {
+pub(crate) fn explanation(
+    position: Position,
+    intent: &Intent,
+    task: Option<&str>,
+    outcome: Option<(Position, &Outcome)>,
+    paint: Paint,
+) -> String {
     let mut text = String::new();
     let decision = &intent.decision;
     let _ = writeln!(text, "record {position} · {}\n", time(intent.at));

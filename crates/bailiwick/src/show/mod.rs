@@ -17,7 +17,8 @@ pub(crate) fn time(at: Timestamp) -> String {
 
 /// Text from outside, safe to print: control characters escaped, cut at `length_max` characters.
 pub(crate) fn safe(text: &str, length_max: usize) -> String {
-    let mut shown: String = text.chars().take(length_max).flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect();
+    let mut shown: String =
+        text.chars().take(length_max).flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect();
     if text.chars().nth(length_max).is_some() {
         shown.push('…');
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use bailiwick_core::identity::thumbprint;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bailiwick_core::identity::thumbprint;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 

@@ -10,8 +10,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bailiwick_gateway::mcp::mirror::{self, Mirror};
-use bailiwick_gateway::mcp::sse::{Event, Parser};
+use bailiwick_gateway::mcp::upstream::mirror::{self, Mirror};
+use bailiwick_gateway::mcp::upstream::sse::{Event, Parser};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -51,7 +51,14 @@ pub(crate) async fn serve(
 ) -> Result<(), NoCredential> {
     let (lines, written) = mpsc::channel(64);
     let writer = tokio::spawn(write(output, written));
-    let bridge = Arc::new(Bridge { credentials: Arc::clone(&credentials), server, lines, session: Mutex::default(), mirrors: Mutex::default(), running: Mutex::default() });
+    let bridge = Arc::new(Bridge {
+        credentials: Arc::clone(&credentials),
+        server,
+        lines,
+        session: Mutex::default(),
+        mirrors: Mutex::default(),
+        running: Mutex::default(),
+    });
 
     let mut tasks = JoinSet::new();
     let ended = tokio::select! {

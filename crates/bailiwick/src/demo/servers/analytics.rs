@@ -105,6 +105,11 @@ impl Server {
         Self { data: data.to_owned(), tool_router: Self::tool_router() }
     }
 
+    /// The definitions of its tools.
+    pub(super) fn offered() -> Vec<rmcp::model::Tool> {
+        Self::tool_router().list_all()
+    }
+
     /// Rate how texts sound, each from very negative to very positive.
     #[tool(annotations(read_only_hint = true, open_world_hint = false))]
     fn sentiment(&self, Parameters(Sentiment { texts }): Parameters<Sentiment>) -> Json<Rated> {

@@ -62,10 +62,8 @@ impl Crm {
         for id in 1..=160_i64 {
             let (product, text) = dice.pick(&COMPLAINTS);
             let (customer, days_ago) = (1 + dice.below(40), dice.below(60));
-            transaction.execute(
-                "INSERT INTO complaints VALUES (?1, ?2, ?3, ?4, ?5, 'open')",
-                params![id, customer, product, text, days_ago],
-            )?;
+            transaction
+                .execute("INSERT INTO complaints VALUES (?1, ?2, ?3, ?4, ?5, 'open')", params![id, customer, product, text, days_ago])?;
         }
         transaction.commit()
     }
@@ -228,9 +226,10 @@ impl Server {
     /// Read all that is known of one customer, payment details included.
     #[tool(annotations(read_only_hint = true, open_world_hint = false))]
     fn customer_record(&self, Parameters(which): Parameters<CustomerRecord>) -> Result<Json<Customer>, ErrorData> {
-        let found = self.open()?.query_row("SELECT id, name, email, card, birthday FROM customers WHERE id = ?1", [which.customer], |row| {
-            Ok(Customer { id: row.get(0)?, name: row.get(1)?, email: row.get(2)?, card: row.get(3)?, birthday: row.get(4)? })
-        });
+        let found =
+            self.open()?.query_row("SELECT id, name, email, card, birthday FROM customers WHERE id = ?1", [which.customer], |row| {
+                Ok(Customer { id: row.get(0)?, name: row.get(1)?, email: row.get(2)?, card: row.get(3)?, birthday: row.get(4)? })
+            });
         found.map(Json).map_err(internal)
     }
 

@@ -13,7 +13,6 @@ use miette::IntoDiagnostic;
 use rmcp::ServiceExt;
 
 pub(crate) use crm::Crm;
-pub(crate) use reports::slug;
 
 /// Arguments of `demo-server`.
 #[derive(Debug, Args)]
@@ -47,6 +46,11 @@ impl DemoServer {
         ended.into_diagnostic()?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What the analytics service offers now, which is not all what was reviewed.
+pub(super) fn offered_analytics() -> String {
+    serde_json::to_string(&analytics::Server::offered()).unwrap_or_default()
 }
 
 /// What leaves the house is written here, so that the demo can show that nothing did.

@@ -78,7 +78,7 @@ impl ServerHandler for Server {
 }
 
 /// A file's name from a title: lower-case letters, digits and hyphens, nothing that leads elsewhere.
-pub(crate) fn slug(title: &str) -> String {
+fn slug(title: &str) -> String {
     let kept: String = title.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     kept.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
 }

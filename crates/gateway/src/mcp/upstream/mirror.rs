@@ -16,7 +16,7 @@ const MIRRORS_MAX: usize = 64;
 
 /// One argument that is repeated in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mirror {
+pub struct Mirror {
     header: HeaderName,
     /// The members that lead to it from the arguments' root.
     path: Vec<String>,
@@ -33,10 +33,10 @@ enum Kind {
 /// A tool whose annotations break the rules; a client must not use it (MCP 2026-07-28, `x-mcp-header`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its `x-mcp-header` {0}")]
-pub(super) struct InvalidMirror(&'static str);
+pub struct InvalidMirror(&'static str);
 
 /// The arguments that a tool's input schema wants repeated in headers.
-pub(super) fn of_schema(schema: &Value) -> Result<Vec<Mirror>, InvalidMirror> {
+pub fn of_schema(schema: &Value) -> Result<Vec<Mirror>, InvalidMirror> {
     let mut mirrors = Vec::new();
     reachable(schema, &mut Vec::new(), &mut mirrors)?;
     // Every annotation must be one of those that were reachable; one elsewhere makes the tool invalid.
@@ -100,7 +100,7 @@ fn annotations(value: &Value, names: bool, depth: usize) -> usize {
 
 /// The headers for these arguments. An argument that is absent or null has none; one of the wrong type neither, for the
 /// server will refuse the arguments themselves.
-pub(super) fn headers(mirrors: &[Mirror], arguments: &Value) -> Vec<(HeaderName, HeaderValue)> {
+pub fn headers(mirrors: &[Mirror], arguments: &Value) -> Vec<(HeaderName, HeaderValue)> {
     mirrors.iter().filter_map(|mirror| Some((mirror.header.clone(), value(&text(mirror, arguments)?)?))).collect()
 }
 
@@ -122,7 +122,7 @@ fn text(mirror: &Mirror, arguments: &Value) -> Option<String> {
 }
 
 /// A header's value for any text: as it is where it can stand in a header unchanged, otherwise base64 within markers.
-pub(super) fn value(text: &str) -> Option<HeaderValue> {
+pub fn value(text: &str) -> Option<HeaderValue> {
     let plain = text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
     let trimmed = text.trim_matches([' ', '\t']).len() == text.len();
     let looks_encoded = text.starts_with("=?base64?") && text.ends_with("?=");

@@ -10,13 +10,13 @@ mod described;
 mod http;
 mod ids;
 mod message;
-mod mirror;
+pub mod mirror;
 mod news;
 mod peer;
 mod peers;
 mod process;
 mod remote;
-mod sse;
+pub mod sse;
 mod under_way;
 
 pub(crate) use self::http::{HttpClient, address, body};

@@ -5,7 +5,7 @@
 
 /// What a stream says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// The data of one event of the type `message`.
     Message(Vec<u8>),
     /// A comment, or an event that carries nothing for us: the other side is alive.
@@ -14,11 +14,11 @@ pub(super) enum Event {
 
 /// An event is larger than was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub struct TooLarge;
 
 /// Splits a stream into events, however it is cut into chunks.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub struct Parser {
     bytes_max: usize,
     /// The line that has begun.
     line: Vec<u8>,
@@ -34,12 +34,12 @@ pub(super) struct Parser {
 
 impl Parser {
     /// A parser of events of at most `bytes_max` bytes.
-    pub(super) const fn new(bytes_max: usize) -> Self {
+    pub const fn new(bytes_max: usize) -> Self {
         Self { bytes_max, line: Vec::new(), data: Vec::new(), other_type: false, after_return: false, first_line: true }
     }
 
     /// Reads the next bytes of the stream and adds what they complete to `events`.
-    pub(super) fn read(&mut self, bytes: &[u8], events: &mut impl Extend<Event>) -> Result<(), TooLarge> {
+    pub fn read(&mut self, bytes: &[u8], events: &mut impl Extend<Event>) -> Result<(), TooLarge> {
         for &byte in bytes {
             let newline_of_return = byte == b'\n' && self.after_return;
             self.after_return = byte == b'\r';

@@ -1,0 +1,258 @@
+//! A house in a temporary directory, with the real program running in it.
+#![expect(dead_code, reason = "each test uses a part of it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// How long anything may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn bailiwick() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bailiwick"));
+    command.env("NO_COLOR", "1");
+    command
+}
+
+/// A bundle with one agent and the demo's ticket server, and the server that runs on it.
+pub struct House {
+    directory: tempfile::TempDir,
+    pub data: SocketAddr,
+    server: Option<Child>,
+}
+
+impl House {
+    /// Writes the bundle and starts the server. `agent` is added to the agent's file.
+    pub fn start(agent: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (data, identity) = (one.local_addr().unwrap(), other.local_addr().unwrap());
+        drop((one, other));
+        let house = Self { directory, data, server: None };
+        house.write(
+            "bailiwick.toml",
+            &format!("trust_domain = \"acme.example\"\n[data]\nlisten = \"{data}\"\n[identity]\nlisten = \"{identity}\"\n"),
+        );
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        house.write("../key.pem", &key.serialize_pem());
+        let point = key.public_key_raw();
+        let base64 = |bytes| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+        house.write(
+            "agents/helper.toml",
+            &format!(
+                "[agent]\nname = \"helper\"\nowner = \"team@acme.example\"\npurpose = \"Help\"\nroles = [\"helper\"]\n\
+                 [[agent.key]]\nkid = \"k1\"\njwk = {{ kty = \"EC\", crv = \"P-256\", x = \"{}\", y = \"{}\" }}\n{agent}\n",
+                base64(&point[1..33]),
+                base64(&point[33..65]),
+            ),
+        );
+        house.write(
+            "servers/tickets.toml",
+            &format!(
+                "[server]\nname = \"tickets\"\nstdio = [{}, \"demo-server\", \"tickets\", \"--data\", \"data\"]\n\
+                 [tools.list]\neffect = \"read\"\n[tools.reply]\neffect = \"send\"\n",
+                json!(env!("CARGO_BIN_EXE_bailiwick")),
+            ),
+        );
+        house.write("servers/tickets.tools.json", include_str!("../../../../examples/demo/servers/tickets.tools.json"));
+        let mut house = house;
+        house.serve();
+        house
+    }
+
+    pub fn bundle(&self) -> PathBuf {
+        self.directory.path().join("bundle")
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let file = self.bundle().join(name);
+        std::fs::create_dir_all(self.bundle()).unwrap();
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// Starts the server and waits until it listens.
+    pub fn serve(&mut self) {
+        let mut server = bailiwick().arg("serve").arg(self.bundle()).stdout(Stdio::null()).spawn().unwrap();
+        wait_for("the server to listen", || {
+            assert!(server.try_wait().unwrap().is_none(), "the server ended at once");
+            TcpStream::connect(self.data).is_ok()
+        });
+        self.server = Some(server);
+    }
+
+    pub fn server_id(&self) -> u32 {
+        self.server.as_ref().unwrap().id()
+    }
+
+    /// Kills the server as a crash would.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Asks the server to stop and returns whether it ended well.
+    pub fn stop(&mut self) -> bool {
+        let mut server = self.server.take().unwrap();
+        signal(server.id(), "TERM");
+        server.wait().unwrap().success()
+    }
+
+    /// Runs a command on this house; with its output when it succeeds.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        bailiwick().args(arguments).arg("--dir").arg(self.bundle()).output().unwrap()
+    }
+
+    /// Runs a command with `--json` and reads what it prints.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{arguments:?} printed {text}, {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Every record of the log, in order.
+    pub fn records(&self) -> Vec<Value> {
+        let output = self.run(&["log", "tail", "--json", "--from", "0"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Starts a sidecar that speaks MCP over its standard input and output.
+    pub fn connect(&self, arguments: &[&str]) -> Stdin {
+        let mut command = bailiwick();
+        command.args(["connect", "--stdio", "--agent", "helper", "--url", &format!("http://{}", self.data), "--key"]);
+        command.arg(self.directory.path().join("key.pem")).args(arguments);
+        Stdin::start(command)
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// A program that speaks JSON lines.
+pub struct Stdin {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    next_id: u64,
+}
+
+impl Stdin {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take(), child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(serde_json::from_str(&line).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, input, lines, next_id: 0 }
+    }
+
+    pub fn send(&mut self, message: &Value) {
+        writeln!(self.input.as_mut().unwrap(), "{message}").unwrap();
+    }
+
+    /// The next message.
+    pub fn receive(&mut self) -> Value {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(message) => message,
+            Err(_) => panic!("nothing came; the sidecar says: {}", self.ended().1),
+        }
+    }
+
+    /// Sends a request and waits for its answer, past whatever else comes.
+    pub fn ask(&mut self, method: &str, params: Value) -> Value {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
+        loop {
+            let message = self.receive();
+            if message["id"] == id && message.get("method").is_none() {
+                return message;
+            }
+        }
+    }
+
+    /// Begins a session of the revision 2025-11-25.
+    pub fn initialize(&mut self) -> Value {
+        let client = json!({ "name": "test", "version": "1" });
+        let answer = self.ask("initialize", json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client }));
+        self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        answer
+    }
+
+    /// Asks as a client of the revision 2026-07-28 does.
+    pub fn modern(&mut self, method: &str, mut params: Value) -> Value {
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        });
+        self.ask(method, params)
+    }
+
+    /// Closes its input and waits for its end: whether it ended well, and what it said.
+    pub fn ended(&mut self) -> (bool, String) {
+        drop(self.input.take());
+        let status = self.child.wait().unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.success(), said)
+    }
+
+    /// Waits for its end without closing its input.
+    pub fn exit(&mut self) -> (bool, String) {
+        let input = self.input.take();
+        let ended = self.ended();
+        drop(input);
+        ended
+    }
+}
+
+impl Drop for Stdin {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `state` holds.
+pub fn wait_for(what: &str, mut state: impl FnMut() -> bool) {
+    let mut left = PATIENCE;
+    while !state() {
+        let step = Duration::from_millis(20);
+        std::thread::sleep(step);
+        left = left.checked_sub(step).unwrap_or_else(|| panic!("waited in vain for {what}"));
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success());
+}
+
+/// The processes that a process started.
+pub fn children(process: u32) -> Vec<u32> {
+    let listed = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |candidate: &u32| {
+        let status = std::fs::read_to_string(Path::new("/proc").join(candidate.to_string()).join("status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == process.to_string()))
+    };
+    listed.filter(is_child).collect()
+}

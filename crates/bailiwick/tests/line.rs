@@ -1,0 +1,104 @@
+//! The whole line with real processes: a server, a tool server, a sidecar, a client that knows nothing of them.
+
+mod common;
+
+use common::{House, children, signal, wait_for};
+use serde_json::{Value, json};
+
+const MAY: &str = "[agent.may]\ncall = [\"tickets/list\"]";
+
+fn text(answer: &Value) -> &str {
+    answer["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer}"))
+}
+
+#[test]
+fn a_client_of_either_era_calls_tools_through_the_sidecar_and_never_sees_a_credential() {
+    let house = House::start(MAY);
+
+    let mut legacy = house.connect(&["--task", "look at the tickets"]);
+    assert_eq!(legacy.initialize()["result"]["protocolVersion"], "2025-11-25");
+    let tools = legacy.ask("tools/list", json!({}));
+    let names: Vec<_> = tools["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tickets__list"], "it sees exactly what it may call");
+    let called = legacy.ask("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 5 } }));
+    assert!(text(&called).contains("T-1041"), "{called}");
+    let denied = legacy.ask("tools/call", json!({ "name": "tickets__reply", "arguments": { "to": "a@b.example", "text": "" } }));
+    assert_eq!(denied["result"]["isError"], true);
+    assert!(text(&denied).starts_with("not_in_role: "), "{denied}");
+    assert_eq!(legacy.ended(), (true, String::new()));
+
+    let mut modern = house.connect(&["--server", "tickets"]);
+    let discovered = modern.modern("server/discover", json!({}));
+    assert_eq!(discovered["result"]["resultType"], "complete", "{discovered}");
+    let called = modern.modern("tools/call", json!({ "name": "list", "arguments": { "since_days": 5 } }));
+    assert!(text(&called).contains("T-1041"), "{called}");
+    modern.send(&json!("not a message"));
+    assert_eq!(modern.receive()["error"]["code"], -32700);
+    assert_eq!(modern.ended(), (true, String::new()));
+
+    // Each call is on the log with its end, the denial without one; the log verifies, and each can be explained.
+    let records = house.records();
+    let of = |kind: &str| records.iter().filter(|record| record["kind"] == kind).collect::<Vec<_>>();
+    let verdicts: Vec<_> = of("intent").iter().map(|intent| intent["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["allow", "deny", "allow"]);
+    assert_eq!(of("outcome").len(), 2);
+    assert_eq!(of("execution_started")[0]["task"], "look at the tickets");
+    assert!(house.run(&["log", "verify"]).status.success());
+    let place = records.iter().position(|record| record["verdict"] == "deny").unwrap();
+    let explained = String::from_utf8(house.run(&["explain", &place.to_string()]).stdout).unwrap();
+    assert!(explained.contains("no policy permits `helper` to call `tickets/reply`"), "{explained}");
+}
+
+#[test]
+fn a_revoked_execution_is_cut_off_at_once_and_its_sidecar_says_so_and_stops() {
+    let house = House::start(MAY);
+    let mut client = house.connect(&[]);
+    client.initialize();
+    assert!(text(&client.ask("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 5 } }))).contains("T-1041"));
+
+    let executions = house.json(&["executions"]);
+    let execution = executions["executions"][0]["execution"].as_str().unwrap().to_owned();
+    assert!(house.run(&["revoke", &execution]).status.success());
+    let refused = client.ask("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 5 } }));
+    assert!(refused["error"]["message"].as_str().unwrap().contains("the execution has ended"), "{refused}");
+    let (success, said) = client.exit();
+    assert!(!success && said.contains("the execution has ended"), "{said}");
+    assert!(house.records().iter().any(|record| record["kind"] == "revoked" && record["execution"] == execution.as_str()));
+}
+
+#[test]
+fn after_a_crash_the_execution_goes_on_and_nothing_that_it_did_is_forgotten() {
+    let mut house = House::start(&format!("{MAY}\nbudget = {{ calls = 3, per = \"execution\" }}"));
+    let mut client = house.connect(&[]);
+    let call = json!({ "name": "tickets__list", "arguments": { "since_days": 5 } });
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"));
+
+    // The tool server is frozen in the middle of a call, and the gateway dies.
+    let [tool_server] = children(house.server_id())[..] else { panic!("one tool server runs") };
+    signal(tool_server, "STOP");
+    let mut frozen = call.clone();
+    frozen["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    client.send(&json!({ "jsonrpc": "2.0", "id": "frozen", "method": "tools/call", "params": frozen }));
+    let intents = |house: &House| house.records().iter().filter(|record| record["kind"] == "intent").count();
+    wait_for("the intent to be on the log", || intents(&house) == 2);
+    house.kill();
+    signal(tool_server, "KILL");
+    assert!(client.receive()["error"].is_object());
+
+    house.serve();
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"));
+    let spent = client.modern("tools/call", call);
+    assert!(text(&spent).starts_with("budget_spent: "), "three calls were made, one of them before the crash: {spent}");
+
+    let records = house.records();
+    let open = records.iter().filter(|record| record["kind"] == "intent").nth(1).unwrap();
+    let place = records.iter().position(|record| record == open).unwrap();
+    let ends: Vec<_> = records.iter().filter(|record| record["kind"] == "outcome" && record["intent"] == place).collect();
+    assert_eq!(ends.len(), 1, "{records:?}");
+    assert_eq!((&ends[0]["code"], &ends[0]["labels"]["integrity"]), (&json!("unknown"), &json!("untrusted")));
+    assert!(house.stop(), "it drains and ends well when it is asked to stop");
+    assert!(house.run(&["log", "verify"]).status.success());
+}
