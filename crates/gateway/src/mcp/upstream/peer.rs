@@ -54,11 +54,14 @@ pub struct Peer {
     /// Held while a list is fetched, so that it is fetched once for all who wait.
     fetching: tokio::sync::Mutex<()>,
     /// What was last recorded of each tool that is held back.
-    recorded: tokio::sync::Mutex<BTreeMap<String, (Option<Digest>, Option<Digest>)>>,
+    recorded: tokio::sync::Mutex<BTreeMap<String, Seen>>,
     /// The streams that tell a modern server's executions of the resources that they subscribed to.
     subscribed: tokio::sync::Mutex<HashMap<ExecutionId, Subscribed>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
+
+/// The digests of what was reviewed and of what is offered.
+type Seen = (Option<Digest>, Option<Digest>);
 
 struct Declared {
     server: Server,
