@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 #[ignore = "the other tests run it as a process of its own"]
 fn runs() {
     let Ok(era) = std::env::var("ERA") else { return };
+    let mut children = Vec::new();
     println!("a line that is not the protocol");
     eprintln!("a word to the operator \u{1b}[31m");
     let mut lines = std::io::stdin().lock().lines();
@@ -60,8 +61,9 @@ fn runs() {
                         say(&json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": progress }));
                     }
                     "child" => {
-                        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-                        answer(id, &json!({ "content": [], "pid": child.id() }));
+                        // Kept, not waited for: it is to end when this program does.
+                        children.push(std::process::Command::new("sleep").arg("1000").spawn().unwrap());
+                        answer(id, &json!({ "content": [], "pid": children.last().unwrap().id() }));
                     }
                     other => panic!("`{other}` was called"),
                 }

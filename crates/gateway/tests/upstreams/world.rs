@@ -1,6 +1,7 @@
 //! A gateway with the real line, log and client of tool servers, and tool servers on real sockets that do as they are told.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -96,10 +97,20 @@ impl World {
 
     /// The same, with the bundle's directory.
     pub(crate) fn start_in(directory: tempfile::TempDir, snapshot: Snapshot) -> Self {
+        Self::start_with(directory, snapshot, |_, _| Arc::new(NoSecrets))
+    }
+
+    /// The same, with a broker of its own.
+    pub(crate) fn start_with(
+        directory: tempfile::TempDir,
+        snapshot: Snapshot,
+        vault: impl FnOnce(&Arc<Live>, &Path) -> Arc<dyn Vault>,
+    ) -> Self {
         let signer = Arc::new(Ed25519Signer::from_seed("log.example/audit", &[1; 32]).unwrap());
         let storage = embedded::open(&directory.path().join("log"), signer, embedded::Options::default()).unwrap();
         let log = Log::new(Arc::new(storage));
-        let (clock, vault): (Arc<dyn Clock>, Arc<dyn Vault>) = (Arc::new(MachineClock), Arc::new(NoSecrets));
+        let bundle = Arc::new(Live::new(snapshot));
+        let (clock, vault): (Arc<dyn Clock>, _) = (Arc::new(MachineClock), vault(&bundle, directory.path()));
         let held = Arc::new(ArcSwap::from_pointee(HashSet::new()));
         let house = House {
             base: directory.path().to_owned(),
@@ -109,16 +120,10 @@ impl World {
             held: Arc::clone(&held),
         };
         let peers = Arc::new(Peers::new(house).unwrap());
-        peers.apply(&snapshot);
-        let gateway = Arc::new(Gateway::new(Parts {
-            bundle: Arc::new(Live::new(snapshot)),
-            executions: Arc::new(Executions::default()),
-            log,
-            clock,
-            vault,
-            upstream: Arc::clone(&peers) as Arc<dyn Upstream>,
-            held,
-        }));
+        peers.apply(&bundle.load());
+        let executions = Arc::new(Executions::default());
+        let upstream = Arc::clone(&peers) as Arc<dyn Upstream>;
+        let gateway = Arc::new(Gateway::new(Parts { bundle, executions, log, clock, vault, upstream, held }));
         Self { gateway, peers, directory }
     }
 
@@ -130,6 +135,11 @@ impl World {
 
     /// A new execution of the agent.
     pub(crate) fn execution(&self) -> Arc<Execution> {
+        self.execution_for(None)
+    }
+
+    /// The same, on behalf of a person.
+    pub(crate) fn execution_for(&self, subject: Option<&str>) -> Arc<Execution> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let now = MachineClock.now();
         self.gateway.parts().executions.started(ExecutionStarted {
@@ -137,7 +147,7 @@ impl World {
             bundle: Digest::of(b""),
             execution: ExecutionId::from_parts(1_795_000_000_000 + SERIAL.fetch_add(1, Ordering::SeqCst), [7; 10]),
             agent: "bot".parse().unwrap(),
-            subject: None,
+            subject: subject.map(str::to_owned),
             chain: Vec::new(),
             task: None,
             grant: Grant::default(),

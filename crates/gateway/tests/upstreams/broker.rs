@@ -1,0 +1,273 @@
+//! The broker, before a real tool server and a token endpoint on real sockets: what the server is shown, what is asked for
+//! it, and that no secret shows anywhere else.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey};
+use bailiwick_core::bundle::Live;
+use bailiwick_core::identity::{Algorithm, Signer, SigningFailed};
+use bailiwick_core::model::Entropy;
+use bailiwick_gateway::broker::{Broker, Sources, Vault};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::world::{Agent, MachineClock, Request, Server, World, bundle, definition, http, modern, reply, result, shown, soon};
+
+const ISSUER: &str = "https://issuer.acme.example";
+
+/// What must show nowhere but where it belongs.
+const SECRET: &str = "s3cr:et+";
+
+struct Key(EcdsaKeyPair);
+
+impl Signer for Key {
+    fn kid(&self) -> &str {
+        "k1"
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::Es256
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningFailed> {
+        self.0.sign(&SystemRandom::new(), message).map(|signature| signature.as_ref().to_vec()).map_err(|_| SigningFailed)
+    }
+}
+
+struct Random;
+
+impl Entropy for Random {
+    fn fill(&self, bytes: &mut [u8]) {
+        aws_lc_rs::rand::fill(bytes).unwrap();
+    }
+}
+
+/// A gateway before a tool server that wants `auth`, with our issuer's public key.
+struct Brokered {
+    world: World,
+    server: Server,
+    public: Vec<u8>,
+}
+
+impl Brokered {
+    async fn start(auth: &str, refused: fn(&Request) -> bool) -> Self {
+        let tools = [definition("t")];
+        let offered = tools.clone();
+        let server = Server::start(move |request| {
+            if refused(request) {
+                return vec![http("401 Unauthorized", "", "")];
+            }
+            modern(request, &offered).unwrap_or_else(|| result(request, json!({ "content": [] })))
+        })
+        .await;
+        let directory = tempfile::tempdir().unwrap();
+        for (name, mode) in [("secret.txt", 0o600), ("open.txt", 0o644)] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let key = Arc::new(Key(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()));
+        let public = key.0.public_key().as_ref().to_vec();
+        let broker = |bundle: &Arc<Live>, base: &Path| {
+            let signer: Arc<dyn Signer> = key;
+            let sources = Sources {
+                bundle: Arc::clone(bundle),
+                base: base.to_owned(),
+                issuer: ISSUER.to_owned(),
+                signers: Arc::new(move |algorithm| (algorithm == Algorithm::Es256).then(|| Arc::clone(&signer))),
+                clock: Arc::new(MachineClock),
+                entropy: Arc::new(Random),
+            };
+            Arc::new(Broker::new(sources).unwrap()) as Arc<dyn Vault>
+        };
+        let snapshot = bundle(&format!("mcp = \"{}\"\nauth = {auth}", server.url), &tools);
+        Self { world: World::start_with(directory, snapshot, broker), server, public }
+    }
+
+    /// One call, and the credential that the server was shown for it.
+    async fn call(&self, subject: Option<&str>) -> Result<String, String> {
+        let execution = self.world.execution_for(subject);
+        self.call_of(&execution).await
+    }
+
+    async fn call_of(&self, execution: &Arc<bailiwick_core::execution::Execution>) -> Result<String, String> {
+        let mut running = self.world.begin(execution, ("tools/call", "t"), "{}", json!({}), &Agent::silent());
+        let answered = soon(running.ended()).await;
+        let said = shown(&answered);
+        assert!(!said.contains(SECRET) && !said.contains("token-"), "{said}");
+        if answered.is_err() {
+            return Err(said);
+        }
+        let call = self.server.requests(|request| request.rpc() == "tools/call").pop().unwrap();
+        Ok(call.header("authorization").to_owned())
+    }
+
+    /// The claims of a token of ours, whose signature holds.
+    fn claims(&self, token: &str) -> Value {
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.public).verify(signed.as_bytes(), &signature).unwrap();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split('.').nth(1).unwrap()).unwrap()).unwrap();
+        let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+        assert!((1..=300).contains(&life) && claims["jti"].as_str().unwrap().len() == 22, "{claims}");
+        claims
+    }
+}
+
+/// A token endpoint that numbers its tokens.
+async fn endpoint(life_s: u64) -> Server {
+    let tokens = std::sync::atomic::AtomicUsize::new(1);
+    Server::start(move |_| {
+        let number = tokens.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        reply(&json!({ "access_token": format!("token-{number}"), "token_type": "Bearer", "expires_in": life_s }))
+    })
+    .await
+}
+
+/// A parameter of a form.
+fn parameter(request: &Request, name: &str) -> String {
+    let value = request.text.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}="))).unwrap_or_default();
+    let mut bytes = Vec::new();
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+            }
+            b'+' => bytes.push(b' '),
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_of_our_own_names_the_agent_the_person_and_the_execution() {
+    let brokered = Brokered::start("{ jwt = { audience = \"crm\", algorithm = \"ES256\" } }", |_| false).await;
+    let execution = brokered.world.execution_for(Some("ada@acme.example"));
+    let shown = brokered.call_of(&execution).await.unwrap();
+    let claims = brokered.claims(shown.strip_prefix("Bearer ").unwrap());
+    let agent = "spiffe://acme.example/agent/bot";
+    for (claim, value) in [
+        ("iss", json!(ISSUER)),
+        ("aud", json!("crm")),
+        ("sub", json!("ada@acme.example")),
+        ("client_id", json!(agent)),
+        ("txn", json!(execution.id())),
+    ] {
+        assert_eq!(claims[claim], value, "{claim}");
+    }
+    assert_eq!(claims["act"]["sub"], agent);
+
+    assert_eq!(brokered.call_of(&execution).await.unwrap(), shown, "one execution is given one token while it lasts");
+    let alone = brokered.call(None).await.unwrap();
+    let claims = brokered.claims(alone.strip_prefix("Bearer ").unwrap());
+    assert_eq!((&claims["sub"], claims.get("act")), (&json!(agent), None));
+
+    let list = brokered.server.requests(|request| request.rpc() == "tools/list").remove(0);
+    let claims = brokered.claims(list.header("authorization").strip_prefix("Bearer ").unwrap());
+    assert_eq!((&claims["sub"], claims.get("txn")), (&json!("spiffe://acme.example/gateway"), None), "lists are read on nobody's behalf");
+}
+
+#[tokio::test]
+async fn client_credentials_are_asked_for_once_and_shared_by_all_calls() {
+    let endpoint = endpoint(300).await;
+    let auth = format!(
+        "{{ oauth = \"client-credentials\", token_url = \"{}\", client_id = \"us:1\", secret_file = \"secret.txt\", scopes = [\"a\", \"b\"], resource = \"https://crm.example\" }}",
+        endpoint.url
+    );
+    let brokered = Brokered::start(&auth, |_| false).await;
+    let (one, other) = tokio::join!(brokered.call(None), brokered.call(Some("ada")));
+    assert_eq!((one.unwrap(), other.unwrap()), ("Bearer token-1".to_owned(), "Bearer token-1".to_owned()));
+    let asked = endpoint.requests(|_| true);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].text, "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fcrm.example");
+    // RFC 6749 §2.3.1: `us:1` and the secret, each form-encoded, then together in base64.
+    assert_eq!(asked[0].header("authorization"), "Basic dXMlM0ExOnMzY3IlM0FldCUyQg==");
+}
+
+#[tokio::test]
+async fn without_a_secret_we_prove_who_we_are_with_our_key() {
+    let endpoint = endpoint(300).await;
+    let auth = format!("{{ oauth = \"client-credentials\", token_url = \"{}\", client_id = \"us\" }}", endpoint.url);
+    let brokered = Brokered::start(&auth, |_| false).await;
+    assert_eq!(brokered.call(None).await.unwrap(), "Bearer token-1");
+    let asked = endpoint.requests(|_| true).remove(0);
+    assert_eq!(parameter(&asked, "client_assertion_type"), "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+    let claims = brokered.claims(&parameter(&asked, "client_assertion"));
+    assert_eq!((&claims["iss"], &claims["sub"], &claims["aud"]), (&json!("us"), &json!("us"), &json!(endpoint.url)));
+}
+
+#[tokio::test]
+async fn a_token_is_exchanged_for_each_execution_and_says_who_acts_for_whom() {
+    let endpoint = endpoint(300).await;
+    let auth = format!("{{ oauth = \"token-exchange\", token_url = \"{}\", audience = \"crm\", scopes = [\"read\"] }}", endpoint.url);
+    let brokered = Brokered::start(&auth, |_| false).await;
+    let one = brokered.call(Some("ada")).await.unwrap();
+    let other = brokered.call(Some("ada")).await.unwrap();
+    assert_ne!(one, other, "another execution has another token");
+    let of_ada = |request: &Request| brokered.claims(&parameter(request, "subject_token"))["sub"] == "ada";
+    let asked = endpoint.requests(of_ada);
+    assert_eq!(asked.len(), 2);
+    assert_eq!(parameter(&asked[0], "grant_type"), "urn:ietf:params:oauth:grant-type:token-exchange");
+    assert_eq!(parameter(&asked[0], "subject_token_type"), "urn:ietf:params:oauth:token-type:jwt");
+    assert_eq!((parameter(&asked[0], "audience"), parameter(&asked[0], "scope")), ("crm".to_owned(), "read".to_owned()));
+    let claims = brokered.claims(&parameter(&asked[0], "subject_token"));
+    assert_eq!((&claims["act"]["sub"], &claims["aud"]), (&json!("spiffe://acme.example/agent/bot"), &json!(endpoint.url)));
+}
+
+#[tokio::test]
+async fn a_token_that_the_server_refuses_or_that_is_over_is_not_given_out_again() {
+    let first = endpoint(300).await;
+    let auth = |url: &str| format!("{{ oauth = \"client-credentials\", token_url = \"{url}\", client_id = \"us\" }}");
+    let brokered =
+        Brokered::start(&auth(&first.url), |request| request.rpc() == "tools/call" && request.header("authorization") == "Bearer token-1")
+            .await;
+    let refused = brokered.call(None).await.unwrap_err();
+    assert_eq!(refused, "error: the tool server refused the credential that the broker presented: HTTP status 401");
+    assert_eq!(brokered.call(None).await.unwrap(), "Bearer token-2");
+
+    let short = endpoint(0).await;
+    let brokered = Brokered::start(&auth(&short.url), |_| false).await;
+    assert_ne!(brokered.call(None).await.unwrap(), brokered.call(None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_secret_from_a_file_is_put_where_it_was_declared_and_one_that_others_can_read_is_not_used() {
+    let auth = |file: &str| format!("{{ static = {{ header = \"Authorization\", prefix = \"Key \", secret_file = \"{file}\" }} }}");
+    let brokered = Brokered::start(&auth("secret.txt"), |_| false).await;
+    assert_eq!(brokered.call(None).await.unwrap(), format!("Key {SECRET}"));
+    for (file, said) in [
+        ("open.txt", "the secret file `open.txt` can be read by others; run `chmod 600` on it"),
+        ("none.txt", "the secret file `none.txt` cannot be read: "),
+    ] {
+        let refused = Brokered::start(&auth(file), |_| false).await.call(None).await.unwrap_err();
+        assert!(refused.starts_with(&format!("error: no credential for the tool server: {said}")), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_named_without_what_it_said() {
+    for (answer, said) in [
+        (
+            http("400 Bad Request", "content-type: application/json\r\n", r#"{"error":"invalid_client","error_description":"s3cr:et+"}"#),
+            "the token endpoint refused with `invalid_client` (HTTP status 400)",
+        ),
+        (http("200 OK", "", "s3cr:et+"), "the token endpoint answered HTTP status 200 and nothing that is an OAuth answer"),
+        (
+            http("302 Found", "location: http://127.0.0.1:1/\r\n", ""),
+            "the token endpoint answered HTTP status 302 and nothing that is an OAuth answer",
+        ),
+    ] {
+        let endpoint = Server::start(move |_| vec![answer.clone()]).await;
+        let auth = format!("{{ oauth = \"client-credentials\", token_url = \"{}\", client_id = \"us\" }}", endpoint.url);
+        let brokered = Brokered::start(&auth, |_| false).await;
+        assert_eq!(brokered.call(None).await.unwrap_err(), format!("error: no credential for the tool server: {said}"));
+        assert!(brokered.server.requests(|_| true).is_empty(), "nothing goes out without the credential");
+    }
+}
