@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, connect, executions, init, keys, policy, schema, serve, servers, test, token};
+use crate::commands::{check, connect, executions, explain, init, keys, log, policy, schema, serve, servers, test, token};
 use crate::demo::servers::DemoServer;
 
 /// The zero-trust plane for agents.
@@ -34,6 +34,10 @@ enum Command {
     Connect(connect::Connect),
     /// Print one credential, for scripts.
     Token(token::Token),
+    /// Show, query, verify and prove what happened.
+    Log(log::Log),
+    /// Explain one decision: the four answers, and what led to them.
+    Explain(explain::Explain),
     /// Show the executions under way.
     Executions(executions::Executions),
     /// Stop an execution, or take back one credential, at once.
@@ -59,6 +63,8 @@ impl Cli {
             Command::Serve(command) => command.run().await,
             Command::Connect(command) => command.run().await,
             Command::Token(command) => command.run().await,
+            Command::Log(command) => command.run().await,
+            Command::Explain(command) => command.run(),
             Command::Executions(command) => command.run().await,
             Command::Revoke(command) => command.run().await,
             Command::Servers(command) => command.run().await,

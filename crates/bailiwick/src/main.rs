@@ -8,6 +8,7 @@ mod house;
 mod init;
 mod machine;
 mod problems;
+mod records;
 mod server;
 mod show;
 mod sidecar;

@@ -3,8 +3,10 @@
 pub(crate) mod check;
 pub(crate) mod connect;
 pub(crate) mod executions;
+pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod serve;

@@ -22,7 +22,11 @@ impl Serve {
     /// Serves until a signal comes.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_writer(std::io::stderr)
+            .init();
         let server = Server::start(&self.dir).await?;
         eprintln!("MCP clients reach {}/mcp with a credential of {}", server.origin, server.issuer);
         if server.recovered.closed > 0 {

@@ -25,6 +25,7 @@ use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
 use bailiwick_gateway::{Gateway, Parts};
 use bailiwick_log::Log;
+use bailiwick_log::note::Signer as _;
 use bailiwick_store::embedded;
 use bailiwick_store::keys::Keys;
 use http::Request;
@@ -77,6 +78,8 @@ impl Server {
         let keys = Keys::open(&data.join("keys")).into_diagnostic()?;
         let origin = format!("{}/log", settings.trust_domain);
         let signer = keys.log_signer(&origin, entropy.as_ref()).into_diagnostic()?;
+        // Whoever verifies the log needs its public key, and must not need the private one.
+        std::fs::write(data.join(crate::records::PUBLIC_KEY), format!("{}\n", signer.verifier())).into_diagnostic()?;
         let storage = embedded::open(&data.join("log"), Arc::new(signer), embedded::Options::default())
             .into_diagnostic()
             .wrap_err("the log cannot be opened")?;

@@ -1,0 +1,60 @@
+//! `bailiwick explain RECORD`: why one call was decided as it was, and what came of it.
+
+use std::process::ExitCode;
+
+use bailiwick_core::model::{Outcome, Record};
+use bailiwick_log::Position;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::records::Records;
+use crate::show::{self, Paint};
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The record of the call, or of what came of it.
+    record: u64,
+    #[command(flatten)]
+    records: Records,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    /// Prints the explanation.
+    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+        let position = match self.records.record(Position(self.record))? {
+            Record::Outcome(outcome) => outcome.intent,
+            _ => Position(self.record),
+        };
+        let Record::Intent(intent) = self.records.record(position)? else {
+            println!("{}", show::line(position, &self.records.record(position)?, Paint::stdout()));
+            return Ok(ExitCode::SUCCESS);
+        };
+        // Everything else that the log says of the execution; the id is ours, so it cannot be more than one word of SQL.
+        let sql = format!(
+            "select position from records where execution = '{}' and kind in ('execution_started', 'outcome') order by position",
+            intent.execution
+        );
+        let mut task = None;
+        let mut outcome: Option<(Position, Outcome)> = None;
+        for row in self.records.query(&sql)?.rows {
+            let Some(at) = row.first().and_then(Value::as_u64).map(Position) else { continue };
+            match self.records.record(at)? {
+                Record::ExecutionStarted(started) if at < position => task = started.task.or(task),
+                Record::Outcome(found) if found.intent == position => outcome = Some((at, found)),
+                _ => {}
+            }
+        }
+        if self.json {
+            let came = outcome.map(|(at, outcome)| json!({ "record": at.0, "outcome": outcome }));
+            println!("{}", json!({ "record": position.0, "intent": intent, "task": task, "came_of_it": came }));
+        } else {
+            let outcome = outcome.as_ref().map(|(at, outcome)| (*at, outcome));
+            print!("{}", show::explanation(position, &intent, task.as_deref(), outcome, Paint::stdout()));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
