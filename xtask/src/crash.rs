@@ -122,7 +122,7 @@ fn text<'a>(record: &'a Value, member: &str) -> &'a str {
 
 /// The payment's number in an intent's arguments.
 fn number(record: &Value) -> Option<u64> {
-    match record.pointer("/call/arguments")? {
+    match record.pointer("/arguments")? {
         Value::String(text) => serde_json::from_str::<Value>(text).ok()?.get("number")?.as_u64(),
         arguments => arguments.get("number")?.as_u64(),
     }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_payment_without_an_intent_and_an_intent_without_an_end_are_found() {
-        let intent = |number: u64| json!({ "kind": "intent", "verdict": "allow", "call": { "arguments": { "number": number } } });
+        let intent = |number: u64| json!({ "kind": "intent", "verdict": "allow", "arguments": { "number": number } });
         let outcome = |intent: u64| json!({ "kind": "outcome", "intent": intent });
         let failures =
             |paid: &[u64], payments, records: &[Value]| compare(&paid.iter().copied().collect(), payments, records).failures.len();
