@@ -3,6 +3,7 @@
 
 mod broker;
 mod http;
+mod news;
 mod program;
 mod stdio;
 mod world;
