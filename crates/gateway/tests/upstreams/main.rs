@@ -5,5 +5,6 @@ mod broker;
 mod http;
 mod news;
 mod program;
+mod sdk;
 mod stdio;
 mod world;
