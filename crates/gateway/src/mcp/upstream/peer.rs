@@ -35,6 +35,9 @@ const KEPT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// How soon a server that failed is asked again in the background, at first and at last.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How far apart two changes are that are followed in the background.
+const CHANGES_APART: Duration = Duration::from_millis(100);
+
 /// How many executions may be subscribed to resources of one server.
 const SUBSCRIBED_MAX: usize = 256;
 
@@ -532,7 +535,8 @@ async fn watch(peer: Weak<Peer>, news: Arc<News>) {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = news.stirred() => {}
+            // A server that never stops telling of changes is not listed without end.
+            () = news.stirred() => tokio::time::sleep(CHANGES_APART).await,
         }
     }
 }

@@ -109,7 +109,7 @@ impl Remote {
             Era::Modern(described) => Ok(described),
             Era::Legacy => {
                 let asking = Asking::own("initialize", Params::default(), limits);
-                Ok(Arc::clone(&self.session(&asking, credential).await?.1.described))
+                Ok(Arc::clone(&self.begin(&asking, credential).await?.1.described))
             }
         }
     }
@@ -125,19 +125,13 @@ impl Remote {
                 }
             },
             Era::Legacy => {
-                let (key, session) = self.session(asking, credential).await?;
+                let (key, session) = self.begin(asking, credential).await?;
                 if let Ok(answer) = self.ask_legacy(asking, credential, &session).await? {
                     return Ok(answer);
                 }
                 // The server answered that it does not know the session, so it did not look at the call.
                 self.forget(&key, &session);
-                let (key, session) = match self.session(asking, credential).await {
-                    Ok(found) => found,
-                    Err(error) => {
-                        self.forget_era().await;
-                        return Err(error);
-                    }
-                };
+                let (key, session) = self.begin(asking, credential).await?;
                 self.ask_legacy(asking, credential, &session).await?.map_err(|_| {
                     self.forget(&key, &session);
                     UpstreamError::Unsupported("it forgets sessions as soon as they begin".into())
@@ -167,6 +161,15 @@ impl Remote {
                 },
             }
         }
+    }
+
+    /// The session for a request. Where none can be begun, the server may not be of the era that it was taken for.
+    async fn begin(&self, asking: &Asking<'_>, credential: &Credential) -> Result<(Key, Arc<Session>), UpstreamError> {
+        let session = self.session(asking, credential).await;
+        if session.is_err() {
+            self.forget_era().await;
+        }
+        session
     }
 
     async fn forget_era(&self) {
