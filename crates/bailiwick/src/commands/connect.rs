@@ -1,5 +1,6 @@
 //! `bailiwick connect`: the sidecar, in front of which an unmodified MCP client works.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use miette::IntoDiagnostic;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::sidecar::client::Http;
 use crate::sidecar::credential::{AgentProof, Credentials, NoCredential, Wanted};
@@ -101,6 +103,23 @@ fn json(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
+/// Standard input, read on a thread that nothing waits for: the runtime's own would keep a sidecar whose execution has
+/// ended from stopping until its client says something.
+fn stdin() -> tokio::io::DuplexStream {
+    let (reader, mut writer) = tokio::io::duplex(64 << 10);
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::spawn(move || {
+        let (mut input, mut buffer) = (std::io::stdin().lock(), vec![0; 64 << 10]);
+        while let Ok(length @ 1..) = input.read(&mut buffer) {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            if runtime.block_on(writer.write_all(bytes)).is_err() {
+                return;
+            }
+        }
+    });
+    reader
+}
+
 impl Connect {
     /// Serves the client until it leaves, the execution ends or a signal comes.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
@@ -115,7 +134,7 @@ impl Connect {
 
         let ended = match listener {
             None => {
-                let input = tokio::io::BufReader::new(tokio::io::stdin());
+                let input = tokio::io::BufReader::new(stdin());
                 stdio::serve(credentials, self.execution.server, input, tokio::io::stdout()).await
             }
             Some(listener) => {
