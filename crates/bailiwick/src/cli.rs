@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{check, connect, executions, explain, init, keys, log, policy, schema, serve, servers, test, token};
+use crate::demo::Demo;
 use crate::demo::servers::DemoServer;
 
 /// The zero-trust plane for agents.
@@ -46,6 +47,8 @@ enum Command {
     Servers(servers::Servers),
     /// Rotate the issuer's signing keys.
     Keys(keys::Keys),
+    /// Play the demo: an agent does its task, is hijacked by what it reads, and is held.
+    Demo(Demo),
     /// Be one of the demo's tool servers.
     #[command(hide = true)]
     DemoServer(DemoServer),
@@ -69,6 +72,7 @@ impl Cli {
             Command::Revoke(command) => command.run().await,
             Command::Servers(command) => command.run().await,
             Command::Keys(command) => command.run().await,
+            Command::Demo(command) => command.run().await,
             Command::DemoServer(command) => command.run().await,
         }
     }

@@ -24,7 +24,7 @@ fn a_client_of_either_era_calls_tools_through_the_sidecar_and_never_sees_a_crede
     assert!(text(&called).contains("T-1041"), "{called}");
     let denied = legacy.ask("tools/call", json!({ "name": "tickets__reply", "arguments": { "to": "a@b.example", "text": "" } }));
     assert_eq!(denied["result"]["isError"], true);
-    assert!(text(&denied).starts_with("not_in_role: "), "{denied}");
+    assert!(text(&denied).starts_with("unknown_tool: "), "a tool that is not the agent's looks like none: {denied}");
     assert_eq!(legacy.ended(), (true, String::new()));
 
     let mut modern = house.connect(&["--server", "tickets"]);

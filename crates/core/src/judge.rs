@@ -119,7 +119,10 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
             Admission::Item(item) => {
                 Answer::yes(format!("item {item} of the execution's grant includes it; call {} of the execution", facts.calls))
             }
-            _ => Answer::yes(format!("the execution was started without a narrower grant; call {} of the execution", facts.calls)),
+            Admission::Unrestricted => {
+                Answer::yes(format!("the execution was started without a narrower grant; call {} of the execution", facts.calls))
+            }
+            Admission::Spent | Admission::None => Answer::no("the execution's grant does not include this call"),
         },
     }
 }

@@ -6,21 +6,29 @@
 
 mod agent;
 mod bundle;
-mod off;
+pub(crate) mod off;
 mod play;
 pub(crate) mod servers;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bailiwick_core::model::ExecutionId;
+use bailiwick_store::audit;
+use bytes::Bytes;
 use clap::Args;
-use miette::IntoDiagnostic;
+use http::Request;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http_body_util::Full;
+use miette::{IntoDiagnostic, miette};
 use serde_json::{Value, json};
 
 use self::agent::Agent;
 use self::off::is_off;
 use self::play::{Play, Stage};
+use crate::records::Records;
 use crate::server::Server;
 use crate::show::Paint;
 use crate::sidecar::client::Http;
@@ -28,6 +36,7 @@ use crate::sidecar::credential::{AgentProof, Credentials, Wanted};
 use crate::sidecar::key::Key;
 use crate::sidecar::proxy;
 
+const AGENT: &str = "support-summarizer";
 const TASK: &str = "Summarize customer complaints from the last 30 days";
 
 /// Arguments of `demo`.
@@ -39,4 +48,160 @@ pub(crate) struct Demo {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl Demo {
+    /// Plays the demo; fails when anything is not as promised.
+    pub(crate) async fn run(self) -> miette::Result<ExitCode> {
+        let home = tempfile::tempdir().into_diagnostic()?;
+        let bundle = home.path().join("bundle");
+        bundle::write(&bundle, home.path())?;
+        let server = Server::start(&bundle).await?;
+        server.settled().await?;
+
+        let key = Arc::new(Key::read(&home.path().join(bundle::KEY_FILE)).into_diagnostic()?);
+        let credentials = Credentials::start(Http::new(None).into_diagnostic()?, &server.origin, wanted(key)).await.into_diagnostic()?;
+        let execution = credentials.current(credentials.resource()).await.into_diagnostic()?.execution.clone();
+        let listener = proxy::Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
+        let mut agent = Agent::new(listener.address())?;
+        let sidecar = Arc::clone(&credentials);
+        let sidecar = tokio::spawn(async move { proxy::serve(&listener, sidecar).await });
+
+        let stage = Stage { log: server.log.clone(), data: play::data(&bundle), paint: Paint::stdout(), aloud: !self.json };
+        let mut play = Play::new(&stage, &mut agent);
+        stage.say(&format!("{}: “{TASK}”\n", stage.paint.bold(AGENT)));
+        play.task().await?;
+        stage.say("\nA ticket that the agent read tells it to do other things. It obeys.\n");
+        play.hijacked().await?;
+        stage.say("\nSomebody steals the credential, and then the execution is revoked.\n");
+        let stolen = stolen(&server, &credentials).await?;
+        play.promise("the stolen credential is worth nothing without its key", stolen == http::StatusCode::UNAUTHORIZED);
+        if !is_off("revocation") {
+            let execution: ExecutionId = execution.parse().map_err(|_| miette!("`{execution}` is no execution's id"))?;
+            server.revoke(execution, "the demo").await?;
+        }
+        play.after_revocation().await?;
+        stage.say("\nThe log, verified offline by what `bailiwick log verify` uses:\n");
+        verify(&mut play, &server, &bundle).await?;
+
+        let (scenes, broken) = (std::mem::take(&mut play.scenes), std::mem::take(&mut play.broken));
+        let kept = broken.is_empty() && scenes.iter().all(|scene| scene.kept);
+        if self.json {
+            println!("{}", json!({ "kept": kept, "scenes": scenes, "broken": broken }));
+        } else {
+            let word =
+                if kept { stage.paint.green("Everything is as promised.") } else { stage.paint.red("NOT everything is as promised.") };
+            println!("\n{word}");
+        }
+        if self.keep {
+            stay(&server, home.path(), &bundle).await;
+        }
+        sidecar.abort();
+        server.stop().await;
+        Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// What the person's execution is for: to read, and to write one report. Closing complaints is the agent's to do on other
+/// days, not on this one.
+fn wanted(key: Arc<Key>) -> Wanted {
+    let call = |tool: &str| json!({ "type": "tool_call", "actions": ["call"], "identifier": tool });
+    let grant = ["crm/query_complaints", "analytics/sentiment", "analytics/keywords", "tickets/list", "reports/create", "reports/publish"];
+    Wanted {
+        agent: AGENT.to_owned(),
+        proof: AgentProof::Key(key),
+        subject_token: None,
+        task: Some(TASK.to_owned()),
+        authorization_details: (!is_off("grant")).then(|| Value::Array(grant.map(call).to_vec())),
+        server: None,
+    }
+}
+
+/// Sends the credential from elsewhere, as whoever stole it would: without the key. Returns what the gateway says.
+async fn stolen(server: &Server, credentials: &Credentials) -> miette::Result<http::StatusCode> {
+    let credential = credentials.current(credentials.resource()).await.into_diagnostic()?;
+    let body = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/list",
+        "params": { "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        } },
+    });
+    let request = Request::post(format!("{}/mcp", server.origin))
+        .header(AUTHORIZATION, format!("Bearer {}", credential.dangerous_text()))
+        .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT, "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", "tools/list")
+        .body(Full::new(Bytes::from(body.to_string())));
+    let response = Http::new(None).into_diagnostic()?.send(request.into_diagnostic()?).await.into_diagnostic()?;
+    Ok(response.status())
+}
+
+/// Verifies the whole log, and proves one denial with a receipt that would hold anywhere.
+async fn verify(play: &mut Play<'_>, server: &Server, bundle: &Path) -> miette::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    const PAUSES_MAX: u32 = 200;
+    let records = Records::of(bundle);
+    let (directory, key) = (records.directory()?, records.key()?);
+    let position = play.first_denial()?;
+    let mut receipt = audit::prove(&directory, position, &key);
+    for _ in 0..PAUSES_MAX {
+        // A checkpoint follows an entry within a second.
+        if receipt.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        receipt = audit::prove(&directory, position, &key);
+    }
+    let receipt = receipt.into_diagnostic()?;
+    let entries = server.log.storage().read(position, 1).await.into_diagnostic()?;
+    let proven = entries.first().is_some_and(|entry| receipt.verify(entry, &key).is_ok());
+    play.promise(&format!("a receipt proves the denial in record {position}"), proven);
+    if is_off("tamper") {
+        tamper(&directory)?;
+    }
+    let verified = audit::verify(&directory, &key, &[]).into_diagnostic()?;
+    play.promise(&verified.to_string(), verified.is_sound());
+    Ok(())
+}
+
+/// Changes one letter of what is stored, as somebody with access to the disk could.
+fn tamper(directory: &Path) -> miette::Result<()> {
+    let entries = directory.join("tile/entries");
+    for file in files(&entries)? {
+        let mut bytes = std::fs::read(&file).into_diagnostic()?;
+        if let Some(letter) = bytes.iter_mut().find(|byte| **byte == b'd') {
+            *letter = b'D';
+            return std::fs::write(&file, bytes).into_diagnostic();
+        }
+    }
+    Err(miette!("there is nothing to tamper with"))
+}
+
+/// The newest files below a directory, deepest last.
+fn files(directory: &Path) -> miette::Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_diagnostic()? {
+        let path = entry.into_diagnostic()?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found.reverse();
+    Ok(found)
+}
+
+/// Leaves everything running and says how to play with it.
+async fn stay(server: &Server, home: &Path, bundle: &Path) {
+    let (key, bundle) = (home.join(bundle::KEY_FILE).display().to_string(), bundle.display().to_string());
+    println!("\nIt is still running; stop it with Ctrl-C. Try:");
+    println!("  bailiwick connect --agent {AGENT} --key {key} --url {}", server.origin);
+    println!("  bailiwick log tail --follow --dir {bundle}");
+    println!("  bailiwick log query \"select verdict, count(*) from records group by 1\" --dir {bundle}");
+    println!("  bailiwick executions --dir {bundle}");
+    crate::signal::stop().await;
 }

@@ -1,8 +1,8 @@
 //! Switches that turn one protection off, so that a test can see the demo fail without it. They exist only in builds with
 //! the feature `test-switches`; in all others every protection is on.
 //!
-//! `role`, `policy`, `flow`, `pin`, `proof` change the bundle, `grant` and `revocation` what the play does, `record` and
-//! `tamper` the log.
+//! `role`, `policy`, `flow`, `pin` change the bundle, `proof` and `grant` what the sidecar asks for, `revocation` what the
+//! play does, `tamper` the log. That a call is recorded before it is done has no switch: the other order does not compile.
 
 /// Whether the protection `name` is off.
 #[cfg(feature = "test-switches")]

@@ -25,6 +25,15 @@ pub(super) struct Stage {
     pub(super) aloud: bool,
 }
 
+impl Stage {
+    /// Prints, unless asked to be silent.
+    pub(super) fn say(&self, text: &str) {
+        if self.aloud {
+            println!("{text}");
+        }
+    }
+}
+
 /// What was done, and what it led to.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(super) struct Scene {
@@ -57,9 +66,7 @@ impl<'a> Play<'a> {
     }
 
     fn say(&self, text: &str) {
-        if self.stage.aloud {
-            println!("{text}");
-        }
+        self.stage.say(text);
     }
 
     /// Promises that `holds`; what does not is remembered and fails the demo.
@@ -147,7 +154,9 @@ impl<'a> Play<'a> {
         self.tell(what, tool, &arguments, &answer, &recorded);
 
         let ended = recorded.outcome.is_some() == (verdict == Some(Verdict::Allow));
-        let answered = answer.failed == (expected != Code::Allowed) && (!answer.failed || answer.text.starts_with(expected.as_str()));
+        // A tool that is not the agent's looks to it like one that does not exist; the operator sees which.
+        let told = if expected == Code::NotInRole { Code::UnknownTool } else { expected };
+        let answered = answer.failed == (expected != Code::Allowed) && (!answer.failed || answer.text.starts_with(told.as_str()));
         let kept = code == Some(expected) && ended && answered;
         if !kept {
             let got = code.map_or("no record", Code::as_str);

@@ -19,7 +19,7 @@ use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::token::{self, Identity};
 use bailiwick_core::bundle::Live;
 use bailiwick_core::execution::Executions;
-use bailiwick_core::model::{Clock, Entropy, Started};
+use bailiwick_core::model::{Clock, Entropy, ExecutionId, Started};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
@@ -51,6 +51,13 @@ pub(crate) struct Server {
     pub(crate) issuer: String,
     /// What the start found in the log.
     pub(crate) recovered: Recovered,
+    /// The log.
+    pub(crate) log: Log,
+    /// Where the log, the keys and the admin socket are.
+    pub(crate) data: PathBuf,
+    identity: Arc<Identity>,
+    live: Arc<Live>,
+    peers: Arc<Peers>,
     stopping: watch::Sender<bool>,
     face: Arc<Face>,
     doors: Vec<JoinHandle<()>>,
@@ -134,7 +141,7 @@ impl Server {
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(gateway, authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
         let face = Arc::new(face);
-        let loader = Arc::new(Loader::new(directory, warnings, Arc::clone(&live), log, clock));
+        let loader = Arc::new(Loader::new(directory, warnings, Arc::clone(&live), log.clone(), clock));
 
         let (stopping, stopped) = watch::channel(false);
         let answering = Arc::clone(&face);
@@ -156,27 +163,47 @@ impl Server {
         }));
         let operators = admin::serve(&socket, router, stopped)?;
 
+        let (tended, followed, following) = (Arc::clone(&identity), Arc::clone(&live), Arc::clone(&peers));
         let chores = vec![
             tokio::spawn(async move {
                 loop {
-                    if let Err(error) = identity.tend().await {
+                    if let Err(error) = tended.tend().await {
                         tracing::error!(%error, "the issuer's keys could not be tended");
                     }
                     tokio::time::sleep(TEND_EVERY).await;
                 }
             }),
-            tokio::spawn(async move { follow_bundle(&loader, &live, &peers).await }),
+            tokio::spawn(async move { follow_bundle(&loader, &followed, &following).await }),
         ];
         Ok(Self {
             origin: settings.data.origin,
             issuer: settings.identity.origin,
             recovered,
+            log,
+            data,
+            identity,
+            live,
+            peers,
             stopping,
             face,
             doors: vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(operators)],
             chores,
             socket,
         })
+    }
+
+    /// Waits until every tool server has said what it offers, so that what differs from the reviewed definitions is held.
+    pub(crate) async fn settled(&self) -> miette::Result<()> {
+        for name in self.live.load().servers.keys() {
+            let peer = self.peers.peer(name).ok_or_else(|| miette::miette!("`{name}` is not connected"))?;
+            peer.tools().await.map_err(|error| miette::miette!("`{name}` does not say what it offers: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Revokes an execution, as the admin socket does.
+    pub(crate) async fn revoke(&self, execution: ExecutionId, by: &str) -> miette::Result<()> {
+        self.identity.revoke_execution(execution, by.to_owned()).await.into_diagnostic()
     }
 
     /// Lets what is under way end, but not for long, and gives everything back.

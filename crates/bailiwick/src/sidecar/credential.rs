@@ -213,8 +213,9 @@ impl Credentials {
                 current.insert(resource.to_owned(), Arc::clone(&renewed));
                 Ok(renewed)
             }
-            // The token service says by its code that the execution is over; whatever else happens may pass.
-            Err(NoCredential::Refused { code, description }) if code == "invalid_grant" => {
+            // The token service no longer takes the credential that is renewed (RFC 8693 §2.2.2): the execution is over.
+            // Whatever else happens may pass.
+            Err(NoCredential::Refused { code, description }) if matches!(&*code, "invalid_request" | "invalid_grant") => {
                 let why: Arc<str> = if description.is_empty() { code.into() } else { description.into() };
                 self.ended.send_replace(Some(Arc::clone(&why)));
                 Err(NoCredential::Ended(why))
@@ -306,11 +307,11 @@ async fn grant(
         let form = form(endpoints, resource, wanted, before)?;
         let nonce = nonces.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let proof = proof(key, &Method::POST, &endpoints.token.to_string(), None, nonce.as_deref())?;
-        let request = Request::post(endpoints.token.clone())
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header("dpop", proof)
-            .body(Full::new(Bytes::from(form)))
-            .map_err(|error| NoCredential::Failed(error.to_string().into()))?;
+        let mut request = Request::post(endpoints.token.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if !crate::demo::off::is_off("proof") {
+            request = request.header("dpop", proof);
+        }
+        let request = request.body(Full::new(Bytes::from(form))).map_err(|error| NoCredential::Failed(error.to_string().into()))?;
         let response = http.send(request).await?;
         learn(&nonces.token, response.headers());
         let status = response.status();
