@@ -19,11 +19,6 @@ impl House {
         Self { bundle: directory.to_owned() }
     }
 
-    /// The bundle's directory.
-    pub(crate) fn bundle(&self) -> &Path {
-        &self.bundle
-    }
-
     /// The directory of the log, the keys and the index, as `bailiwick.toml` says. The rest of the bundle may be broken.
     pub(crate) fn data(&self) -> miette::Result<PathBuf> {
         #[derive(Deserialize)]

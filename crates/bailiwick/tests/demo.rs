@@ -21,7 +21,7 @@ fn the_demo_keeps_its_promises() {
 #[cfg(feature = "test-switches")]
 #[test]
 fn with_any_one_protection_off_the_demo_fails_and_says_what_broke() {
-    for protection in ["role", "policy", "flow", "pin", "proof", "grant", "revocation", "tamper"] {
+    for protection in ["role", "policy", "flow", "pin", "proof", "grant", "revocation", "record", "tamper"] {
         let output = demo().env("BAILIWICK_TEST_OFF", protection).output().unwrap();
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         assert_eq!(output.status.code(), Some(1), "without `{protection}`: {told}");

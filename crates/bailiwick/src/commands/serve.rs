@@ -6,35 +6,58 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::server::Server;
+use crate::show::{Paint, safe};
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "A changed bundle is taken up while it runs; one with mistakes changes nothing, and the log of this command says why."
-)]
+#[command(after_help = "A changed bundle is taken up while it runs; one with mistakes changes nothing, and this command says why.
+How much it says is up to the variable RUST_LOG, such as `warn` or `bailiwick_gateway=debug`.")]
 pub(crate) struct Serve {
     /// The bundle's directory.
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", env = "BAILIWICK_DIR")]
     dir: PathBuf,
+    /// Say what happens in JSON, a line each.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Serve {
     /// Serves until a signal comes.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .with_writer(std::io::stderr)
-            .init();
+        let says = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        if self.json {
+            says.json().flatten_event(true).init();
+        } else {
+            says.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        }
         let server = Server::start(&self.dir).await?;
-        eprintln!("MCP clients reach {}/mcp with a credential of {}", server.origin, server.issuer);
-        if server.recovered.closed > 0 {
-            eprintln!("closed {} calls that the last run left open, as `unknown`", server.recovered.closed);
+        if self.json {
+            let (bundle, recovered) = (server.bundle, server.recovered);
+            tracing::info!(origin = server.origin, issuer = server.issuer, %bundle, log_key = server.log_key, closed = recovered.closed, "serving");
+        } else {
+            greet(&server);
         }
         crate::signal::stop().await;
-        eprintln!("stopping");
+        tracing::info!("stopping");
         server.stop().await;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Says what a person wants to know who has just started it.
+fn greet(server: &Server) {
+    let paint = Paint::stderr();
+    let fact = |name: &str, value: &str| eprintln!("{}  {value}", paint.faint(format!("{name:<9}")));
+    eprintln!("{}", paint.bold(format!("bailiwick {}", env!("CARGO_PKG_VERSION"))));
+    fact("agents", &format!("{}/mcp", server.origin));
+    fact("tokens", &server.issuer);
+    fact("bundle", &server.bundle.to_string());
+    fact("log key", &server.log_key);
+    if server.recovered.closed > 0 {
+        fact("recovered", &paint.yellow(format!("{} calls that the last run left open are closed as `unknown`", server.recovered.closed)));
+    }
+    for warning in &server.warnings {
+        fact("warning", &paint.yellow(safe(&warning.to_string(), 300)));
     }
 }

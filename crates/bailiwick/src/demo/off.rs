@@ -2,7 +2,8 @@
 //! the feature `test-switches`; in all others every protection is on.
 //!
 //! `role`, `policy`, `flow`, `pin` change the bundle, `proof` and `grant` what the sidecar asks for, `revocation` what the
-//! play does, `tamper` the log. That a call is recorded before it is done has no switch: the other order does not compile.
+//! play does, `record` what the log's storage keeps, `tamper` what is stored. That a call is handed to the log before it is
+//! done has no switch: the other order does not compile.
 
 /// Whether the protection `name` is off.
 #[cfg(feature = "test-switches")]
@@ -27,5 +28,48 @@ pub(super) fn changed(name: &str, text: String) -> Option<String> {
         }
         "servers/analytics.tools.json" if is_off("pin") => Some(super::servers::offered_analytics()),
         _ => Some(text),
+    }
+}
+
+/// A storage that says that it kept what was decided, and did not.
+#[cfg(feature = "test-switches")]
+pub(crate) fn forgetful(storage: impl bailiwick_log::Storage + 'static) -> Forgetful {
+    Forgetful { storage: Box::new(storage), forgets: is_off("record") }
+}
+
+/// See [`forgetful`].
+#[cfg(feature = "test-switches")]
+pub(crate) struct Forgetful {
+    storage: Box<dyn bailiwick_log::Storage>,
+    forgets: bool,
+}
+
+#[cfg(feature = "test-switches")]
+mod storage {
+    use async_trait::async_trait;
+    use bailiwick_log::{Expected, Position, Storage, StorageError};
+
+    #[async_trait]
+    impl Storage for super::Forgetful {
+        async fn append(&self, bytes: Vec<u8>, expected: Option<Expected>) -> Result<Position, StorageError> {
+            // Intents and outcomes are the entries that claim a place in an execution's stream.
+            if self.forgets && expected.is_some() { Ok(Position(self.storage.len())) } else { self.storage.append(bytes, expected).await }
+        }
+
+        async fn durable(&self, position: Position) -> Result<(), StorageError> {
+            if position.0 < self.storage.len() { self.storage.durable(position).await } else { Ok(()) }
+        }
+
+        async fn read(&self, from: Position, entries_max: usize) -> Result<Vec<Vec<u8>>, StorageError> {
+            self.storage.read(from, entries_max).await
+        }
+
+        async fn reached(&self, position: Position) -> Result<(), StorageError> {
+            self.storage.reached(position).await
+        }
+
+        fn len(&self) -> u64 {
+            self.storage.len()
+        }
     }
 }

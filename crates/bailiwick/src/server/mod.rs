@@ -17,9 +17,9 @@ use bailiwick_control::admin::Admin;
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::token::{self, Identity};
-use bailiwick_core::bundle::Live;
+use bailiwick_core::bundle::{Live, Problem};
 use bailiwick_core::execution::Executions;
-use bailiwick_core::model::{Clock, Entropy, ExecutionId, Started};
+use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Started};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
@@ -53,8 +53,12 @@ pub(crate) struct Server {
     pub(crate) recovered: Recovered,
     /// The log.
     pub(crate) log: Log,
-    /// Where the log, the keys and the admin socket are.
-    pub(crate) data: PathBuf,
+    /// The bundle that it started with.
+    pub(crate) bundle: Digest,
+    /// What someone should know of that bundle.
+    pub(crate) warnings: Vec<Problem>,
+    /// The key by which the log is believed, as text.
+    pub(crate) log_key: String,
     identity: Arc<Identity>,
     live: Arc<Live>,
     peers: Arc<Peers>,
@@ -86,16 +90,20 @@ impl Server {
         let origin = format!("{}/log", settings.trust_domain);
         let signer = keys.log_signer(&origin, entropy.as_ref()).into_diagnostic()?;
         // Whoever verifies the log needs its public key, and must not need the private one.
-        std::fs::write(data.join(crate::records::PUBLIC_KEY), format!("{}\n", signer.verifier())).into_diagnostic()?;
+        let log_key = signer.verifier().to_string();
+        std::fs::write(data.join(crate::records::PUBLIC_KEY), format!("{log_key}\n")).into_diagnostic()?;
         let storage = embedded::open(&data.join("log"), Arc::new(signer), embedded::Options::default())
             .into_diagnostic()
             .wrap_err("the log cannot be opened")?;
+        #[cfg(feature = "test-switches")]
+        let storage = crate::demo::off::forgetful(storage);
         let log = Log::new(Arc::new(storage));
         let executions = Arc::new(Executions::default());
         let recovered = recover(&log, &executions, &snapshot, clock.now()).await.into_diagnostic()?;
         let started = Started { at: clock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), bundle: snapshot.digest };
         log.append(started).await.into_diagnostic()?;
 
+        let digest = snapshot.digest;
         let live = Arc::new(Live::new(snapshot));
         let identity = Identity::open(token::Parts {
             bundle: Arc::clone(&live),
@@ -141,7 +149,7 @@ impl Server {
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(gateway, authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
         let face = Arc::new(face);
-        let loader = Arc::new(Loader::new(directory, warnings, Arc::clone(&live), log.clone(), clock));
+        let loader = Arc::new(Loader::new(directory, warnings.clone(), Arc::clone(&live), log.clone(), clock));
 
         let (stopping, stopped) = watch::channel(false);
         let answering = Arc::clone(&face);
@@ -180,7 +188,9 @@ impl Server {
             issuer: settings.identity.origin,
             recovered,
             log,
-            data,
+            bundle: digest,
+            warnings,
+            log_key,
             identity,
             live,
             peers,

@@ -1,5 +1,4 @@
 //! A house in a temporary directory, with the real program running in it.
-#![expect(dead_code, reason = "each test uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -13,7 +13,6 @@ use super::internal;
 
 const GIVEN: [&str; 10] = ["Amara", "Björn", "Chen", "Dalia", "Emeka", "Farah", "Goran", "Hana", "Ivo", "Jun"];
 const FAMILY: [&str; 8] = ["Okafor", "Lindqvist", "Wei", "Haddad", "Novak", "Sato", "Moreau", "Castillo"];
-const PRODUCTS: [&str; 4] = ["Checkout", "Delivery", "Mobile app", "Billing"];
 const COMPLAINTS: [(&str, &str); 12] = [
     ("Checkout", "The checkout is broken, it failed three times and I am very frustrated."),
     ("Checkout", "Payment page is slow but in the end it worked."),
