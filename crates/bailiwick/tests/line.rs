@@ -2,7 +2,11 @@
 
 mod common;
 
-use common::{House, children, signal, wait_for};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use common::{House, children, post, signal, wait_for};
 use serde_json::{Value, json};
 
 const MAY: &str = "[agent.may]\ncall = [\"tickets/list\"]";
@@ -101,4 +105,45 @@ fn after_a_crash_the_execution_goes_on_and_nothing_that_it_did_is_forgotten() {
     assert_eq!((&ends[0]["code"], &ends[0]["labels"]["integrity"]), (&json!("unknown"), &json!("untrusted")));
     assert!(house.stop(), "it drains and ends well when it is asked to stop");
     assert!(house.run(&["log", "verify"]).status.success());
+}
+
+#[test]
+fn a_client_reaches_the_sidecar_on_loopback_and_on_a_unix_socket_and_a_page_elsewhere_does_not() {
+    let house = House::start(MAY);
+    let (_loopback, said) = house.sidecar(&["--listen", "127.0.0.1:0"]);
+    let address = said.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap().to_owned();
+    let connect = || TcpStream::connect(&address).unwrap();
+    let answer = post(connect(), &address, "tickets__list", "");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("T-1041"), "{answer}");
+    assert!(!answer.to_lowercase().contains("dpop"), "nothing of the credential comes back: {answer}");
+    // What a client brings of its own does not take the place of the sidecar's credential.
+    let answer = post(connect(), &address, "tickets__list", "authorization: Bearer mine\r\ndpop: mine\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(post(connect(), "attacker.example", "tickets__list", "").starts_with("HTTP/1.1 403"));
+    assert!(post(connect(), &address, "tickets__list", "origin: https://attacker.example\r\n").starts_with("HTTP/1.1 403"));
+    let everywhere = house.agent("connect", &["--listen", "0.0.0.0:0"]).output().unwrap();
+    assert!(!everywhere.status.success() && String::from_utf8_lossy(&everywhere.stderr).contains("would act as the agent"));
+
+    let socket = house.bundle().with_file_name("agent.sock");
+    let (sidecar, _) = house.sidecar(&["--socket", socket.to_str().unwrap()]);
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let answer = post(UnixStream::connect(&socket).unwrap(), "anything", "tickets__list", "");
+    assert!(answer.contains("T-1041"), "{answer}");
+    drop(sidecar);
+    assert!(!socket.exists(), "it leaves no socket behind");
+}
+
+#[test]
+fn a_script_gets_a_credential_and_a_proof_that_is_good_once() {
+    let house = House::start(MAY);
+    let (host, url) = (house.data.to_string(), format!("http://{}/mcp", house.data));
+    let printed = house.agent("token", &["--json", "--proof-for", "POST", &url]).output().unwrap();
+    let token: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    let (kind, text, proof) =
+        (token["token_type"].as_str().unwrap(), token["access_token"].as_str().unwrap(), token["proof"].as_str().unwrap());
+    let connect = || TcpStream::connect(house.data).unwrap();
+    let headers = format!("authorization: {kind} {text}\r\ndpop: {proof}\r\n");
+    assert!(post(connect(), &host, "tickets__list", &headers).contains("T-1041"));
+    assert!(post(connect(), &host, "tickets__list", &headers).starts_with("HTTP/1.1 401"), "a proof is good once");
+    assert!(post(connect(), &host, "tickets__list", &format!("authorization: Bearer {text}\r\n")).starts_with("HTTP/1.1 401"));
 }

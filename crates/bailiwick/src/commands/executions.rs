@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::admin;
 use crate::house::House;
-use crate::show::{Paint, safe};
+use crate::show::{Paint, safe, time};
 
 /// Arguments of `executions`.
 #[derive(Debug, Args)]
@@ -38,19 +38,16 @@ impl Executions {
         for execution in executions {
             let text = |name: &str| execution.get(name).and_then(Value::as_str).map(|text| safe(text, 120));
             let number = |name: &str| execution.get(name).and_then(Value::as_u64).unwrap_or(0);
-            let state = if execution.get("revoked").and_then(Value::as_bool) == Some(true) {
-                paint.red("revoked")
-            } else {
-                paint.green("under way")
+            let state = match text("state").unwrap_or_default() {
+                state if state == "under_way" => paint.green("under way"),
+                state => paint.red(state),
             };
             println!("{}  {state}", paint.bold(text("execution").unwrap_or_default()));
             let whom = text("subject").map(|subject| format!(" for {subject}")).unwrap_or_default();
-            println!(
-                "    {}{whom}, {} calls, credential until {}",
-                text("agent").unwrap_or_default(),
-                number("calls"),
-                text("expires").unwrap_or_default()
-            );
+            let (agent, until) =
+                (text("agent").unwrap_or_default(), text("expires").and_then(|at| at.parse().ok()).map(time).unwrap_or_default());
+            let read = if text("integrity").as_deref() == Some("untrusted") { ", has read untrusted data" } else { "" };
+            println!("    {agent}{whom}, {} calls{read}, credential until {until}", number("calls"));
             if let Some(task) = text("task") {
                 println!("    “{task}”");
             }

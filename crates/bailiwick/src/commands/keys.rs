@@ -1,4 +1,4 @@
-//! `bailiwick keys rotate`: a new signing key, while the old one stays published until the last token that it signed expired.
+//! `bailiwick keys`: new signing keys for the issuer, in good order or in haste.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::admin;
 use crate::house::House;
+use crate::show::safe;
 
 /// Arguments of `keys`.
 #[derive(Debug, Args)]
@@ -18,12 +19,14 @@ pub(crate) struct Keys {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sign with a new key from now on; the old one stays published until all that it signed has expired.
-    Rotate(Rotate),
+    /// Bring in new keys; the old ones stay published until all that they signed has expired.
+    Rotate(Which),
+    /// Throw the keys away, because somebody else may have them: every credential is void at once.
+    Replace(Which),
 }
 
 #[derive(Debug, Args)]
-struct Rotate {
+struct Which {
     #[command(flatten)]
     house: House,
     /// Print JSON.
@@ -34,14 +37,19 @@ struct Rotate {
 impl Keys {
     /// Does what the subcommand says.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
-        let Command::Rotate(Rotate { house, json }) = self.command;
-        let answer = admin::ask(&house.data()?, Method::POST, "/keys/rotate", None).await?;
+        let (Which { house, json }, path) = match self.command {
+            Command::Rotate(which) => (which, "/keys/rotate"),
+            Command::Replace(which) => (which, "/keys/replace"),
+        };
+        let answer = admin::ask(&house.data()?, Method::POST, path, None).await?;
         if json {
             println!("{answer}");
-        } else {
-            let kids = answer.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let kids: Vec<&str> = kids.iter().filter_map(Value::as_str).collect();
-            println!("the issuer signs with {} now", kids.join(" and "));
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("the issuer publishes these keys now:");
+        for key in answer.get("keys").and_then(Value::as_array).into_iter().flatten() {
+            let text = |name: &str| key.get(name).and_then(Value::as_str).map(|text| safe(text, 120)).unwrap_or_default();
+            println!("  {}  {}", text("kid"), text("alg"));
         }
         Ok(ExitCode::SUCCESS)
     }

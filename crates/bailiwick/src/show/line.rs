@@ -39,9 +39,9 @@ fn told(record: &Record, paint: Paint) -> String {
             format!("{}  {}", paint.faint("outcome"), paint.faint(format!("of {}: {}", outcome.intent, ended(outcome))))
         }
         Record::Refused(refused) => {
-            let who = refused.agent.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
+            let who = refused.agent.as_ref().map(|agent| format!("{agent} ")).unwrap_or_default();
             let (stage, code) = (safe(&refused.stage, 40), safe(&refused.code, 80));
-            format!("{}{who} at {stage}: {code}  {}", paint.red("refused"), paint.faint(safe(&refused.detail, 200)))
+            format!("{}  {who}at {stage}: {code}  {}", paint.red("refused"), paint.faint(safe(&refused.detail, 200)))
         }
         Record::Revoked(revoked) => {
             let what = match &revoked.what {

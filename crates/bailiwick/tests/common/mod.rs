@@ -123,11 +123,26 @@ impl House {
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// A command that acts as the agent.
+    pub fn agent(&self, command: &str, arguments: &[&str]) -> Command {
+        let mut agent = bailiwick();
+        agent.args([command, "--agent", "helper", "--url", &format!("http://{}", self.data), "--key"]);
+        agent.arg(self.directory.path().join("key.pem")).args(arguments);
+        agent
+    }
+
+    /// Starts a sidecar that speaks HTTP and returns it with the line in which it says where.
+    pub fn sidecar(&self, arguments: &[&str]) -> (Sidecar, String) {
+        let mut child = self.agent("connect", arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = lines.find_map(|line| line.unwrap().strip_prefix("MCP clients connect to ").map(str::to_owned)).unwrap();
+        (Sidecar(child), said)
+    }
+
     /// Starts a sidecar that speaks MCP over its standard input and output.
     pub fn connect(&self, arguments: &[&str]) -> Stdin {
-        let mut command = bailiwick();
-        command.args(["connect", "--stdio", "--agent", "helper", "--url", &format!("http://{}", self.data), "--key"]);
-        command.arg(self.directory.path().join("key.pem")).args(arguments);
+        let mut command = self.agent("connect", &["--stdio"]);
+        command.args(arguments);
         Stdin::start(command)
     }
 }
@@ -229,6 +244,37 @@ impl Drop for Stdin {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A sidecar that speaks HTTP, stopped when it is dropped.
+pub struct Sidecar(Child);
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        signal(self.0.id(), "TERM");
+        let _ = self.0.wait();
+    }
+}
+
+/// Sends one `tools/call` of the revision 2026-07-28 for `tool` and returns all that is answered, as it came.
+pub fn post(mut stream: impl Read + Write, host: &str, tool: &str, headers: &str) -> String {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": tool,
+        "arguments": { "since_days": 5 },
+        "_meta": { "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} },
+    } });
+    let body = body.to_string();
+    let length = body.len();
+    write!(
+        stream,
+        "POST /mcp HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         accept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\n\
+         mcp-name: {tool}\r\n{headers}\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Waits until `state` holds.
