@@ -60,23 +60,33 @@ pub(crate) async fn serve(
         running: Mutex::default(),
     });
 
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     let ended = tokio::select! {
         () = read(&bridge, input, &mut tasks) => None,
         why = credentials.ended() => Some(why),
     };
-    let drained = async { while tasks.join_next().await.is_some() {} };
+    tasks.endless.shutdown().await;
+    let drained = async { while tasks.answering.join_next().await.is_some() {} };
     // What is under way is answered, or told that the execution has ended, before the client is left.
     let _ = tokio::time::timeout(DRAIN, drained).await;
-    tasks.shutdown().await;
+    tasks.answering.shutdown().await;
     bridge.leave().await;
     drop(bridge);
     let _ = writer.await;
     ended.map_or(Ok(()), |why| Err(NoCredential::Ended(why)))
 }
 
+/// What is under way for a client.
+#[derive(Debug, Default)]
+struct Tasks {
+    /// Requests that will be answered.
+    answering: JoinSet<()>,
+    /// Streams that go on for as long as the client listens.
+    endless: JoinSet<()>,
+}
+
 /// Reads messages and starts what each asks for.
-async fn read(bridge: &Arc<Bridge>, mut input: impl AsyncBufRead + Unpin, tasks: &mut JoinSet<()>) {
+async fn read(bridge: &Arc<Bridge>, mut input: impl AsyncBufRead + Unpin, tasks: &mut Tasks) {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -98,30 +108,20 @@ async fn read(bridge: &Arc<Bridge>, mut input: impl AsyncBufRead + Unpin, tasks:
             continue;
         };
         // Finished tasks are let go, so that a long session does not collect them.
-        while tasks.try_join_next().is_some() {}
+        while tasks.answering.try_join_next().is_some() || tasks.endless.try_join_next().is_some() {}
         match message.method.as_deref() {
             Some("notifications/cancelled") if bridge.is_modern() => bridge.cancel(&message),
             Some("notifications/initialized") => {
                 bridge.exchange(&message).await;
                 let bridge = Arc::clone(bridge);
-                tasks.spawn(async move { bridge.listen().await });
+                tasks.endless.spawn(async move { bridge.listen().await });
             }
             // The order matters: what follows belongs to the session that this begins, or was answered to be known.
             Some("initialize") | None => bridge.exchange(&message).await,
             Some(_) if message.id.is_none() => bridge.exchange(&message).await,
-            Some(_) => {
-                let (id, bridge) = (message.id.as_ref().map(Value::to_string), Arc::clone(bridge));
-                let running = Arc::clone(&bridge);
-                let key = id.clone();
-                let handle = tasks.spawn(async move {
-                    bridge.exchange(&message).await;
-                    if let Some(id) = id {
-                        bridge.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                    }
-                });
-                if let Some(id) = key.filter(|_| !handle.is_finished()) {
-                    running.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id, handle);
-                }
+            Some(method) => {
+                let tasks = if method == "subscriptions/listen" { &mut tasks.endless } else { &mut tasks.answering };
+                bridge.start(message, tasks);
             }
         }
     }
@@ -212,6 +212,19 @@ impl Bridge {
 
     fn session(&self) -> Option<Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts a request on a task of its own.
+    fn start(self: &Arc<Self>, message: Message, tasks: &mut JoinSet<()>) {
+        let id = message.id.as_ref().map(Value::to_string).unwrap_or_default();
+        let (bridge, own) = (Arc::clone(self), id.clone());
+        // Held until the task is known, so that it cannot end before.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = tasks.spawn(async move {
+            bridge.exchange(&message).await;
+            bridge.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&own);
+        });
+        running.insert(id, task);
     }
 
     /// In the modern era a request is cancelled by closing its stream, which dropping its task does.
