@@ -147,3 +147,58 @@ fn a_script_gets_a_credential_and_a_proof_that_is_good_once() {
     assert!(post(connect(), &host, "tickets__list", &headers).starts_with("HTTP/1.1 401"), "a proof is good once");
     assert!(post(connect(), &host, "tickets__list", &format!("authorization: Bearer {text}\r\n")).starts_with("HTTP/1.1 401"));
 }
+
+#[test]
+fn a_changed_bundle_comes_into_force_while_it_runs_and_a_broken_one_changes_nothing() {
+    let house = House::start(MAY);
+    let mut client = house.connect(&[]);
+    let call = json!({ "name": "tickets__list", "arguments": { "since_days": 5 } });
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"));
+
+    // The reviewed definition is another than the offered one, so the tool is held back until somebody accepts it.
+    let reviewed = std::fs::read_to_string(house.bundle().join("servers/tickets.tools.json")).unwrap();
+    house.write("servers/tickets.tools.json", &reviewed.replace("List the support tickets", "List some tickets"));
+    let mut heard = String::new();
+    wait_for("the tool to be held back", || {
+        heard = text(&client.modern("tools/call", call.clone())).to_owned();
+        heard.starts_with("tool_changed: ")
+    });
+    let review = house.run(&["servers", "review", "tickets"]);
+    let shown = String::from_utf8_lossy(&review.stdout).into_owned();
+    assert!(!review.status.success() && shown.contains("- description: \"List some tickets"), "{shown}");
+    let accepted = house.json(&["servers", "review", "tickets", "--accept", "list"]);
+    assert_eq!(accepted["accepted"], json!(["tickets/list"]), "{accepted}");
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"), "what was accepted is in force at once");
+    assert!(house.records().iter().any(|record| record["kind"] == "tool_held" && record["tool"] == "tickets/list"));
+
+    let activations = || house.records().iter().filter(|record| record["kind"] == "bundle_activated").count();
+    let before = activations();
+    house.write("policies/broken.cedar", "forbid (principal, action, resource) when { context.no_such_thing };");
+    wait_for("the mistake to be seen", || house.said().contains("the changed bundle is not in force"));
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"));
+    house.write(
+        "policies/broken.cedar",
+        "@id(\"five\") forbid (principal, action == Action::\"tickets/list\", resource) when { context.input.since_days == 5 };",
+    );
+    wait_for("the policy to be in force", || text(&client.modern("tools/call", call.clone())).starts_with("forbidden: "));
+    assert_eq!(activations(), before + 1, "the broken bundle never came into force");
+}
+
+#[test]
+fn with_certificates_everything_is_encrypted_and_a_stranger_is_not_believed() {
+    let mut house = House::start(MAY);
+    assert!(house.stop());
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    house.write("cert.pem", &certified.cert.pem());
+    house.write("key.pem", &certified.signing_key.serialize_pem());
+    let settings = std::fs::read_to_string(house.bundle().join("bailiwick.toml")).unwrap();
+    house.write("bailiwick.toml", &settings.replace("]\nlisten", "]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\nlisten"));
+    house.serve();
+
+    let (url, ca) = (format!("https://{}", house.data), house.bundle().join("cert.pem"));
+    let mut client = house.connect(&["--url", &url, "--ca", ca.to_str().unwrap()]);
+    let call = json!({ "name": "tickets__list", "arguments": { "since_days": 5 } });
+    assert!(text(&client.modern("tools/call", call)).contains("T-1041"));
+    let stranger = house.agent("token", &["--url", &url]).output().unwrap();
+    assert!(!stranger.status.success(), "a certificate of nobody's is not believed");
+}

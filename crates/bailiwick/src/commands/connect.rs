@@ -123,6 +123,7 @@ fn stdin() -> tokio::io::DuplexStream {
 impl Connect {
     /// Serves the client until it leaves, the execution ends or a signal comes.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
+        let mut stop = crate::signal::Stop::listen()?;
         let listener = match (&self.socket, self.stdio) {
             (_, true) => None,
             (Some(path), _) => Some(proxy::Listener::unix(path)?),
@@ -135,7 +136,10 @@ impl Connect {
         let ended = match listener {
             None => {
                 let input = tokio::io::BufReader::new(stdin());
-                stdio::serve(credentials, self.execution.server, input, tokio::io::stdout()).await
+                tokio::select! {
+                    ended = stdio::serve(credentials, self.execution.server, input, tokio::io::stdout()) => ended,
+                    () = stop.asked() => Ok(()),
+                }
             }
             Some(listener) => {
                 let execution = credentials.current(credentials.resource()).await.into_diagnostic()?.execution.clone();
@@ -144,7 +148,7 @@ impl Connect {
                 tokio::select! {
                     never = proxy::serve(&listener, Arc::clone(&credentials)) => match never {},
                     why = credentials.ended() => Err(NoCredential::Ended(why)),
-                    () = crate::signal::stop() => Ok(()),
+                    () = stop.asked() => Ok(()),
                 }
             }
         };

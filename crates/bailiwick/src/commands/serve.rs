@@ -31,6 +31,7 @@ impl Serve {
         } else {
             says.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
         }
+        let mut stop = crate::signal::Stop::listen()?;
         let server = Server::start(&self.dir).await?;
         if self.json {
             let (bundle, recovered) = (server.bundle, server.recovered);
@@ -38,7 +39,7 @@ impl Serve {
         } else {
             greet(&server);
         }
-        crate::signal::stop().await;
+        stop.asked().await;
         tracing::info!("stopping");
         server.stop().await;
         Ok(ExitCode::SUCCESS)

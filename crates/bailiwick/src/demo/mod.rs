@@ -207,5 +207,7 @@ async fn stay(server: &Server, home: &Path, bundle: &Path) {
     println!("  bailiwick log tail --follow --dir {bundle}");
     println!("  bailiwick log query \"select verdict, count(*) from records group by 1\" --dir {bundle}");
     println!("  bailiwick executions --dir {bundle}");
-    crate::signal::stop().await;
+    if let Ok(mut stop) = crate::signal::Stop::listen() {
+        stop.asked().await;
+    }
 }

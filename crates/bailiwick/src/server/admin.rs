@@ -114,8 +114,8 @@ impl Review {
             None => snapshot.servers.keys().cloned().collect(),
         };
         let (mut changes, mut accepted) = (Vec::new(), Vec::new());
-        for name in servers {
-            let peer = self.peers.peer(&name).ok_or_else(|| (StatusCode::NOT_FOUND, format!("`{name}` is not connected")))?;
+        for name in &servers {
+            let peer = self.peers.peer(name).ok_or_else(|| (StatusCode::NOT_FOUND, format!("`{name}` is not connected")))?;
             let offered =
                 peer.tools().await.map_err(|error| (StatusCode::BAD_GATEWAY, format!("`{name}` did not say what it offers: {error}")))?;
             let file = self.base.join("servers").join(format!("{name}.tools.json"));
@@ -139,6 +139,11 @@ impl Review {
         if !accepted.is_empty() {
             self.loader.reload().await.map_err(|error| (StatusCode::CONFLICT, error.to_string()))?;
             self.peers.apply(&self.live.load());
+            for peer in servers.iter().filter_map(|name| self.peers.peer(name)) {
+                // Compares again, so that what was accepted may be called once this has answered. A server that does not
+                // answer now is compared when it does.
+                let _ = peer.tools().await;
+            }
         }
         Ok(json!({ "changes": changes, "accepted": accepted }))
     }

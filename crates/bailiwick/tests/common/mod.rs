@@ -78,12 +78,18 @@ impl House {
 
     /// Starts the server and waits until it listens.
     pub fn serve(&mut self) {
-        let mut server = bailiwick().arg("serve").arg(self.bundle()).stdout(Stdio::null()).spawn().unwrap();
+        let said = std::fs::File::options().create(true).append(true).open(self.directory.path().join("said")).unwrap();
+        let mut server = bailiwick().arg("serve").arg(self.bundle()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
         wait_for("the server to listen", || {
-            assert!(server.try_wait().unwrap().is_none(), "the server ended at once");
+            assert!(server.try_wait().unwrap().is_none(), "the server ended at once: {}", self.said());
             TcpStream::connect(self.data).is_ok()
         });
         self.server = Some(server);
+    }
+
+    /// What the server said so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("said")).unwrap()
     }
 
     pub fn server_id(&self) -> u32 {
@@ -126,8 +132,8 @@ impl House {
     /// A command that acts as the agent.
     pub fn agent(&self, command: &str, arguments: &[&str]) -> Command {
         let mut agent = bailiwick();
-        agent.args([command, "--agent", "helper", "--url", &format!("http://{}", self.data), "--key"]);
-        agent.arg(self.directory.path().join("key.pem")).args(arguments);
+        agent.args([command, "--agent", "helper", "--key"]).arg(self.directory.path().join("key.pem")).args(arguments);
+        agent.env("BAILIWICK_URL", format!("http://{}", self.data));
         agent
     }
 
