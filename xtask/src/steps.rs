@@ -202,6 +202,9 @@ fn tests(tools: &Tools) -> Result<Report> {
         "nextest",
         "run",
         "--workspace",
+        // The demo is also run with each protection off, which only builds with this feature can.
+        "--features",
+        "bailiwick/test-switches",
         "--no-fail-fast",
         "--hide-progress-bar",
         "--status-level",

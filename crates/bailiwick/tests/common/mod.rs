@@ -13,22 +13,22 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
-pub fn bailiwick() -> Command {
+pub(crate) fn bailiwick() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bailiwick"));
     command.env("NO_COLOR", "1");
     command
 }
 
 /// A bundle with one agent and the demo's ticket server, and the server that runs on it.
-pub struct House {
+pub(crate) struct House {
     directory: tempfile::TempDir,
-    pub data: SocketAddr,
+    pub(crate) data: SocketAddr,
     server: Option<Child>,
 }
 
 impl House {
     /// Writes the bundle and starts the server. `agent` is added to the agent's file.
-    pub fn start(agent: &str) -> Self {
+    pub(crate) fn start(agent: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let (data, identity) = (one.local_addr().unwrap(), other.local_addr().unwrap());
@@ -65,11 +65,11 @@ impl House {
         house
     }
 
-    pub fn bundle(&self) -> PathBuf {
+    pub(crate) fn bundle(&self) -> PathBuf {
         self.directory.path().join("bundle")
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let file = self.bundle().join(name);
         std::fs::create_dir_all(self.bundle()).unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -77,7 +77,7 @@ impl House {
     }
 
     /// Starts the server and waits until it listens.
-    pub fn serve(&mut self) {
+    pub(crate) fn serve(&mut self) {
         let said = std::fs::File::options().create(true).append(true).open(self.directory.path().join("said")).unwrap();
         let mut server = bailiwick().arg("serve").arg(self.bundle()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
         wait_for("the server to listen", || {
@@ -88,49 +88,49 @@ impl House {
     }
 
     /// What the server said so far.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("said")).unwrap()
     }
 
-    pub fn server_id(&self) -> u32 {
+    pub(crate) fn server_id(&self) -> u32 {
         self.server.as_ref().unwrap().id()
     }
 
     /// Kills the server as a crash would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut server = self.server.take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
     }
 
     /// Asks the server to stop and returns whether it ended well.
-    pub fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         let mut server = self.server.take().unwrap();
         signal(server.id(), "TERM");
         server.wait().unwrap().success()
     }
 
     /// Runs a command on this house; with its output when it succeeds.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         bailiwick().args(arguments).arg("--dir").arg(self.bundle()).output().unwrap()
     }
 
     /// Runs a command with `--json` and reads what it prints.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("{arguments:?} printed {text}, {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// Every record of the log, in order.
-    pub fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         let output = self.run(&["log", "tail", "--json", "--from", "0"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// A command that acts as the agent.
-    pub fn agent(&self, command: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn agent(&self, command: &str, arguments: &[&str]) -> Command {
         let mut agent = bailiwick();
         agent.args([command, "--agent", "helper", "--key"]).arg(self.directory.path().join("key.pem")).args(arguments);
         agent.env("BAILIWICK_URL", format!("http://{}", self.data));
@@ -138,7 +138,7 @@ impl House {
     }
 
     /// Starts a sidecar that speaks HTTP and returns it with the line in which it says where.
-    pub fn sidecar(&self, arguments: &[&str]) -> (Sidecar, String) {
+    pub(crate) fn sidecar(&self, arguments: &[&str]) -> (Sidecar, String) {
         let mut child = self.agent("connect", arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = lines.find_map(|line| line.unwrap().strip_prefix("MCP clients connect to ").map(str::to_owned)).unwrap();
@@ -146,7 +146,7 @@ impl House {
     }
 
     /// Starts a sidecar that speaks MCP over its standard input and output.
-    pub fn connect(&self, arguments: &[&str]) -> Stdin {
+    pub(crate) fn connect(&self, arguments: &[&str]) -> Stdin {
         let mut command = self.agent("connect", &["--stdio"]);
         command.args(arguments);
         Stdin::start(command)
@@ -163,7 +163,7 @@ impl Drop for House {
 }
 
 /// A program that speaks JSON lines.
-pub struct Stdin {
+pub(crate) struct Stdin {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<Value>,
@@ -171,7 +171,7 @@ pub struct Stdin {
 }
 
 impl Stdin {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take(), child.stdout.take().unwrap());
         let (sender, lines) = channel();
@@ -185,12 +185,12 @@ impl Stdin {
         Self { child, input, lines, next_id: 0 }
     }
 
-    pub fn send(&mut self, message: &Value) {
+    pub(crate) fn send(&mut self, message: &Value) {
         writeln!(self.input.as_mut().unwrap(), "{message}").unwrap();
     }
 
     /// The next message.
-    pub fn receive(&mut self) -> Value {
+    pub(crate) fn receive(&mut self) -> Value {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(message) => message,
             Err(_) => panic!("nothing came; the sidecar says: {}", self.ended().1),
@@ -198,7 +198,7 @@ impl Stdin {
     }
 
     /// Sends a request and waits for its answer, past whatever else comes.
-    pub fn ask(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         self.next_id += 1;
         let id = self.next_id;
         self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
@@ -211,7 +211,7 @@ impl Stdin {
     }
 
     /// Begins a session of the revision 2025-11-25.
-    pub fn initialize(&mut self) -> Value {
+    pub(crate) fn initialize(&mut self) -> Value {
         let client = json!({ "name": "test", "version": "1" });
         let answer = self.ask("initialize", json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client }));
         self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
@@ -219,7 +219,7 @@ impl Stdin {
     }
 
     /// Asks as a client of the revision 2026-07-28 does.
-    pub fn modern(&mut self, method: &str, mut params: Value) -> Value {
+    pub(crate) fn modern(&mut self, method: &str, mut params: Value) -> Value {
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {},
@@ -228,7 +228,7 @@ impl Stdin {
     }
 
     /// Closes its input and waits for its end: whether it ended well, and what it said.
-    pub fn ended(&mut self) -> (bool, String) {
+    pub(crate) fn ended(&mut self) -> (bool, String) {
         drop(self.input.take());
         let status = self.child.wait().unwrap();
         let mut said = String::new();
@@ -237,7 +237,7 @@ impl Stdin {
     }
 
     /// Waits for its end without closing its input.
-    pub fn exit(&mut self) -> (bool, String) {
+    pub(crate) fn exit(&mut self) -> (bool, String) {
         let input = self.input.take();
         let ended = self.ended();
         drop(input);
@@ -253,7 +253,7 @@ impl Drop for Stdin {
 }
 
 /// A sidecar that speaks HTTP, stopped when it is dropped.
-pub struct Sidecar(Child);
+pub(crate) struct Sidecar(Child);
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
@@ -263,7 +263,7 @@ impl Drop for Sidecar {
 }
 
 /// Sends one `tools/call` of the revision 2026-07-28 for `tool` and returns all that is answered, as it came.
-pub fn post(mut stream: impl Read + Write, host: &str, tool: &str, headers: &str) -> String {
+pub(crate) fn post(mut stream: impl Read + Write, host: &str, tool: &str, headers: &str) -> String {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
         "name": tool,
         "arguments": { "since_days": 5 },
@@ -284,7 +284,7 @@ pub fn post(mut stream: impl Read + Write, host: &str, tool: &str, headers: &str
 }
 
 /// Waits until `state` holds.
-pub fn wait_for(what: &str, mut state: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut state: impl FnMut() -> bool) {
     let mut left = PATIENCE;
     while !state() {
         let step = Duration::from_millis(20);
@@ -294,12 +294,12 @@ pub fn wait_for(what: &str, mut state: impl FnMut() -> bool) {
 }
 
 /// Sends a signal to a process.
-pub fn signal(process: u32, name: &str) {
+pub(crate) fn signal(process: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().unwrap().success());
 }
 
 /// The processes that a process started.
-pub fn children(process: u32) -> Vec<u32> {
+pub(crate) fn children(process: u32) -> Vec<u32> {
     let listed = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_child = |candidate: &u32| {
         let status = std::fs::read_to_string(Path::new("/proc").join(candidate.to_string()).join("status")).unwrap_or_default();
