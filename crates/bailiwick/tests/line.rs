@@ -202,3 +202,55 @@ fn with_certificates_everything_is_encrypted_and_a_stranger_is_not_believed() {
     let stranger = house.agent("token", &["--url", &url]).output().unwrap();
     assert!(!stranger.status.success(), "a certificate of nobody's is not believed");
 }
+
+#[test]
+fn a_workload_proves_itself_with_its_platforms_token_and_its_credential_is_renewed_while_it_works() {
+    let mut house = House::start(&format!("[agent.credential]\nttl = \"10s\"\n{MAY}"));
+    assert!(house.stop());
+    let agent = std::fs::read_to_string(house.bundle().join("agents/helper.toml")).unwrap();
+    let federation = "[[agent.federation]]\nissuer = \"https://platform.example\"\nclaims = { job = \"helper\" }\n";
+    house.write("agents/helper.toml", &format!("{agent}{federation}"));
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let base64 = |bytes| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+    let (x, y) = (base64(&key.public_key_raw()[1..33]), base64(&key.public_key_raw()[33..65]));
+    house.write(
+        "issuers.toml",
+        &format!(
+            "[[issuer]]\nname = \"platform\"\nissuer = \"https://platform.example\"\naudience = \"bailiwick\"\n\
+             jwks = {{ keys = [ {{ kty = \"EC\", crv = \"P-256\", kid = \"p1\", x = \"{x}\", y = \"{y}\" }} ] }}\n"
+        ),
+    );
+    house.serve();
+
+    let vouch = |job: &str| {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        header.kid = Some("p1".to_owned());
+        let now = jsonwebtoken::get_current_timestamp();
+        let claims =
+            json!({ "iss": "https://platform.example", "sub": "run-7", "aud": "bailiwick", "iat": now, "exp": now + 300, "job": job });
+        let signer = jsonwebtoken::EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).unwrap();
+        jsonwebtoken::encode(&header, &claims, &signer).unwrap()
+    };
+    house.write("../workload.jwt", &vouch("helper"));
+    let file = house.bundle().with_file_name("workload.jwt");
+    let file = file.to_str().unwrap();
+    let workload = |command: &str, arguments: &[&str]| {
+        let mut agent = common::bailiwick();
+        agent.args([command, "--agent", "helper", "--assertion-file", file]).args(arguments);
+        agent.env("BAILIWICK_URL", format!("http://{}", house.data));
+        agent
+    };
+    let mut client = common::Stdin::start(workload("connect", &["--stdio"]));
+    let call = json!({ "name": "tickets__list", "arguments": { "since_days": 5 } });
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"));
+    let renewals = || house.records().into_iter().filter(|record| record["kind"] == "execution_started" && record["renewal"] == true);
+    wait_for("a renewal", || renewals().count() >= 1);
+    assert!(text(&client.modern("tools/call", call)).contains("T-1041"));
+    let begun: Vec<_> = house.records().into_iter().filter(|record| record["kind"] == "execution_started").collect();
+    assert!(begun.iter().all(|record| record["execution"] == begun[0]["execution"]), "it is one execution all along: {begun:?}");
+
+    house.write("../workload.jwt", &vouch("another"));
+    let refused = workload("token", &[]).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("the token service refused"), "{}", String::from_utf8_lossy(&refused.stderr));
+}

@@ -28,8 +28,11 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// How long before its end a credential is renewed at the latest.
-const RENEW_BEFORE_S: i64 = 30;
+/// A credential with no more than this left is renewed before it is used, in case the keeper slept, as the machine may.
+const LEFT_S_MIN: i64 = 2;
+
+/// How often a credential that has expired is asked for again, while nobody uses it.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What an execution is started with.
 #[derive(Clone, Debug)]
@@ -166,7 +169,7 @@ impl Credentials {
         }
         let mut current = self.current.lock().await;
         match current.get(resource) {
-            Some(credential) if credential.left_s() > RENEW_BEFORE_S / 2 => Ok(Arc::clone(credential)),
+            Some(credential) if credential.left_s() > LEFT_S_MIN => Ok(Arc::clone(credential)),
             _ => self.renew_locked(&mut current, resource).await,
         }
     }
@@ -185,8 +188,8 @@ impl Credentials {
         let resource = &self.endpoints.resource;
         loop {
             let left = self.current.lock().await.get(resource).map_or(0, |credential| credential.left_s());
-            // At two thirds of what is left, and sooner for a short one; again in a second when it fails.
-            let wait = Duration::from_secs(u64::try_from((left * 2 / 3).min(left - RENEW_BEFORE_S)).unwrap_or(0).max(1));
+            // At two thirds of what is left, so that there is time to try again when it fails; later, only now and then.
+            let wait = if left > 0 { Duration::from_secs(u64::try_from(left * 2 / 3).unwrap_or(0).max(1)) } else { AGAIN };
             tokio::select! {
                 why = self.ended() => return why,
                 () = tokio::time::sleep(wait) => {}
