@@ -92,7 +92,8 @@ fn after_a_crash_the_execution_goes_on_and_nothing_that_it_did_is_forgotten() {
     wait_for("the intent to be on the log", || intents(&house) == 2);
     house.kill();
     signal(tool_server, "KILL");
-    assert!(client.receive()["error"].is_object());
+    let cut_off = client.receive();
+    assert!(cut_off["error"].is_object(), "{cut_off}");
 
     house.serve();
     assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"));
