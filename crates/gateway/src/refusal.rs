@@ -48,8 +48,8 @@ pub enum Refusal {
     /// The agent's move: it has as many calls under way as it may.
     #[error("too many calls are under way; wait for one to end and call again")]
     Busy,
-    /// The operator's move: nothing is done that cannot be recorded.
-    #[error("the gateway could not record the call, so it was not made; tell the operator")]
+    /// The operator's move: nothing is done whose intent cannot be recorded, and no answer released whose outcome cannot be.
+    #[error("the gateway could not record the call, so no answer is given; tell the operator")]
     NotRecorded(#[from] StorageError),
     /// The operator's move: the call's own task died. Its outcome is recorded as unknown at the next start.
     #[error("the gateway failed; tell the operator")]
