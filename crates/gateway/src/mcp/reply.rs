@@ -170,9 +170,12 @@ pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Sett
         }
         Refusal::Gone { intent } => failed("cancelled", "The call was cancelled.", Some(*intent), method),
         Refusal::Busy => failed("too_many_calls", "Too many calls are under way. Wait for one to end and call again.", None, method),
-        Refusal::NotRecorded(_) => {
-            failed("not_recorded", "The gateway could not record the call, so it was not made. Tell the operator.", None, method)
-        }
+        Refusal::NotRecorded(_) => failed(
+            "not_recorded",
+            "The gateway could not record the call, so there is no answer. Tell the operator, and do not retry it.",
+            None,
+            method,
+        ),
         Refusal::Crashed => failed("gateway_failed", "The gateway failed; nobody knows whether the call took effect.", None, method),
     }
 }
