@@ -231,7 +231,8 @@ impl Identity {
     }
 }
 
-/// The endpoints that the credential is for (RFC 8707 §2): ours only, and on renewal none that it was not for before.
+/// The endpoints that the credential is for (RFC 8707 §2): ours only, and on renewal none that it did not reach before. A
+/// credential for all servers reaches each of them, so one for a single server is narrower.
 fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) -> Result<Vec<String>, Refusal> {
     let all = format!("{}/mcp", snapshot.settings.data.origin);
     let mut audiences: Vec<String> = Vec::new();
@@ -241,7 +242,7 @@ fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) ->
         if !ours {
             return Err(Refusal::new("invalid_target", format!("`{wanted}` is no resource of this gateway")));
         }
-        if renewed.is_some_and(|token| !token.audiences.contains(wanted)) {
+        if renewed.is_some_and(|token| !token.audiences.contains(wanted) && !token.audiences.contains(&all)) {
             return Err(Refusal::new("invalid_target", format!("the credential that is renewed is not for `{wanted}`")));
         }
         if !audiences.contains(wanted) {
