@@ -207,9 +207,9 @@ impl Credentials {
         ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
-    /// Gets the next credential for `resource` on the strength of the one that the execution has.
+    /// Gets the next credential for `resource` on the strength of the endpoint's own, which reaches the most.
     async fn renew_locked(&self, current: &mut HashMap<String, Arc<Credential>>, resource: &str) -> Result<Arc<Credential>, NoCredential> {
-        let before = current.values().max_by_key(|credential| credential.expires).map(Arc::as_ref);
+        let before = current.get(&self.endpoints.resource).map(Arc::as_ref);
         match grant(&self.http, &self.endpoints, resource, &self.wanted, &self.key, &self.nonces, before).await {
             Ok(renewed) => {
                 let renewed = Arc::new(renewed);
