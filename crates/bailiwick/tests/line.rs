@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use common::{House, children, post, signal, wait_for};
+use common::{House, children, post, post_to, signal, wait_for};
 use serde_json::{Value, json};
 
 const MAY: &str = "[agent.may]\ncall = [\"tickets/list\"]";
@@ -119,6 +119,9 @@ fn a_client_reaches_the_sidecar_on_loopback_and_on_a_unix_socket_and_a_page_else
     let answer = post(connect(), &address, "tickets__list", "");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("T-1041"), "{answer}");
     assert!(!answer.to_lowercase().contains("dpop"), "nothing of the credential comes back: {answer}");
+    // One server alone, unprefixed: with a narrower credential of the same execution.
+    let answer = post_to(connect(), "/mcp/tickets", &address, "list", "");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("T-1041"), "{answer}");
     // What a client brings of its own does not take the place of the sidecar's credential.
     let answer = post(connect(), &address, "tickets__list", "authorization: Bearer mine\r\ndpop: mine\r\n");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

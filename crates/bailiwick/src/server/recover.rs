@@ -61,10 +61,16 @@ pub(crate) async fn recover(log: &Log, executions: &Executions, snapshot: &Snaps
     let declared = |tool: &ToolName| snapshot.tool(tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
     let outcomes = recovery.close(declared, now);
     let closed = outcomes.len();
+    let mut last = None;
     for outcome in outcomes {
         let recorded = log.append(outcome).await?;
         let position = recorded.position();
         recovery.fold(position, recorded.into_value().into());
+        last = Some(position);
+    }
+    if let Some(last) = last {
+        // Before anything is served: who reads the log from here on sees every call ended.
+        storage.durable(last).await?;
     }
     executions.forget_expired(now);
     Ok(Recovered { records, closed })

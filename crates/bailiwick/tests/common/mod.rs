@@ -262,8 +262,13 @@ impl Drop for Sidecar {
     }
 }
 
-/// Sends one `tools/call` of the revision 2026-07-28 for `tool` and returns all that is answered, as it came.
-pub(crate) fn post(mut stream: impl Read + Write, host: &str, tool: &str, headers: &str) -> String {
+/// Sends one `tools/call` of the revision 2026-07-28 for `tool` to `/mcp` and returns all that is answered, as it came.
+pub(crate) fn post(stream: impl Read + Write, host: &str, tool: &str, headers: &str) -> String {
+    post_to(stream, "/mcp", host, tool, headers)
+}
+
+/// The same to another path.
+pub(crate) fn post_to(mut stream: impl Read + Write, path: &str, host: &str, tool: &str, headers: &str) -> String {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
         "name": tool,
         "arguments": { "since_days": 5 },
@@ -273,7 +278,7 @@ pub(crate) fn post(mut stream: impl Read + Write, host: &str, tool: &str, header
     let length = body.len();
     write!(
         stream,
-        "POST /mcp HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+        "POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
          accept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\n\
          mcp-name: {tool}\r\n{headers}\r\n{body}"
     )
