@@ -33,7 +33,14 @@ impl Socket {
             std::fs::write(path, text).unwrap();
         }
         let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
-        let loader = Loader::new(Directory::new(directory.path()), Vec::new(), Arc::clone(&world.bundle), world.log.clone(), clock);
+        let loader = Loader::new(
+            Directory::new(directory.path()),
+            Vec::new(),
+            Arc::clone(&world.bundle),
+            world.log.clone(),
+            clock,
+            Box::new(|_| ()),
+        );
         let router = Admin { identity: Arc::clone(&world.identity), loader: Arc::new(loader) }.router();
         let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });

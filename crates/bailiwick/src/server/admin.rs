@@ -138,7 +138,6 @@ impl Review {
         }
         if !accepted.is_empty() {
             self.loader.reload().await.map_err(|error| (StatusCode::CONFLICT, error.to_string()))?;
-            self.peers.apply(&self.live.load());
             for peer in servers.iter().filter_map(|name| self.peers.peer(name)) {
                 // Compares again, so that what was accepted may be called once this has answered. A server that does not
                 // answer now is compared when it does.

@@ -17,7 +17,7 @@ use bailiwick_control::admin::Admin;
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::token::{self, Identity};
-use bailiwick_core::bundle::{Live, Problem};
+use bailiwick_core::bundle::{Live, Problem, Snapshot};
 use bailiwick_core::execution::Executions;
 use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Started};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
@@ -149,7 +149,10 @@ impl Server {
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(gateway, authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
         let face = Arc::new(face);
-        let loader = Arc::new(Loader::new(directory, warnings.clone(), Arc::clone(&live), log.clone(), clock));
+        // A server's tools are compared with what was reviewed before a call can be judged by the new review.
+        let prepared = Arc::clone(&peers);
+        let prepare = Box::new(move |snapshot: &Snapshot| prepared.apply(snapshot));
+        let loader = Arc::new(Loader::new(directory, warnings.clone(), Arc::clone(&live), log.clone(), clock, prepare));
 
         let (stopping, stopped) = watch::channel(false);
         let answering = Arc::clone(&face);
@@ -171,7 +174,7 @@ impl Server {
         }));
         let operators = admin::serve(&socket, router, stopped)?;
 
-        let (tended, followed, following) = (Arc::clone(&identity), Arc::clone(&live), Arc::clone(&peers));
+        let tended = Arc::clone(&identity);
         let chores = vec![
             tokio::spawn(async move {
                 loop {
@@ -181,7 +184,7 @@ impl Server {
                     tokio::time::sleep(TEND_EVERY).await;
                 }
             }),
-            tokio::spawn(async move { follow_bundle(&loader, &followed, &following).await }),
+            tokio::spawn(async move { loader.watch().await }),
         ];
         Ok(Self {
             origin: settings.data.origin,
@@ -230,16 +233,6 @@ impl Server {
         }
         // The next start replaces a socket file that stays.
         let _ = std::fs::remove_file(self.socket);
-    }
-}
-
-/// Brings a changed bundle into force, and its tool servers with it.
-async fn follow_bundle(loader: &Loader, live: &Live, peers: &Peers) {
-    loop {
-        if let Some(Ok(_)) = loader.look().await {
-            peers.apply(&live.load());
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

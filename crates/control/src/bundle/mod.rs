@@ -7,4 +7,4 @@ mod directory;
 mod watch;
 
 pub use directory::{Directory, DirectoryError};
-pub use watch::{LoadError, Loaded, Loader, Status};
+pub use watch::{LoadError, Loaded, Loader, Prepare, Status};

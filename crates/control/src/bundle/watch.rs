@@ -74,10 +74,14 @@ pub struct Loader {
     live: Arc<Live>,
     log: Log,
     clock: Arc<dyn Clock>,
+    prepare: Prepare,
     /// Held while a bundle is read and put into force, so that two do not overtake each other.
     seen: Mutex<Seen>,
     status: RwLock<Status>,
 }
+
+/// What must be ready for a bundle before it is in force, such as connections to its tool servers.
+pub type Prepare = Box<dyn Fn(&Snapshot) + Send + Sync>;
 
 /// What the last looks at the directory saw.
 #[derive(Debug, Default)]
@@ -94,10 +98,11 @@ impl Loader {
         bundle::read(&directory.read()?).map_err(LoadError::Broken)
     }
 
-    /// A loader for a bundle that was read from `directory` and is in force.
-    pub fn new(directory: Directory, warnings: Vec<Problem>, live: Arc<Live>, log: Log, clock: Arc<dyn Clock>) -> Self {
+    /// A loader for a bundle that was read from `directory` and is in force. `prepare` is called with each further bundle just
+    /// before that is in force.
+    pub fn new(directory: Directory, warnings: Vec<Problem>, live: Arc<Live>, log: Log, clock: Arc<dyn Clock>, prepare: Prepare) -> Self {
         let status = RwLock::new(Status { refused: None, warnings });
-        Self { directory, live, log, clock, seen: Mutex::default(), status }
+        Self { directory, live, log, clock, prepare, seen: Mutex::default(), status }
     }
 
     /// How the directory stands to what is in force.
@@ -168,6 +173,7 @@ impl Loader {
         let (before, now) = (in_force.digest, snapshot.digest);
         // Recorded first: no record may name a bundle that the log does not know.
         self.log.append(BundleActivated { at: self.clock.now(), bundle: now, before: Some(before) }).await?;
+        (self.prepare)(&snapshot);
         self.live.activate(snapshot);
         Ok((Loaded::Activated { before, now }, warnings))
     }
@@ -259,6 +265,7 @@ mod tests {
         dir: tempfile::TempDir,
         storage: Arc<Memory>,
         live: Arc<Live>,
+        prepared: Arc<Mutex<Vec<Digest>>>,
         loader: Loader,
     }
 
@@ -271,8 +278,14 @@ mod tests {
             let live = Arc::new(Live::new(bundle.snapshot));
             let storage = Arc::new(Memory::default());
             let log = Log::new(Arc::clone(&storage) as Arc<dyn Storage>);
-            let loader = Loader::new(directory, bundle.warnings, Arc::clone(&live), log, Arc::new(Epoch));
-            Self { dir, storage, live, loader }
+            let prepared = Arc::new(Mutex::new(Vec::new()));
+            let (preparing, in_force) = (Arc::clone(&prepared), Arc::clone(&live));
+            let prepare = Box::new(move |next: &Snapshot| {
+                assert_ne!(in_force.load().digest, next.digest, "it is prepared before it is in force");
+                preparing.try_lock().unwrap().push(next.digest);
+            });
+            let loader = Loader::new(directory, bundle.warnings, Arc::clone(&live), log, Arc::new(Epoch), prepare);
+            Self { dir, storage, live, prepared, loader }
         }
 
         fn write(&self, more: &str) {
@@ -290,6 +303,7 @@ mod tests {
         let loaded = world.loader.look().await.unwrap().unwrap();
         let now = world.live.load();
         assert_eq!(loaded, Loaded::Activated { before, now: now.digest });
+        assert_eq!(*world.prepared.lock().await, [now.digest]);
         assert_eq!(now.settings.limits.depth_max, 9);
         let record: serde_json::Value = serde_json::from_slice(&world.storage.0.lock().unwrap().0[0]).unwrap();
         assert_eq!((&record["kind"], &record["bundle"]), (&"bundle_activated".into(), &now.digest.to_string().into()));
