@@ -47,7 +47,9 @@ impl Executions {
             let (agent, until) =
                 (text("agent").unwrap_or_default(), text("expires").and_then(|at| at.parse().ok()).map(time).unwrap_or_default());
             let read = if text("integrity").as_deref() == Some("untrusted") { ", has read untrusted data" } else { "" };
-            println!("    {agent}{whom}, {} calls{read}, credential until {until}", number("calls"));
+            let calls = number("calls");
+            let plural = if calls == 1 { "" } else { "s" };
+            println!("    {agent}{whom}, {calls} call{plural}{read}, credential until {until}");
             if let Some(task) = text("task") {
                 println!("    “{task}”");
             }
