@@ -9,9 +9,9 @@ use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::execution::{Execution, Executions};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, judge};
-use bailiwick_core::ledger::{HistoryOf, Labels};
-use bailiwick_core::model::{Call, Clock, Ending, Intent, Outcome, Timestamp, ToolName};
-use bailiwick_log::{Log, Position};
+use bailiwick_core::ledger::{History, HistoryOf, Labels};
+use bailiwick_core::model::{AgentName, Call, Clock, Ending, Intent, Outcome, Timestamp, ToolName, Verdict};
+use bailiwick_log::{Log, Position, Recorded};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -92,7 +92,7 @@ impl Gateway {
         let permit = Permit::grant(&self.parts.log, decided).await?; // a denial or an ask ends here
 
         let labels = snapshot.tool(&permit.call().tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
-        let (intent, position) = (permit.intent().clone(), permit.position());
+        let made = Made { position: permit.position(), agent: permit.intent().agent.clone(), tool: permit.intent().tool.clone() };
         let shown = Learning { execution, labels: &labels, caller };
         let started = self.parts.clock.now();
         let ended = self.perform(&snapshot, who, permit, extras, &shown, gone).await;
@@ -102,16 +102,17 @@ impl Gateway {
             // we know that it read it.
             execution.ledger().learned(&labels);
         }
-        self.record(execution, &intent, position, &ended, labels, started).await?;
+        let position = made.position;
+        self.record(execution, made, &ended, labels, started).await?;
         ended.into_reply(position)
     }
 
     /// Judges the call and appends the intent. Calls of one execution take turns here, and so do those of one agent
     /// where its own histories count: each is judged by a ledger that holds all that was allowed before.
-    async fn decide(&self, snapshot: &Snapshot, who: &Authenticated, call: Call) -> Result<bailiwick_log::Recorded<Decided>, Refusal> {
+    async fn decide(&self, snapshot: &Snapshot, who: &Authenticated, call: Call) -> Result<Recorded<Decided>, Refusal> {
         let execution = who.execution.as_ref();
         let _turn = execution.turn().await;
-        let of_agent = |history: &bailiwick_core::ledger::History| history.of == HistoryOf::Agent && history.seen_by(&call.tool);
+        let of_agent = |history: &History| history.of == HistoryOf::Agent && history.seen_by(&call.tool);
         let _agent_turn = if snapshot.histories.iter().any(of_agent) { Some(execution.agent_turn().await) } else { None };
 
         let now = self.parts.clock.now();
@@ -144,7 +145,7 @@ impl Gateway {
         let recorded = self.parts.log.append(Decided::new(intent, call)).await?;
         let intent = recorded.value().intent();
         execution.ledger().took(intent, &snapshot.histories);
-        if intent.decision.verdict == bailiwick_core::model::Verdict::Allow {
+        if intent.decision.verdict == Verdict::Allow {
             execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, now);
         }
         Ok(recorded)
@@ -177,25 +178,17 @@ impl Gateway {
     }
 
     /// Appends the outcome. An answer whose outcome could not be recorded is not released.
-    async fn record(
-        &self,
-        execution: &Execution,
-        intent: &Intent,
-        position: Position,
-        ended: &Ended,
-        labels: Labels,
-        started: Timestamp,
-    ) -> Result<(), Refusal> {
+    async fn record(&self, execution: &Execution, made: Made, ended: &Ended, labels: Labels, started: Timestamp) -> Result<(), Refusal> {
         let _turn = execution.turn().await;
         let at = self.parts.clock.now();
         let sequence = execution.ledger().sequence();
         let outcome = Outcome {
             at,
-            intent: position,
+            intent: made.position,
             execution: execution.id(),
             sequence,
-            agent: intent.agent.clone(),
-            tool: intent.tool.clone(),
+            agent: made.agent,
+            tool: made.tool,
             code: ended.ending(),
             detail: ended.detail(),
             bytes: ended.bytes(),
@@ -206,6 +199,13 @@ impl Gateway {
         execution.ledger().ended(sequence, &labels);
         Ok(())
     }
+}
+
+/// What an outcome has to say of the intent that it ends, once the permit is spent.
+struct Made {
+    position: Position,
+    agent: AgentName,
+    tool: ToolName,
 }
 
 /// How a forwarded call came to its end.

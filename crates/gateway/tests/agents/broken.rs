@@ -12,7 +12,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use crate::support::{MODERN, NAMES, World, definition, send, soon, text};
+use crate::common::soon;
+use crate::support::{MODERN, NAMES, World, definition, send, text};
 
 /// A modern MCP server whose tools break as their names say, and that counts the calls that reach it.
 struct Server {

@@ -2,13 +2,16 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking, also in its helpers")]
 
 mod broken;
+#[path = "../common/mod.rs"]
+mod common;
 mod support;
 
 use bailiwick_core::model::{Code, Ending, Verdict};
 use bailiwick_gateway::mcp::Change;
+use common::soon;
 use http::HeaderValue;
 use serde_json::{Value, json};
-use support::{MODERN, World, open, open_http2, send, soon};
+use support::{MODERN, World, open, open_http2, send};
 
 #[tokio::test]
 async fn a_call_is_recorded_before_and_after_it_is_made() {
@@ -184,7 +187,7 @@ async fn a_credential_that_is_not_quite_right_is_refused_with_its_code_and_recor
     let used = good();
     assert_eq!(send(request(&agent, "DPoP", Some(used.clone()))).await.status, 200);
     let foreign =
-        support::Agent { execution: agent.execution.clone(), token: agent.token.clone(), jti: agent.jti.clone(), key: support::Key::new() };
+        support::Agent { execution: agent.execution.clone(), token: agent.token.clone(), jti: agent.jti.clone(), key: common::Key::new() };
     let elsewhere = world.agent_with("bot", |token| token.audiences = vec!["http://other.example/mcp".to_owned()]);
     let (issuer, expired) = (
         world.agent_with("bot", |token| token.issuer = "http://other.example".to_owned()),

@@ -5,17 +5,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use bailiwick_core::bundle::{self, Live};
 use bailiwick_core::execution::{Execution, Executions};
-use bailiwick_core::identity::{AccessToken, Algorithm, Authenticator, Grant, KeySet, Signer, SigningFailed, thumbprint};
+use bailiwick_core::identity::{AccessToken, Authenticator, Grant, KeySet, Signer as _, thumbprint};
 use bailiwick_core::model::{
-    Clock, Digest, Entropy, ExecutionId, ExecutionStarted, Intent, Outcome, Record, Refused, ServerName, SpiffeId, Timestamp, ToolName,
+    Digest, Entropy, ExecutionId, ExecutionStarted, Intent, Outcome, Record, Refused, ServerName, SpiffeId, Timestamp, ToolName,
 };
 use bailiwick_gateway::broker::{BrokerError, Credential, Vault};
 use bailiwick_gateway::mcp::upstream::{House, Peers};
@@ -33,31 +31,15 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, broadcast};
 
+use crate::common::{Key, MachineClock, soon};
+
 pub(crate) const ISSUER: &str = "http://127.0.0.1:1";
 pub(crate) const MODERN: &str = "2026-07-28";
 /// The tools of `crm`, all declared and reviewed.
 pub(crate) const NAMES: [&str; 12] =
     ["query", "page", "slow", "ask", "modern_ask", "dies", "garbage", "hangs", "gone", "fails", "changed", "secret"];
 
-/// How long a test waits for something that should happen at once.
-const SOON: Duration = Duration::from_secs(20);
-
 static SERIAL: AtomicU64 = AtomicU64::new(1);
-
-/// Waits for what should happen at once.
-pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, what).await.unwrap_or_else(|_| panic!("it did not happen"))
-}
-
-/// The time, as the machine tells it.
-pub(crate) struct MachineClock;
-
-impl Clock for MachineClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the test's clock")]
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-}
 
 struct Random;
 
@@ -80,9 +62,6 @@ impl Vault for NoSecrets {
     }
 }
 
-/// A key pair of an agent or of the issuer.
-pub(crate) struct Key(EcdsaKeyPair);
-
 impl Key {
     pub(crate) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
@@ -98,20 +77,6 @@ impl Key {
     pub(crate) fn jws(&self, header: &Value, claims: &Value) -> String {
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes()).unwrap()))
-    }
-}
-
-impl Signer for Key {
-    fn kid(&self) -> &str {
-        "k1"
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::Es256
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningFailed> {
-        self.0.sign(&SystemRandom::new(), message).map(|signature| signature.as_ref().to_vec()).map_err(|_| SigningFailed)
     }
 }
 

@@ -5,38 +5,22 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey};
 use bailiwick_core::bundle::Live;
-use bailiwick_core::identity::{Algorithm, Signer, SigningFailed};
+use bailiwick_core::identity::{Algorithm, Signer};
 use bailiwick_core::model::Entropy;
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::world::{Agent, MachineClock, Request, Server, World, bundle, definition, http, modern, reply, result, shown, soon};
+use crate::common::{Key, MachineClock, soon};
+use crate::world::{Agent, Request, Server, World, bundle, definition, http, modern, reply, result, shown};
 
 const ISSUER: &str = "https://issuer.acme.example";
 
 /// What must show nowhere but where it belongs.
 const SECRET: &str = "s3cr:et+";
-
-struct Key(EcdsaKeyPair);
-
-impl Signer for Key {
-    fn kid(&self) -> &str {
-        "k1"
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::Es256
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningFailed> {
-        self.0.sign(&SystemRandom::new(), message).map(|signature| signature.as_ref().to_vec()).map_err(|_| SigningFailed)
-    }
-}
 
 struct Random;
 

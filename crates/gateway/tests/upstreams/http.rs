@@ -7,7 +7,8 @@ use bailiwick_gateway::mcp::Offers as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::world::{Agent, Request, Server, Step, World, bundle, definition, http, legacy, modern, reply, result, shown, soon, stream};
+use crate::common::soon;
+use crate::world::{Agent, Request, Server, Step, World, bundle, definition, http, legacy, modern, reply, result, shown, stream};
 
 const OK: &str = r#"{"content":[]}"#;
 

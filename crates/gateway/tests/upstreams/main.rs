@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail tests by panicking")]
 
 mod broker;
+#[path = "../common/mod.rs"]
+mod common;
 mod http;
 mod news;
 mod program;

@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 
-use crate::world::{Agent, Request, Server, Step, World, bundle, definition, http, legacy, modern, result, shown, soon, stream};
+use crate::common::soon;
+use crate::world::{Agent, Request, Server, Step, World, bundle, definition, http, legacy, modern, result, shown, stream};
 
 /// Waits until this is told.
 async fn told(changes: &mut Receiver<Change>, wanted: &Change) {

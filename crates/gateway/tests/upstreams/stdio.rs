@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::world::{Agent, World, bundle, definition, shown, soon};
+use crate::common::soon;
+use crate::world::{Agent, World, bundle, definition, shown};
 
 const TOOLS: [&str; 7] = ["echo", "die", "twice", "long", "ask", "hang", "child"];
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -27,22 +26,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-/// How long a test waits for something that should happen at once.
-const SOON: Duration = Duration::from_secs(20);
-
-/// Waits for what should happen at once.
-pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, what).await.unwrap_or_else(|_| panic!("it did not happen"))
-}
-
-pub(crate) struct MachineClock;
-
-impl Clock for MachineClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the test's clock")]
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-}
+use crate::common::{MachineClock, soon};
 
 pub(crate) struct NoSecrets;
 
