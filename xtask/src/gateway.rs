@@ -193,8 +193,12 @@ pub(crate) fn fixture_bundle(tools: &Tools, era: &str, port: u16) -> Result<Bund
 
 /// The built program.
 pub(crate) fn program(tools: &Tools) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tools.root.join("target"), PathBuf::from);
-    target.join("debug/bailiwick")
+    target(tools).join("debug/bailiwick")
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target(tools: &Tools) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tools.root.join("target"), PathBuf::from)
 }
 
 /// The built program, to be run with what the tool servers need on its search path.

@@ -3,6 +3,7 @@
 //! `cargo xtask test` is what the build machine runs. It installs the other languages' parts into `.cache/`, starts and
 //! stops every server that a check needs, and ends with one line that counts what passed and what failed.
 
+mod bench;
 mod crash;
 mod gateway;
 mod http;
@@ -25,6 +26,8 @@ const USAGE: &str = "\
 cargo xtask test [--only STEP]... [--without STEP]... [--verbose]
                          run every check, or some; a step left out is named and counted as skipped
 cargo xtask test --list  the steps, in the order in which they run
+cargo xtask bench [NAME]...
+                         what it costs: measure everything, or some; `--list` names what
 cargo xtask tidy         what the compiler cannot hold: directions, absences, habits
 cargo xtask setup        install what the other steps need, and nothing else";
 
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
         ["test", rest @ ..] => steps::Selection::parse(rest).and_then(|selection| steps::run(&selection)),
+        ["bench", rest @ ..] => bench::run(rest),
         ["tidy"] => steps::run(&steps::Selection::only("tidy")),
         ["setup"] => steps::run(&steps::Selection::only("setup")),
         _ => Err(USAGE.into()),

@@ -18,6 +18,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("bailiwick-store", &["bailiwick-core", "bailiwick-log"]),
     ("bailiwick-confine", &["bailiwick-core", "bailiwick-log"]),
     ("bailiwick", &["bailiwick-gateway", "bailiwick-control", "bailiwick-store", "bailiwick-confine", "bailiwick-core", "bailiwick-log"]),
+    // Measures and torments: nothing may use them.
+    ("bailiwick-bench", &["bailiwick-gateway", "bailiwick-control", "bailiwick-store", "bailiwick-core", "bailiwick-log"]),
+    ("bailiwick-sim", &["bailiwick-gateway", "bailiwick-control", "bailiwick-store", "bailiwick-core", "bailiwick-log"]),
     ("xtask", &[]),
 ];
 

@@ -1,12 +1,8 @@
-//! What a decision costs: `cargo run --release -p bailiwick-core --example decide`.
-//!
-//! Prints the time of one decision with ever more agents, tools and policies that do not concern it. The figures that
-//! were measured are in `docs/performance.md`.
+//! A decision: building the request and asking Cedar, with ever more agents, tools and policies that do not concern it.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bailiwick_core::bundle::{Agent, BrokerAuth, CredentialRules, Otherwise, Pin, Returns, Server, Tool, Transport};
 use bailiwick_core::ledger::{Facts, Labels};
@@ -14,10 +10,15 @@ use bailiwick_core::model::{Digest, Effect, Timestamp, ToolName};
 use bailiwick_core::policy::{Declared, Policies, Question, RulingOutcome, Source};
 use serde_json::json;
 
+use crate::Result;
+use crate::clock::now;
+use crate::table::Table;
+
 const ROUNDS: u32 = 20_000;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("{:>8} {:>8} {:>10} {:>12} {:>12} {:>14}", "agents", "tools", "policies", "compile ms", "decide µs", "list one µs");
+/// Measures decisions.
+pub(crate) fn measure() -> Result {
+    let mut table = Table::new(&["agents", "tools", "policies", "compile ms", "decide µs", "list one µs"]);
     for scale in [1_usize, 10, 100] {
         let (agents, servers, text) = bundle(scale)?;
         let declared = Declared { agents: &agents, servers: &servers, histories: &[] };
@@ -56,20 +57,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let listed = began.elapsed() / u32::try_from(tools.len())?;
         let count = agents.len() + text.matches("forbid").count();
         let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
-        println!(
-            "{:>8} {:>8} {count:>10} {:>12.1} {:>12.1} {:>14.1}",
-            agents.len(),
-            tools.len(),
-            compiled.as_secs_f64() * 1e3,
-            micros(decided),
-            micros(listed)
-        );
+        table.row([
+            agents.len().to_string(),
+            tools.len().to_string(),
+            count.to_string(),
+            format!("{:.1}", compiled.as_secs_f64() * 1e3),
+            format!("{:.1}", micros(decided)),
+            format!("{:.1}", micros(listed)),
+        ]);
     }
+    println!("{table}");
     large()
 }
 
 /// A call with large arguments: the time grows with them and with nothing else.
-fn large() -> Result<(), Box<dyn std::error::Error>> {
+fn large() -> Result {
     let (agents, servers, text) = bundle(1)?;
     let declared = Declared { agents: &agents, servers: &servers, histories: &[] };
     let policies = Policies::compile(&declared, &[Source { path: "policies/bench.cedar", text: &text }]).map_err(|p| format!("{p:?}"))?;
@@ -97,7 +99,7 @@ fn large() -> Result<(), Box<dyn std::error::Error>> {
 type Bundle = (BTreeMap<bailiwick_core::model::AgentName, Agent>, BTreeMap<bailiwick_core::model::ServerName, Server>, String);
 
 /// A bundle of `10 * scale` agents and tools, each agent with a server of its own, and as many policies by hand.
-fn bundle(scale: usize) -> Result<Bundle, Box<dyn std::error::Error>> {
+fn bundle(scale: usize) -> Result<Bundle> {
     let (mut agents, mut servers) = (BTreeMap::new(), BTreeMap::new());
     let mut text = String::from(
         r#"forbid (principal, action in Action::"spend", resource) when { context.ledger.integrity == "untrusted" };
@@ -139,9 +141,4 @@ fn bundle(scale: usize) -> Result<Bundle, Box<dyn std::error::Error>> {
         );
     }
     Ok((agents, servers, text))
-}
-
-#[expect(clippy::disallowed_methods, reason = "this program measures time and nothing else")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -1,0 +1,56 @@
+//! What Bailiwick costs, measured. `cargo xtask bench` builds this program for release and runs it.
+//!
+//! Each measurement stands in a module of its own and prints the tables that `docs/performance.md` shows, so that a figure
+//! there is the output of a command. What another program would need for the same work is measured beside it in the same run:
+//! ratios survive a busy or a slow machine, times do not.
+
+mod clock;
+mod decision;
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// One thing that is measured.
+struct Measurement {
+    name: &'static str,
+    /// What its figures tell, for the list.
+    tells: &'static str,
+    run: fn() -> Result,
+}
+
+const MEASUREMENTS: &[Measurement] =
+    &[Measurement { name: "decision", tells: "one decision, with ever more policies and agents", run: decision::measure }];
+
+fn main() -> ExitCode {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    match measure(&names) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs what is named, one after the other, or everything.
+fn measure(names: &[String]) -> Result {
+    if names.iter().any(|name| name == "--list") {
+        for Measurement { name, tells, .. } in MEASUREMENTS {
+            println!("{name:<12} {tells}");
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = names.iter().find(|name| MEASUREMENTS.iter().all(|known| known.name != **name)) {
+        return Err(format!("nothing is measured under the name `{unknown}`; `--list` names what is").into());
+    }
+    for Measurement { name, tells, run } in MEASUREMENTS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            println!("## {name}: {tells}\n");
+            run().map_err(|why| format!("{name}: {why}"))?;
+        }
+    }
+    Ok(())
+}
