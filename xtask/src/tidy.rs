@@ -110,6 +110,9 @@ const MACHINE: &[&str] = &[
     concat!("files.python", "hosted.org"),
 ];
 
+/// The table of attacks, each with the tests that show what becomes of it.
+const ATTACKS: &str = "docs/attacks.md";
+
 /// Runs every rule over the repository.
 pub(crate) fn check(root: &Path) -> Result<Report> {
     let mut report = Report::default();
@@ -128,6 +131,8 @@ pub(crate) fn check(root: &Path) -> Result<Report> {
     count(rust.iter().flat_map(|(path, text)| opens_with_a_sentence(path, text)).collect());
     count(rust.iter().flat_map(|(path, text)| finished(path, text)).collect());
     count(files.iter().flat_map(|(path, text)| no_machine(path, text)).collect());
+    let attacks = files.iter().find(|(path, _)| path == ATTACKS).map(|(_, text)| text.as_str()).unwrap_or_default();
+    count(attacks_are_tested(attacks, &rust));
     Ok(report)
 }
 
@@ -218,6 +223,51 @@ fn finished(path: &str, text: &str) -> Vec<String> {
 fn no_machine(path: &str, text: &str) -> Vec<String> {
     each_line(path, text, |line| {
         MACHINE.iter().find(|name| line.contains(**name)).map(|name| format!("`{name}` means nothing on another machine"))
+    })
+}
+
+/// Each row of the table of attacks names tests that exist, and each test of a file `attacks.rs` is in the table.
+fn attacks_are_tested(table: &str, rust: &[&(String, String)]) -> Vec<String> {
+    let tests: Vec<(&str, String)> = rust.iter().flat_map(|(path, text)| tests_of(text).map(|name| (path.as_str(), name))).collect();
+    let mut broken = Vec::new();
+    let mut named = Vec::new();
+    for (index, line) in table.lines().enumerate() {
+        let Some(row) = line.strip_prefix('|').and_then(|row| row.trim_end().strip_suffix('|')) else { continue };
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if matches!(cells.first(), Some(&("attack" | "---"))) {
+            continue;
+        }
+        let last = cells.last().copied().unwrap_or_default();
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        if cells.len() != 4 || names.is_empty() {
+            broken.push(format!("{ATTACKS}:{}: a row is attack, source, what happens, and the names of its tests", index + 1));
+        }
+        for name in &names {
+            if !tests.iter().any(|(_, test)| test == name) {
+                broken.push(format!("{ATTACKS}:{}: there is no test `{name}`", index + 1));
+            }
+        }
+        named.extend(names);
+    }
+    let is_of_attacks = |path: &str| path.ends_with("/attacks.rs") || path.contains("/attacks/");
+    let unnamed = tests.iter().filter(|(path, name)| is_of_attacks(path) && !named.contains(&name.as_str()));
+    broken.extend(unnamed.map(|(path, name)| format!("{path}: the test `{name}` is not in {ATTACKS}")));
+    broken
+}
+
+/// The names of the tests in a file.
+fn tests_of(text: &str) -> impl Iterator<Item = String> + '_ {
+    let mut is_test = false;
+    text.lines().filter_map(move |line| {
+        let line = line.trim();
+        if line.starts_with("#[") {
+            is_test |= line == "#[test]" || line.contains("::test]") || line.contains("::test(");
+            return None;
+        }
+        let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        let name = function.filter(|_| is_test)?.split(['(', '<']).next()?;
+        is_test = false;
+        Some(name.to_owned())
     })
 }
 
@@ -323,6 +373,19 @@ mod tests {
             }
         }
         assert!(one_module_knows_cedar("crates/core/src/policy/schema.rs", concat!("use cedar_", "policy::Schema;")).is_empty());
+    }
+
+    #[test]
+    fn an_attack_without_its_test_and_a_test_without_its_attack_are_found() {
+        let file = |path: &str| (path.to_owned(), "#[tokio::test]\nasync fn one() {}\nfn helper() {}\n#[test]\nfn two() {}\n".to_owned());
+        let (attacks, others) = (file("crates/a/tests/attacks.rs"), file("crates/a/tests/others.rs"));
+        let row = |names: &str| format!("| attack | source | what happens | test |\n| --- | --- | --- | --- |\n| a | b | c | {names} |\n");
+        let found = |table: &str, file| attacks_are_tested(table, &[file]).len();
+        assert_eq!(found(&row("`one`, `two`"), &attacks), 0);
+        assert_eq!(found(&row("`one`"), &attacks), 1, "a test that no row names");
+        assert_eq!(found(&row("`one`"), &others), 0);
+        assert_eq!(found(&row("`helper`"), &others), 1, "not a test");
+        assert_eq!(found(&row(""), &others), 1, "a row without a test");
     }
 
     #[test]
