@@ -13,4 +13,5 @@ pub mod judge;
 pub mod ledger;
 pub mod model;
 pub mod policy;
+pub mod pressure;
 pub mod recovery;

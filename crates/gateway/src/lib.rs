@@ -9,10 +9,11 @@ pub mod mcp;
 mod path;
 mod permit;
 mod refusal;
+mod room;
 mod upstream;
 
 pub use caller::{Answered, Caller};
 pub use path::{Arrival, Gateway, Parts, Running};
 pub use permit::{Decided, Permit};
-pub use refusal::Refusal;
+pub use refusal::{Busy, Refusal};
 pub use upstream::{Answer, Extras, ToolFault, Upstream, UpstreamError};

@@ -10,14 +10,15 @@ use bailiwick_core::execution::{Execution, Executions};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Labels};
-use bailiwick_core::model::{AgentName, Call, Clock, Ending, Intent, Outcome, Timestamp, ToolName, Verdict};
+use bailiwick_core::model::{AgentName, Call, Clock, Ending, Intent, Outcome, ServerName, Timestamp, ToolName, Verdict};
 use bailiwick_log::{Log, Position, Recorded};
 use serde_json::Value;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::broker::Vault;
-use crate::{Answer, Answered, Caller, Decided, Extras, Permit, Refusal, Upstream, UpstreamError};
+use crate::room::{NoPlace, Place, Room};
+use crate::{Answer, Answered, Busy, Caller, Decided, Extras, Permit, Refusal, Upstream, UpstreamError};
 
 /// A call as its adapter read it.
 #[derive(Debug)]
@@ -50,15 +51,27 @@ pub struct Parts {
 /// The policy enforcement point: what stands between agents and tools.
 pub struct Gateway {
     parts: Parts,
-    /// One permit for each call that may be under way.
-    room: Arc<Semaphore>,
+    /// A place for each call that may be under way, shared among the agents: one alone gets at most half.
+    agents: Arc<Room<AgentName>>,
+    /// The same places shared among the tool servers: one that hangs keeps at most a third.
+    servers: Arc<Room<ServerName>>,
+    /// How many calls are under way, and how they are told to end.
+    under_way: watch::Sender<usize>,
+    ending: watch::Sender<bool>,
 }
 
 impl Gateway {
     /// A gateway of these parts; its bound on calls under way is the bundle's at this moment.
     pub fn new(parts: Parts) -> Self {
-        let room = Arc::new(Semaphore::new(parts.bundle.load().settings.limits.calls_max.min(Semaphore::MAX_PERMITS)));
-        Self { parts, room }
+        let places = parts.bundle.load().settings.limits.calls_max;
+        let (agents, servers) = (Room::new(places, 1), Room::new(places, 2));
+        Self { parts, agents, servers, under_way: watch::Sender::new(0), ending: watch::Sender::new(false) }
+    }
+
+    /// Cancels what is under way, and resolves once every call has its outcome on the log.
+    pub async fn end(&self) {
+        self.ending.send_replace(true);
+        let _ = self.under_way.subscribe().wait_for(|calls| *calls == 0).await;
     }
 
     /// What the gateway is made of.
@@ -70,7 +83,12 @@ impl Gateway {
     pub fn start(self: &Arc<Self>, who: Authenticated, arrival: Arrival, caller: Arc<dyn Caller>) -> Running {
         let (hang_up, gone) = watch::channel(false);
         let gateway = Arc::clone(self);
-        let task = tokio::spawn(async move { gateway.enforce(&who, arrival, caller.as_ref(), gone).await });
+        let counted = Counted::new(self);
+        let task = tokio::spawn(async move {
+            let ended = gateway.enforce(&who, arrival, caller.as_ref(), gone).await;
+            drop(counted);
+            ended
+        });
         Running { task, hang_up }
     }
 
@@ -84,15 +102,22 @@ impl Gateway {
     ) -> Result<Answer, Refusal> {
         let execution = who.execution.as_ref();
         let snapshot = self.parts.bundle.load();
-        let _room = self.room.try_acquire().map_err(|_| Refusal::Busy)?;
-        let _place = execution.place(snapshot.settings.limits.calls_per_execution_max).ok_or(Refusal::Busy)?;
+        let of_execution = execution.place(snapshot.settings.limits.calls_per_execution_max);
+        let _of_execution = of_execution.ok_or(Refusal::Busy(Busy::Execution))?;
+        let _places = self.places(&execution.started().agent, arrival.call.tool.server())?;
 
         let Arrival { call, extras } = arrival;
+        let started = self.parts.clock.now();
         let decided = self.decide(&snapshot, who, call).await?; // on the log, denials too
-        let permit = Permit::grant(&self.parts.log, decided).await?; // a denial or an ask ends here
+        let made = Made::of(&decided);
+        let labels = snapshot.tool(&made.tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
+        let patience = snapshot.settings.limits.call_timeout.std();
+        let Ok(permit) = tokio::time::timeout(patience, Permit::grant(&self.parts.log, decided)).await else {
+            self.record(execution, made, &Ended::NotKept, Labels::default(), started).await?;
+            return Err(Refusal::Busy(Busy::Log));
+        };
+        let permit = permit?; // a denial or an ask ends here
 
-        let labels = snapshot.tool(&permit.call().tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
-        let made = Made { position: permit.position(), agent: permit.intent().agent.clone(), tool: permit.intent().tool.clone() };
         let shown = Learning { execution, labels: &labels, caller };
         let started = self.parts.clock.now();
         let ended = self.perform(&snapshot, who, permit, extras, &shown, gone).await;
@@ -105,6 +130,15 @@ impl Gateway {
         let position = made.position;
         self.record(execution, made, &ended, labels, started).await?;
         ended.into_reply(position)
+    }
+
+    /// A place among the agent's calls and one among the server's, or why there is none: asked before anything is judged.
+    fn places(&self, agent: &AgentName, server: &ServerName) -> Result<(Place<AgentName>, Place<ServerName>), Refusal> {
+        if !self.parts.log.storage().has_room() {
+            return Err(Refusal::Busy(Busy::Log));
+        }
+        let busy = |whose: Busy| move |none| Refusal::Busy(if none == NoPlace::All { Busy::Gateway } else { whose });
+        Ok((self.agents.take(agent).map_err(busy(Busy::Agent))?, self.servers.take(server).map_err(busy(Busy::Server))?))
     }
 
     /// Judges the call and appends the intent. Calls of one execution take turns here, and so do those of one agent
@@ -161,6 +195,7 @@ impl Gateway {
         caller: &dyn Caller,
         mut gone: watch::Receiver<bool>,
     ) -> Ended {
+        let mut ending = self.ending.subscribe();
         let forward = async {
             let credential = self.parts.vault.credential(&permit).await?;
             self.parts.upstream.forward(permit, credential, extras, caller).await
@@ -169,6 +204,7 @@ impl Gateway {
             biased;
             () = who.execution.stopped(&who.token) => Ended::Revoked,
             _ = gone.wait_for(|gone| *gone) => Ended::Gone,
+            _ = ending.wait_for(|ending| *ending) => Ended::Stopped,
             answer = forward => match answer {
                 Ok(answer) => Ended::Answered(answer),
                 Err(error) => Ended::Failed(error),
@@ -208,12 +244,22 @@ struct Made {
     tool: ToolName,
 }
 
+impl Made {
+    fn of(decided: &Recorded<Decided>) -> Self {
+        let intent = decided.value().intent();
+        Self { position: decided.position(), agent: intent.agent.clone(), tool: intent.tool.clone() }
+    }
+}
+
 /// How a forwarded call came to its end.
 enum Ended {
     Answered(Answer),
     Failed(UpstreamError),
     Revoked,
     Gone,
+    Stopped,
+    /// The intent was not on disk in time, so that nothing was done.
+    NotKept,
 }
 
 impl Ended {
@@ -223,7 +269,7 @@ impl Ended {
             Self::Answered(_) => Ending::Done,
             Self::Failed(error) if error.is_uncertain() => Ending::Unknown,
             Self::Failed(_) => Ending::Failed,
-            Self::Revoked | Self::Gone => Ending::Cancelled,
+            Self::Revoked | Self::Gone | Self::Stopped | Self::NotKept => Ending::Cancelled,
         }
     }
 
@@ -234,13 +280,15 @@ impl Ended {
             Self::Failed(error) => error.to_string(),
             Self::Revoked => "the execution or its credential was revoked".to_owned(),
             Self::Gone => "the caller went away".to_owned(),
+            Self::Stopped => "the gateway was asked to stop".to_owned(),
+            Self::NotKept => "the log's disk was too slow, and the call was not made".to_owned(),
         }
     }
 
     const fn bytes(&self) -> u64 {
         match self {
             Self::Answered(answer) => answer.bytes,
-            Self::Failed(_) | Self::Revoked | Self::Gone => 0,
+            Self::Failed(_) | Self::Revoked | Self::Gone | Self::Stopped | Self::NotKept => 0,
         }
     }
 
@@ -249,8 +297,25 @@ impl Ended {
             Self::Answered(answer) => Ok(answer),
             Self::Failed(error) => Err(Refusal::Upstream { error, intent }),
             Self::Revoked => Err(Refusal::Ended { intent }),
-            Self::Gone => Err(Refusal::Gone { intent }),
+            Self::Gone | Self::Stopped => Err(Refusal::Gone { intent }),
+            Self::NotKept => Err(Refusal::Busy(Busy::Log)),
         }
+    }
+}
+
+/// A call that counts as under way until this is dropped.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(gateway: &Gateway) -> Self {
+        gateway.under_way.send_modify(|calls| *calls = calls.saturating_add(1));
+        Self(gateway.under_way.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|calls| *calls = calls.saturating_sub(1));
     }
 }
 

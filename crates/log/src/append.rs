@@ -168,6 +168,12 @@ pub trait Storage: Send + Sync {
     /// Resolves once [`Storage::read`] gives an entry at `position`; followers wait here. Waiting does not hurry the disk.
     async fn reached(&self, position: Position) -> Result<(), StorageError>;
 
+    /// Whether there is room for what begins something new. Storage that is behind says no before it lets anybody wait, and so
+    /// keeps room for what ends something that was begun.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// How many entries the log holds, those included that are not on disk yet.
     fn len(&self) -> u64;
 

@@ -40,9 +40,15 @@ impl Serve {
             greet(&server);
         }
         stop.asked().await;
-        tracing::info!("stopping");
-        server.stop().await;
-        Ok(ExitCode::SUCCESS)
+        tracing::info!("stopping; what is under way may end, and a second signal ends it at once");
+        tokio::select! {
+            () = server.stop() => Ok(ExitCode::SUCCESS),
+            () = stop.asked() => {
+                tracing::warn!("stopped at once; the next start closes what was under way as `unknown`");
+                // As a crash would: nothing that is still running may hold the program up.
+                std::process::exit(1)
+            }
+        }
     }
 }
 

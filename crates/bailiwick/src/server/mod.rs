@@ -3,6 +3,7 @@
 mod admin;
 mod keys;
 pub(crate) mod listen;
+mod pulse;
 pub(crate) mod recover;
 
 use std::convert::Infallible;
@@ -36,7 +37,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 use self::keys::IssuerFiles;
-use self::listen::Door;
+use self::listen::{DRAIN, Door};
 use self::recover::{Recovered, recover};
 use crate::machine::{MachineClock, MachineEntropy};
 
@@ -63,6 +64,7 @@ pub(crate) struct Server {
     live: Arc<Live>,
     peers: Arc<Peers>,
     stopping: watch::Sender<bool>,
+    gateway: Arc<Gateway>,
     face: Arc<Face>,
     doors: Vec<JoinHandle<()>>,
     chores: Vec<JoinHandle<()>>,
@@ -147,7 +149,7 @@ impl Server {
             held,
         }));
         let authenticator = Arc::clone(identity.authenticator());
-        let face = Face::new(gateway, authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
+        let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
         let face = Arc::new(face);
         // A server's tools are compared with what was reviewed before a call can be judged by the new review.
         let prepared = Arc::clone(&peers);
@@ -185,6 +187,7 @@ impl Server {
                 }
             }),
             tokio::spawn(async move { loader.watch().await }),
+            tokio::spawn(pulse::beat(Arc::clone(&face), Arc::clone(&identity))),
         ];
         Ok(Self {
             origin: settings.data.origin,
@@ -198,6 +201,7 @@ impl Server {
             live,
             peers,
             stopping,
+            gateway,
             face,
             doors: vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(operators)],
             chores,
@@ -226,6 +230,10 @@ impl Server {
         for door in self.doors {
             // A listener that panicked has nothing left to wait for.
             let _ = door.await;
+        }
+        // What has not ended by now is cancelled, so that its outcome says so.
+        if tokio::time::timeout(DRAIN, self.gateway.end()).await.is_err() {
+            tracing::warn!("calls were still under way; the next start closes them as `unknown`");
         }
         for chore in self.chores {
             chore.abort();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bailiwick_gateway::mcp::upstream::mirror::{self, Mirror};
 use bailiwick_gateway::mcp::upstream::sse::{Event, Parser};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -37,6 +37,12 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// JSON-RPC's own codes for what cannot be read and for what went wrong here.
+/// How often a request is made again for which the gateway was too busy, each time after a longer pause.
+const RETRIES_MAX: u32 = 5;
+
+/// A longer pause than this is left to the client.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
 const PARSE_ERROR: i64 = -32700;
 const INTERNAL_ERROR: i64 = -32603;
 /// MCP 2026-07-28: a mirrored header does not agree with the body.
@@ -262,6 +268,16 @@ impl Bridge {
             return self.pass_on(message, response).await;
         }
         let mut refusal = Refusal::read(response).await;
+        for retry in 1..=RETRIES_MAX {
+            // The gateway says that it has not done anything, so nothing can happen twice.
+            let Some(pause) = refusal.retry_after() else { break };
+            tokio::time::sleep(pause * retry).await;
+            let response = self.post(message).await?;
+            if response.status().is_success() {
+                return self.pass_on(message, response).await;
+            }
+            refusal = Refusal::read(response).await;
+        }
         if is_call && refusal.code() == Some(HEADER_MISMATCH) {
             // The tool's schema has changed since it was listed.
             self.list_tools(message).await?;
@@ -532,12 +548,22 @@ impl Messages {
 /// What came instead of success: an HTTP status, and maybe a JSON-RPC error or a sentence.
 struct Refusal {
     status: StatusCode,
+    retry_after: Option<Duration>,
     body: Option<Value>,
 }
 
 impl Refusal {
     async fn read(response: Response<Incoming>) -> Self {
-        Self { status: response.status(), body: super::client::document(response).await }
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        Self { status: response.status(), retry_after, body: super::client::document(response).await }
+    }
+
+    /// How long to wait before the same request is made again, where the gateway itself says that it was too busy for it. A
+    /// proxy in between may say the same of a request that it has passed on.
+    fn retry_after(&self) -> Option<Duration> {
+        let is_busy = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let is_the_gateways = self.body.as_ref()?.pointer("/error/data/dev.bailiwick~1failure").is_some();
+        self.retry_after.filter(|pause| is_busy && is_the_gateways && *pause <= PAUSE_MAX)
     }
 
     fn code(&self) -> Option<i64> {

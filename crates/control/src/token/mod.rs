@@ -28,6 +28,7 @@ use bailiwick_core::execution::Executions;
 use bailiwick_core::identity::dpop::{self, InvalidProof, Proof};
 use bailiwick_core::identity::{Authenticator, Refusals, Replays};
 use bailiwick_core::model::{AgentName, Clock, Entropy, Refused, Timestamp};
+use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Log;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -86,6 +87,7 @@ pub struct Identity {
     used: Mutex<HashMap<AgentName, Used>>,
     refusals: Mutex<Refusals<Option<IpAddr>>>,
     room: Semaphore,
+    pressure: Pressure,
     /// When it was opened, in seconds since the epoch; what was used before that is not known.
     opened_s: i64,
     /// A public key that is nobody's, for the work that an unknown client costs.
@@ -120,6 +122,7 @@ impl Identity {
             used: Mutex::default(),
             refusals: Mutex::default(),
             room: Semaphore::new(REQUESTS_MAX),
+            pressure: Pressure::default(),
             opened_s: now.as_second(),
             nobody,
         }))
@@ -133,6 +136,11 @@ impl Identity {
     /// What tells the gateway who is calling.
     pub const fn authenticator(&self) -> &Arc<Authenticator> {
         &self.authenticator
+    }
+
+    /// What turns requests away when more arrives than can be served; somebody has to tell it the beat.
+    pub const fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// The issuer, whose keys also sign what the broker presents to servers that trust it.
@@ -159,6 +167,7 @@ impl Identity {
         let now = self.parts.clock.now();
         self.parts.executions.forget_expired(now);
         self.note_left_out(now).await;
+        self.note_turned_away(now).await;
         if self.issuer.tend(now)? {
             self.authenticator.set_keys(self.issuer.public_keys());
         }
@@ -236,8 +245,28 @@ impl Identity {
         }
     }
 
+    async fn note_turned_away(&self, now: Timestamp) {
+        let turned_away = self.pressure.take_refused();
+        if turned_away > 0 {
+            self.record(Refused {
+                at: now,
+                stage: "token".to_owned(),
+                code: "temporarily_unavailable".to_owned(),
+                detail: format!("{turned_away} requests were turned away unseen: more arrived than could be served"),
+                peer: None,
+                agent: None,
+                execution: None,
+            })
+            .await;
+        }
+    }
+
     async fn record(&self, refused: Refused) {
-        // The caller is refused either way; a log that cannot be written says so itself to whoever needs it.
+        // The caller is refused either way; a log that cannot be written says so itself to whoever needs it, and one that is
+        // behind has to take outcomes first.
+        if !self.parts.log.storage().has_room() {
+            return;
+        }
         if let Err(error) = self.parts.log.append(refused).await {
             tracing::error!(%error, "a refusal could not be recorded");
         }
@@ -283,9 +312,20 @@ async fn answer(
 ) -> Response {
     let now = identity.parts.clock.now();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    match identity.pressure.admit(|| peer) {
+        Admission::Granted => {}
+        refused => {
+            if let Admission::RefusedLate(_) = &refused {
+                tokio::time::sleep(pressure::LATE).await;
+            }
+            // Not recorded one by one: that would cost what is to be saved.
+            return Refusal::unavailable("more arrives than can be served").into_answer(false);
+        }
+    }
     let challenged = request.headers().contains_key(AUTHORIZATION);
     let result = match identity.room.try_acquire() {
         Err(_) => Err(Refusal::unavailable("too many requests are under way")),
+        Ok(_) if !identity.parts.log.storage().has_room() => Err(Refusal::unavailable("the log's disk is slower than what arrives")),
         Ok(_room) => match read(request, now).await {
             Ok(asked) => answered(asked).await,
             Err(refusal) => Err(refusal),

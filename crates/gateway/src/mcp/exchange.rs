@@ -329,8 +329,8 @@ impl Exchange {
             Ok(answer) => reply::answered(answer, self.call.method, self.era),
             Err(refusal) => {
                 // It never came to a decision, so nothing else on the log tells of it.
-                if let Refusal::Busy = refusal {
-                    let fault = Fault::new(code::INTERNAL, "too_many_calls", format!("`{}`: {refusal}", self.call.tool));
+                if let Refusal::Busy(busy) = refusal {
+                    let fault = Fault::new(code::INTERNAL, busy.code(), format!("`{}`: {}", self.call.tool, busy.sentence()));
                     self.face.refuse("call", &fault, None, Some(&self.who.execution)).await;
                 }
                 let agent = &self.who.execution.started().agent;

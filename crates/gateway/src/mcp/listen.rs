@@ -12,13 +12,12 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::exchange::{Frame, Frames};
 use super::lists::View;
-use super::parse::Era;
 use super::reply::{self, Settled};
 use super::route::{Route, own};
 use super::session::Session;
 use super::under_way::{Event, UnderWay};
 use super::{Change, Face};
-use crate::{Answer, Arrival, Extras, Refusal};
+use crate::{Answer, Arrival, Busy, Extras, Refusal};
 
 /// How often a stream looks whether its execution still has a credential.
 const LOOK: Duration = Duration::from_secs(5);
@@ -45,7 +44,7 @@ impl Listener {
     pub(super) async fn subscription(self, id: Value, asked: Map<String, Value>, extras: Extras, frames: Frames) {
         let execution = Arc::clone(&self.who.execution);
         let Some(_place) = execution.place(self.streams_max()) else {
-            let settled = reply::refused(&Refusal::Busy, false, "subscriptions/listen", Era::Modern);
+            let settled = reply::busy(Busy::Execution);
             let _ = frames.send(Frame::Last(settled)).await;
             return;
         };

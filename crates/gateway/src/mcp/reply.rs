@@ -13,10 +13,13 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::parse::{Era, Fault, META_SUBSCRIPTION, code};
-use crate::{Answer, Refusal, ToolFault, UpstreamError};
+use crate::{Answer, Busy, Refusal, ToolFault, UpstreamError};
 
 /// The member of `_meta` in which a denial says what was decided.
 pub const META_DECISION: &str = "dev.bailiwick/decision";
+
+/// The member of `_meta`, or of an error's data, in which a failure says what it is.
+const META_FAILURE: &str = "dev.bailiwick/failure";
 
 /// JSON-RPC's code for a call that was denied where there is no result that could say so: outside the codes that JSON-RPC
 /// and MCP keep for themselves.
@@ -169,7 +172,7 @@ pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Sett
             failed(code, sentence, Some(*intent), method)
         }
         Refusal::Gone { intent } => failed("cancelled", "The call was cancelled.", Some(*intent), method),
-        Refusal::Busy => failed("too_many_calls", "Too many calls are under way. Wait for one to end and call again.", None, method),
+        Refusal::Busy(what) => busy(*what),
         Refusal::NotRecorded(_) => failed(
             "not_recorded",
             "The gateway could not record the call, so there is no answer. Tell the operator, and do not retry it.",
@@ -178,6 +181,14 @@ pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Sett
         ),
         Refusal::Crashed => failed("gateway_failed", "The gateway failed; nobody knows whether the call took effect.", None, method),
     }
+}
+
+/// A request that was refused because of too much else. Said by the status of the answer too, in either era: what stands
+/// between a client and us understands that, and a client's library waits instead of the model.
+pub fn busy(busy: Busy) -> Settled {
+    let text = format!("{}: {}", busy.code(), busy.sentence());
+    let data = json!({ META_FAILURE: { "code": busy.code(), "retryAfter": Busy::RETRY_AFTER_S } });
+    Settled { status: busy.status(), body: Err(error(i64::from(busy.status().as_u16()), &text, Some(data))) }
 }
 
 /// A denial of a tool that cannot even be named, so that no call could be made of it.
@@ -236,7 +247,7 @@ pub fn failed(reason: &str, sentence: &str, record: Option<Position>, method: &s
         text.push_str(&format!(" (record {record})"));
         failure = json!({ "code": reason, "record": record });
     }
-    let meta = json!({ "dev.bailiwick/failure": failure });
+    let meta = json!({ META_FAILURE: failure });
     if method == "tools/call" {
         return errored(&text, &meta);
     }
@@ -263,7 +274,12 @@ pub fn subscribed(method: &str, mut params: Map<String, Value>, subscription: &V
 pub fn in_era(settled: Settled, era: Era) -> Settled {
     match (settled.body, era) {
         (Ok(Value::Object(result)), Era::Legacy(_)) => Settled { status: StatusCode::OK, body: Ok(Value::Object(legacy(result))) },
-        (Err(error), Era::Legacy(_)) => Settled { status: StatusCode::OK, body: Err(error) },
+        (Err(error), Era::Legacy(_)) if !is_busy(settled.status) => Settled { status: StatusCode::OK, body: Err(error) },
         (body, _) => Settled { status: settled.status, body },
     }
+}
+
+/// Whether this status says that the same request may be made again later, as it is.
+pub fn is_busy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }

@@ -11,6 +11,7 @@ use bailiwick_core::execution::Execution;
 use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
 use bailiwick_core::json;
 use bailiwick_core::model::{Arguments, Call, Entropy, Protocol, Refused, Timestamp, ToolName};
+use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Position;
 use bytes::Bytes;
 use futures_util::stream;
@@ -36,7 +37,7 @@ use super::route::{Route, own};
 use super::seal::{Bound, Seal, State};
 use super::session::{Session, Sessions};
 use super::{Offered, Offers, metadata};
-use crate::{Extras, Gateway};
+use crate::{Busy, Extras, Gateway};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -64,6 +65,7 @@ pub struct Face {
     authenticator: Arc<Authenticator>,
     sessions: Sessions,
     refusals: Mutex<Refusals>,
+    pressure: Pressure,
     stop: watch::Sender<bool>,
 }
 
@@ -96,12 +98,28 @@ impl Face {
             parked: Arc::default(),
             sessions: Sessions::default(),
             refusals: Mutex::new(Refusals { left: REFUSALS_AT_ONCE, at: gateway.parts().clock.now(), skipped: 0 }),
+            pressure: Pressure::default(),
             stop: watch::Sender::new(false),
             gateway,
             offers,
             entropy,
             authenticator,
         })
+    }
+
+    /// What turns requests away when more arrives than can be served; somebody has to tell it the beat.
+    pub const fn pressure(&self) -> &Pressure {
+        &self.pressure
+    }
+
+    /// Records how many requests were turned away unseen since this was last called, if any were.
+    pub async fn record_turned_away(&self) {
+        let count = self.pressure.take_refused();
+        if count > 0 {
+            let detail = format!("{count} requests were turned away unseen: more arrived than could be served");
+            let fault = Fault::new(code::INTERNAL, Busy::Gateway.code(), detail);
+            self.refuse("admit", &fault, None, None).await;
+        }
     }
 
     /// Ends all streams of changes, and lets connections end once what is under way on them is answered.
@@ -184,6 +202,9 @@ impl Face {
         }
         let Some(route) = Route::of(head.uri.path(), snapshot) else { return empty(StatusCode::NOT_FOUND) };
         let place = Place { route: &route, snapshot, headers: &head.headers, peer };
+        if let Some(refused) = self.turned_away(&place).await {
+            return refused;
+        }
         let mut response = match self.authenticate(&place, &head.method).await {
             Ok(who) => match head.method {
                 Method::POST => self.post(&place, who, body).await,
@@ -198,6 +219,24 @@ impl Face {
             response.headers_mut().insert(HeaderName::from_static("dpop-nonce"), nonce);
         }
         response
+    }
+
+    /// The refusal of a request for which there is no time now, before it costs more than reading its head.
+    async fn turned_away(&self, place: &Place<'_>) -> Option<Response<Body>> {
+        // Whoever has shown a good token before is asked to share with its own; everybody else with those from its address.
+        let whose = || {
+            let authorization = place.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let agent = authorization.and_then(|authorization| self.authenticator.probable_agent(authorization));
+            let peer = if agent.is_none() { place.peer.map(|peer| peer.ip()) } else { None };
+            (agent, peer)
+        };
+        match self.pressure.admit(whose) {
+            Admission::Granted => return None,
+            Admission::Refused => {}
+            Admission::RefusedLate(_waiting) => tokio::time::sleep(pressure::LATE).await,
+        }
+        let Settled { status, body } = reply::busy(Busy::Gateway);
+        Some(json_response(status, &json!({ "jsonrpc": "2.0", "error": body.err() })))
     }
 
     async fn authenticate(&self, place: &Place<'_>, method: &Method) -> Result<Authenticated, Response<Body>> {
@@ -398,7 +437,7 @@ impl Face {
                 return self.call(place, who, request, (era, Some(session)), (capabilities, level, extras), limits).await;
             }
         };
-        Ok(json_response(StatusCode::OK, &settled.message(&request.id)))
+        Ok(json_response(settled.status, &settled.message(&request.id)))
     }
 
     async fn initialize(&self, place: &Place<'_>, who: &Authenticated, request: &Request) -> Response<Body> {
@@ -589,7 +628,14 @@ impl Face {
                 refusals.skipped = 0;
             }
         }
-        match self.gateway.parts().log.append(refused).await {
+        let log = &self.gateway.parts().log;
+        if !log.storage().has_room() {
+            // What ends something that was begun comes first.
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.skipped = refusals.skipped.saturating_add(1);
+            return None;
+        }
+        match log.append(refused).await {
             Ok(recorded) => Some(recorded.position()),
             Err(error) => {
                 tracing::error!(%error, "a refusal could not be recorded");
@@ -789,6 +835,9 @@ fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if reply::is_busy(status) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(Busy::RETRY_AFTER_S));
+    }
     response
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking, also in its helpers")]
 
 mod broken;
+mod busy;
 #[path = "../common/mod.rs"]
 mod common;
 mod support;
@@ -471,9 +472,11 @@ async fn an_execution_has_so_many_streams_and_calls_and_no_more() {
         assert_eq!(stream.next().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
         streams.push(stream);
     }
-    assert!(send(listen()).await.body["error"]["message"].as_str().unwrap().starts_with("too_many_calls: "));
-    let reply = send(world.modern(&agent, "/mcp/crm", "tools/call", json!({ "name": "query" }))).await;
-    assert!(reply.text().starts_with("too_many_calls: "), "{reply:?}");
+    for request in [listen(), world.modern(&agent, "/mcp/crm", "tools/call", json!({ "name": "query" }))] {
+        let reply = send(request).await;
+        assert!(reply.body["error"]["message"].as_str().unwrap().starts_with("too_many_calls: "), "{reply:?}");
+        assert_eq!((reply.status, reply.header("retry-after"), reply.code()), (429, "1", 429));
+    }
     assert_eq!(world.refusals().await.pop().unwrap().code, "too_many_calls");
     let another = world.agent("bot");
     assert_eq!(send(world.modern(&another, "/mcp/crm", "tools/call", json!({ "name": "query" }))).await.text(), "{}");

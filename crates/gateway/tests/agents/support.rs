@@ -241,8 +241,17 @@ impl World {
         Self::in_front_of(None).await
     }
 
+    /// One in front of [`Tools`] with these settings under `[limits]` as well.
+    pub(crate) async fn limited(limits: &str) -> Self {
+        Self::made(None, limits).await
+    }
+
     /// One in front of a real server at this address, reached as real servers are; of [`Tools`] without one.
     pub(crate) async fn in_front_of(server: Option<&str>) -> Self {
+        Self::made(server, "call_timeout = \"1s\"\n").await
+    }
+
+    async fn made(server: Option<&str>, limits: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let origin = format!("http://{address}");
@@ -258,7 +267,7 @@ impl World {
             (
                 "bailiwick.toml",
                 format!(
-                    "trust_domain = \"acme.example\"\n[data]\nlisten = \"{address}\"\n[identity]\nlisten = \"127.0.0.1:1\"\n[limits]\nbody_bytes_max = 100000\ncall_timeout = \"1s\"\ncalls_per_execution_max = 8\n"
+                    "trust_domain = \"acme.example\"\n[data]\nlisten = \"{address}\"\n[identity]\nlisten = \"127.0.0.1:1\"\n[limits]\nbody_bytes_max = 100000\n{limits}calls_per_execution_max = 8\n"
                 ),
             ),
             ("agents/bot.toml", agent("bot", &format!("{may}, \"crm/prompt:greet\", \"crm/resource:test://*\""), "")),

@@ -42,7 +42,8 @@ pub struct Options {
     pub checkpoint_every: Duration,
     /// A segment of the pending file that is larger than this is followed by a new one.
     pub segment_bytes_max: usize,
-    /// When more bytes than this wait for the disk or for their tiles, appends wait too.
+    /// When more bytes than this wait for the disk or for their tiles, appends wait too; from half of it on there is no room for
+    /// anything new (see [`Storage::has_room`]).
     pub waiting_bytes_max: usize,
     /// How many streams are remembered.
     pub streams_max: usize,
@@ -300,6 +301,10 @@ impl Storage for Embedded {
 
     async fn reached(&self, position: Position) -> Result<(), StorageError> {
         self.shared.until(|state| if state.durable > position.0 { Some(Ok(())) } else { state.check_failed().err().map(Err) }).await
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.lock().waiting_bytes < self.shared.options.waiting_bytes_max / 2
     }
 
     fn len(&self) -> u64 {
