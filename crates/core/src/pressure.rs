@@ -206,9 +206,9 @@ impl Pressure {
             bucket.store(0, Relaxed);
         }
         self.window.store(window.wrapping_add(1), Relaxed);
-        last.iter().map(|bucket| u64::from(bucket.load(Relaxed))).fold((0, 0), |(callers, busiest), asked| {
-            (callers.saturating_add(u64::from(asked > 0)), busiest.max(asked))
-        })
+        last.iter()
+            .map(|bucket| u64::from(bucket.load(Relaxed)))
+            .fold((0, 0), |(callers, busiest), asked| (callers.saturating_add(u64::from(asked > 0)), busiest.max(asked)))
     }
 }
 
