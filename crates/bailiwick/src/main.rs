@@ -1,5 +1,7 @@
 //! The program `bailiwick`: commands, configuration and wiring. Nothing is decided here.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod admin;
 mod cli;
 mod commands;
@@ -18,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::show::complain;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -26,14 +30,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime did not start: {error}");
+            complain!("error: the runtime did not start: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(cli.run()) {
         Ok(code) => code,
         Err(report) => {
-            eprintln!("{report:?}");
+            complain!("{report:?}");
             ExitCode::FAILURE
         }
     }

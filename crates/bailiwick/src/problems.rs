@@ -9,6 +9,8 @@ use bailiwick_core::bundle::{Bundle, Files, Problem, Severity};
 use clap::Args;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
+use crate::show::say;
+
 /// Which bundle is meant, for commands that do nothing else with a directory.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BundleArgs {
@@ -57,8 +59,8 @@ pub(crate) fn print(problems: &[Problem], files: &Files) {
             out.clear();
             let _ = writeln!(out, "{problem}");
         }
-        println!("{}", out.trim_end());
-        println!();
+        say!("{}", out.trim_end());
+        say!("");
     }
 }
 

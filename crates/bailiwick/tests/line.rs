@@ -262,3 +262,61 @@ fn a_workload_proves_itself_with_its_platforms_token_and_its_credential_is_renew
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("the token service refused"), "{}", String::from_utf8_lossy(&refused.stderr));
 }
+
+#[test]
+fn nothing_that_is_printed_moves_a_cursor_hides_text_or_forges_a_line() {
+    // A title, a cleared screen, a colour by C1, a new line, a right-to-left override, a zero-width space, a hidden tag.
+    const EVIL: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\r\nFORGED\u{202e}\u{200b}\u{e0041}\u{2028}y";
+    let hides = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(u32::from(c), 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xFEFF | 0xE0000..=0xE007F)
+    };
+    let house = House::start(MAY);
+    let mut client = house.connect(&["--task", EVIL]);
+    let arguments = json!({ "since_days": 5, EVIL: EVIL });
+    client.modern("tools/call", json!({ "name": "tickets__list", "arguments": arguments }));
+    client.modern("tools/call", json!({ "name": format!("tickets__{EVIL}"), "arguments": {} }));
+    client.modern(EVIL, json!({}));
+    assert!(text(&client.modern("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 5 } }))).contains("T-1041"));
+
+    // Arguments are recorded with the white space that they came with, which may have lines that look like records.
+    let (_sidecar, said) = house.sidecar(&["--listen", "127.0.0.1:0"]);
+    let address = said.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap().to_owned();
+    let body = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"tickets__list\",\"arguments\":{\"a\":\n\
+        {\"kind\":\"forged\"}\r\n},\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\
+        \"io.modelcontextprotocol/clientCapabilities\":{}}}}";
+    let answer = common::post_body(TcpStream::connect(&address).unwrap(), &address, "tickets__list", body);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let records = house.records();
+    assert!(records.iter().all(|record| record["kind"] != "forged"), "{records:#?}");
+    let printed = |arguments: &[&str]| {
+        let output = house.run(arguments);
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let places = records.len();
+    let mut all = vec![
+        printed(&["log", "tail", "--from", "0"]),
+        printed(&["log", "tail", "--from", "0", "--json"]),
+        printed(&["log", "query", "select * from records"]),
+        printed(&["log", "query", "select * from records", "--json"]),
+        printed(&["executions"]),
+        printed(&["executions", "--json"]),
+        printed(&["revoke", EVIL]),
+        house.said(),
+    ];
+    assert_eq!(all[0].lines().count(), places);
+    assert_eq!(all[1].lines().count(), places);
+    assert!(all[0].contains("FORGED") && all[4].contains("FORGED"), "it was there to be shown: {}\n{}", all[0], all[4]);
+    for (place, record) in records.iter().enumerate() {
+        if record["kind"] == "intent" {
+            let place = place.to_string();
+            all.extend([printed(&["explain", &place]), printed(&["explain", &place, "--json"])]);
+        }
+    }
+    all.push(client.ended().1);
+    for text in all {
+        assert!(!text.contains(hides), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{text}");
+    }
+}

@@ -10,7 +10,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::bundle::{Server, canonical};
-use crate::model::{Digest, ToolName};
+use crate::model::{Digest, ToolName, shown};
 
 /// How many places of one tool's definition a difference names, and how much of each.
 const PLACES_MAX: usize = 50;
@@ -113,27 +113,12 @@ fn within(pointer: &mut String, step: &str, look: impl FnOnce(&mut String)) {
 
 fn place(reviewed: Option<&Value>, offered: Option<&Value>, pointer: &str, places: &mut Vec<Place>) {
     if places.len() < PLACES_MAX {
-        places.push(Place { pointer: shown(pointer), reviewed: reviewed.map(text), offered: offered.map(text) });
+        places.push(Place { pointer: shown(pointer, SHOWN_MAX), reviewed: reviewed.map(text), offered: offered.map(text) });
     }
 }
 
 fn text(value: &Value) -> String {
-    shown(&value.to_string())
-}
-
-/// What a person is shown of a text that a server wrote: shortened, and nothing that moves a cursor or hides.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(visible).collect();
-    if text.chars().nth(SHOWN_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-fn visible(c: char) -> Box<dyn Iterator<Item = char>> {
-    // Format characters (zero width, bidirectional, tags) are how instructions are hidden from a reviewer.
-    let hides = matches!(u32::from(c), 0xAD | 0x61C | 0x180E | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xFE00..=0xFE0F | 0xFEFF | 0xE0000..=0xE0FFF);
-    if c.is_control() || hides { Box::new(c.escape_unicode()) } else { Box::new(std::iter::once(c)) }
+    shown(&value.to_string(), SHOWN_MAX)
 }
 
 impl fmt::Display for Difference {

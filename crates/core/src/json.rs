@@ -34,6 +34,9 @@ pub enum InvalidJson {
     /// An object holds a key twice.
     #[error("the message holds a key twice in one object")]
     RepeatedKey,
+    /// It holds a number that not every reader reads alike.
+    #[error("the message holds a number that not every reader reads alike; write at most 15 digits, or write it as a text")]
+    InexactNumber,
     /// It is not JSON.
     #[error("the message is not valid JSON (line {line}, column {column})")]
     Syntax {
@@ -57,6 +60,75 @@ pub fn parse(text: &[u8], limits: &Limits) -> Result<Value, InvalidJson> {
     let strict = Strict { depth_left: limits.depth_max.min(127), limits, fault: &mut fault };
     let parsed = strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     parsed.map_err(|error| fault.unwrap_or(InvalidJson::Syntax { line: error.line(), column: error.column() }))
+}
+
+/// Fails when `text`, which `value` was read from, holds a number that readers read differently.
+///
+/// One that decides reads a double, and one that acts may read every digit: `100.00000000000000001` would be decided on as
+/// 100. So a number has to be whole and within 64 bits, or have exactly the digits by which its double is written (RFC 7493
+/// §2.2; every number of at most 15 digits has).
+pub fn exact(text: &[u8], value: &Value) -> Result<(), InvalidJson> {
+    // A whole number within 64 bits was read as it is, and texts hardly ever hold another.
+    if !has_float(value) {
+        return Ok(());
+    }
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        match byte {
+            b'"' => rest = after_string(after),
+            b'-' | b'0'..=b'9' => {
+                let length = rest.iter().position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).unwrap_or(rest.len());
+                let (number, after) = rest.split_at(length);
+                if !std::str::from_utf8(number).is_ok_and(is_exact) {
+                    return Err(InvalidJson::InexactNumber);
+                }
+                rest = after;
+            }
+            _ => rest = after,
+        }
+    }
+    Ok(())
+}
+
+fn has_float(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(items) => items.iter().any(has_float),
+        Value::Object(members) => members.values().any(has_float),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+/// What follows a string, of which the opening quote was taken already.
+fn after_string(text: &[u8]) -> &[u8] {
+    let mut escaped = false;
+    for (index, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' if !escaped => return text.get(index.saturating_add(1)..).unwrap_or_default(),
+            b'\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    &[]
+}
+
+fn is_exact(number: &str) -> bool {
+    let is_whole = number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok();
+    is_whole || number.parse::<f64>().is_ok_and(|double| double.is_finite() && digits(&format!("{double:e}")) == digits(number))
+}
+
+/// A number's digits without zeros at either end, and the power of ten that the last of them counts.
+fn digits(number: &str) -> Option<(String, i64)> {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, places) = mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa.trim_start_matches('-'), ""));
+    let all = format!("{whole}{places}");
+    let kept = all.trim_end_matches('0');
+    if kept.is_empty() {
+        return Some((String::new(), 0));
+    }
+    let exponent = exponent.parse::<i64>().ok()?.checked_sub(i64::try_from(places.len()).ok()?)?;
+    let power = exponent.checked_add(i64::try_from(all.len().saturating_sub(kept.len())).ok()?)?;
+    Some((kept.trim_start_matches('0').to_owned(), power))
 }
 
 /// Builds a value and remembers which of our own rules it broke, since serde's errors are only text.
@@ -169,7 +241,78 @@ mod tests {
         assert_eq!(parse(b"[[[1]]]", &limits), Ok(serde_json::json!([[[1]]])));
     }
 
+    #[test]
+    fn a_number_is_exact_when_every_reader_reads_it_alike() {
+        for (text, is_exact) in [
+            ("0", true),
+            ("-0", true),
+            ("-0.0", true),
+            ("0e5", true),
+            ("1E1", true),
+            ("1e+2", true),
+            ("1.0", true),
+            ("100.10", true),
+            ("0.1", true),
+            ("0.30000000000000004", true),
+            ("6.62607015e-34", true),
+            ("1e300", true),
+            ("5e-324", true),
+            ("9007199254740993", true),
+            ("18446744073709551615", true),
+            ("-9223372036854775808", true),
+            ("18446744073709551616", false),
+            ("1000000000000000000000000000001", false),
+            ("-9223372036854775809", false),
+            ("9007199254740993.0", false),
+            ("0.1000000000000000000001", false),
+            ("100.00000000000000001", false),
+            ("5.00000000000000000000000001", false),
+            ("1e-400", false),
+            ("4.9e-324", false),
+        ] {
+            for text in [text.to_owned(), format!(r#"{{"a\\\"9":["-1\\",{text}],"b":"0.1000000000000000000001"}}"#)] {
+                let value = parse(text.as_bytes(), &Limits::default()).unwrap();
+                assert_eq!(exact(text.as_bytes(), &value).is_ok(), is_exact, "{text}");
+            }
+        }
+        for text in ["NaN", "Infinity", "1e400", "-1e400", "01", "+1", ".5", "5.", "0x10", "1_000", "١"] {
+            assert!(parse(text.as_bytes(), &Limits::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_quite_json_is_not_read() {
+        for text in [
+            b"\xef\xbb\xbf{}".as_slice(),
+            b"{} {}",
+            b"{}\0",
+            b"{\"a\":\"\xc0\xaf\"}",
+            b"{\"a\":\"\xed\xa0\x80\"}",
+            b"{\"a\":\"\xff\"}",
+            b"{\"\xc0\x80\":1}",
+            br#"{"a":"\ud800"}"#,
+            br#"{"\udc00":1}"#,
+            br#"{"a":"\udc00\ud800"}"#,
+            b"{\"a\":\"\n\"}",
+            b"{'a':1}",
+            b"{a:1}",
+            b"{\"a\":1,}",
+            b"[1,]",
+            b"/**/{}",
+            b"\x00{\x00}",
+            b"",
+        ] {
+            assert!(matches!(parse(text, &Limits::default()), Err(InvalidJson::Syntax { .. })), "{}", text.escape_ascii());
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_number_that_is_written_shortest_is_exact(double in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
+            let text = serde_json::to_string(&double).unwrap();
+            proptest::prop_assert!(is_exact(&text), "{}", text);
+        }
+
         #[test]
         fn what_serde_prints_is_read_back(keys in proptest::collection::btree_map(".*", proptest::num::i64::ANY, 0..8)) {
             let value = serde_json::to_value(&keys).unwrap();

@@ -5,6 +5,7 @@
 
 pub mod broker;
 mod caller;
+pub mod connection;
 pub mod mcp;
 mod path;
 mod permit;

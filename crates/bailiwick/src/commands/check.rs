@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::problems::{self, BundleArgs, counted};
+use crate::show::{self, say};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ impl Check {
         let (errors, warnings) = problems::count(found);
         if self.json {
             let digest = digest.map(|digest| digest.to_string());
-            println!("{}", json!({ "bundle": digest, "errors": errors, "warnings": warnings, "problems": found }));
+            show::json(&json!({ "bundle": digest, "errors": errors, "warnings": warnings, "problems": found }));
         } else {
             problems::print(found, &files);
             let counts = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
@@ -40,9 +41,9 @@ impl Check {
                     let (agents, servers) = (bundle.snapshot.agents.len(), bundle.snapshot.servers.len());
                     let tools: usize = bundle.snapshot.servers.values().map(|server| server.tools.len()).sum();
                     let (agents, servers, tools) = (counted(agents, "agent"), counted(servers, "server"), counted(tools, "tool"));
-                    println!("{agents}, {servers}, {tools}: {counts}\nbundle {digest}");
+                    say!("{agents}, {servers}, {tools}: {counts}\nbundle {digest}");
                 }
-                _ => println!("{counts} in {}", counted(files.len(), "file")),
+                _ => say!("{counts} in {}", counted(files.len(), "file")),
             }
         }
         Ok(if errors > 0 || (self.deny_warnings && warnings > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })

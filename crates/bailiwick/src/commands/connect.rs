@@ -11,6 +11,7 @@ use miette::IntoDiagnostic;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::show::complain;
 use crate::sidecar::client::Http;
 use crate::sidecar::credential::{AgentProof, Credentials, NoCredential, Wanted};
 use crate::sidecar::key::Key;
@@ -143,8 +144,8 @@ impl Connect {
             }
             Some(listener) => {
                 let execution = credentials.current(credentials.resource()).await.into_diagnostic()?.execution.clone();
-                eprintln!("{} acts in execution {execution}", self.execution.agent);
-                eprintln!("MCP clients connect to {}", listener.address());
+                complain!("{} acts in execution {execution}", self.execution.agent);
+                complain!("MCP clients connect to {}", listener.address());
                 tokio::select! {
                     never = proxy::serve(&listener, Arc::clone(&credentials)) => match never {},
                     why = credentials.ended() => Err(NoCredential::Ended(why)),
@@ -155,7 +156,7 @@ impl Connect {
         match ended {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(why) => {
-                eprintln!("{why}");
+                complain!("{why}");
                 Ok(ExitCode::FAILURE)
             }
         }

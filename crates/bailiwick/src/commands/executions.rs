@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::admin;
 use crate::house::House;
-use crate::show::{Paint, safe, time};
+use crate::show::{self, Paint, safe, say, time};
 
 /// Arguments of `executions`.
 #[derive(Debug, Args)]
@@ -26,12 +26,12 @@ impl Executions {
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         let answer = admin::ask(&self.house.data()?, Method::GET, "/executions", None).await?;
         if self.json {
-            println!("{answer}");
+            show::json(&answer);
             return Ok(ExitCode::SUCCESS);
         }
         let executions = answer.get("executions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         if executions.is_empty() {
-            println!("no execution is under way");
+            say!("no execution is under way");
             return Ok(ExitCode::SUCCESS);
         }
         let paint = Paint::stdout();
@@ -42,16 +42,16 @@ impl Executions {
                 state if state == "under_way" => paint.green("under way"),
                 state => paint.red(state),
             };
-            println!("{}  {state}", paint.bold(text("execution").unwrap_or_default()));
+            say!("{}  {state}", paint.bold(text("execution").unwrap_or_default()));
             let whom = text("subject").map(|subject| format!(" for {subject}")).unwrap_or_default();
             let (agent, until) =
                 (text("agent").unwrap_or_default(), text("expires").and_then(|at| at.parse().ok()).map(time).unwrap_or_default());
             let read = if text("integrity").as_deref() == Some("untrusted") { ", has read untrusted data" } else { "" };
             let calls = number("calls");
             let plural = if calls == 1 { "" } else { "s" };
-            println!("    {agent}{whom}, {calls} call{plural}{read}, credential until {until}");
+            say!("    {agent}{whom}, {calls} call{plural}{read}, credential until {until}");
             if let Some(task) = text("task") {
-                println!("    “{task}”");
+                say!("    “{task}”");
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -85,10 +85,10 @@ impl Revoke {
         let body = by.map_or_else(|| json!({}), |by| json!({ "by": by }));
         let answer = admin::ask(&self.house.data()?, Method::POST, &path, Some(&body)).await?;
         if self.json {
-            println!("{answer}");
+            show::json(&answer);
         } else {
             let record = answer.get("record").and_then(Value::as_u64).map(|record| format!(" (record {record})")).unwrap_or_default();
-            println!("revoked {}{record}", safe(&self.what, 120));
+            say!("revoked {}{record}", safe(&self.what, 120));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::records::Records;
-use crate::show::{self, Paint};
+use crate::show::{self, Paint, say};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ impl Explain {
             _ => Position(self.record),
         };
         let Record::Intent(intent) = self.records.record(position)? else {
-            println!("{}", show::line(position, &self.records.record(position)?, Paint::stdout()));
+            say!("{}", show::line(position, &self.records.record(position)?, Paint::stdout()));
             return Ok(ExitCode::SUCCESS);
         };
         // Everything else that the log says of the execution; the id is ours, so it cannot be more than one word of SQL.
@@ -50,10 +50,10 @@ impl Explain {
         }
         if self.json {
             let came = outcome.map(|(at, outcome)| json!({ "record": at.0, "outcome": outcome }));
-            println!("{}", json!({ "record": position.0, "intent": intent, "task": task, "came_of_it": came }));
+            show::json(&json!({ "record": position.0, "intent": intent, "task": task, "came_of_it": came }));
         } else {
             let outcome = outcome.as_ref().map(|(at, outcome)| (*at, outcome));
-            print!("{}", show::explanation(position, &intent, task.as_deref(), outcome, Paint::stdout()));
+            show::out(show::explanation(position, &intent, task.as_deref(), outcome, Paint::stdout()).trim_end());
         }
         Ok(ExitCode::SUCCESS)
     }

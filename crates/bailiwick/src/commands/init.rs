@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::init::plan::{Plan, Surroundings, plan};
 use crate::init::{ask, clients, write};
 use crate::problems::{self, counted};
+use crate::show::say;
 
 /// Policies that fit any bundle.
 const STARTER: &str = include_str!("../../../../policies/starter.cedar");
@@ -89,21 +90,21 @@ impl Init {
     fn tell(&self, plan: &Plan, notes: &[String], definitions: &BTreeMap<ServerName, Vec<Value>>, files: &Files, key: &Path) {
         let tools = definitions.values().map(Vec::len).sum();
         let dir = self.dir.display();
-        println!("wrote `{dir}`: {}, {}\n", counted(plan.servers.len(), "server"), counted(tools, "tool"));
+        say!("wrote `{dir}`: {}, {}\n", counted(plan.servers.len(), "server"), counted(tools, "tool"));
         for note in plan.notes.iter().chain(notes) {
-            println!("  ! {note}");
+            say!("  ! {note}");
         }
         if !plan.notes.is_empty() || !notes.is_empty() {
-            println!();
+            say!("");
         }
         let (Ok(bundle::Bundle { warnings: found, .. }) | Err(found)) = bundle::read(files);
         problems::print(&found, files);
-        println!("`{}` may call what was guessed to only read. Its private key is `{}`.\n", self.agent, key.display());
-        println!("next:");
-        println!("  1. review what is marked `review` in `{dir}/servers` and `{dir}/agents`");
-        println!("  2. bailiwick check --dir {dir} && bailiwick test --dir {dir}");
-        println!("  3. bailiwick serve {dir}");
-        println!("  4. bailiwick connect --agent {}, and point the MCP client at it", self.agent);
+        say!("`{}` may call what was guessed to only read. Its private key is `{}`.\n", self.agent, key.display());
+        say!("next:");
+        say!("  1. review what is marked `review` in `{dir}/servers` and `{dir}/agents`");
+        say!("  2. bailiwick check --dir {dir} && bailiwick test --dir {dir}");
+        say!("  3. bailiwick serve {dir}");
+        say!("  4. bailiwick connect --agent {}, and point the MCP client at it", self.agent);
     }
 }
 
@@ -148,10 +149,10 @@ async fn definitions(plan: &Plan, dir: &Path) -> BTreeMap<ServerName, Vec<Value>
     while let Some(Ok((name, answer))) = asked.join_next().await {
         match answer {
             Ok(tools) => {
-                println!("asked `{name}`: {}", counted(tools.len(), "tool"));
+                say!("asked `{name}`: {}", counted(tools.len(), "tool"));
                 definitions.insert(name, tools);
             }
-            Err(why) => println!("asked `{name}`: {why}"),
+            Err(why) => say!("asked `{name}`: {why}"),
         }
     }
     definitions

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::admin;
 use crate::house::House;
-use crate::show::safe;
+use crate::show::{self, safe, say};
 
 /// Arguments of `keys`.
 #[derive(Debug, Args)]
@@ -43,13 +43,13 @@ impl Keys {
         };
         let answer = admin::ask(&house.data()?, Method::POST, path, None).await?;
         if json {
-            println!("{answer}");
+            show::json(&answer);
             return Ok(ExitCode::SUCCESS);
         }
-        println!("the issuer publishes these keys now:");
+        say!("the issuer publishes these keys now:");
         for key in answer.get("keys").and_then(Value::as_array).into_iter().flatten() {
             let text = |name: &str| key.get(name).and_then(Value::as_str).map(|text| safe(text, 120)).unwrap_or_default();
-            println!("  {}  {}", text("kid"), text("alg"));
+            say!("  {}  {}", text("kid"), text("alg"));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -17,7 +17,7 @@ use miette::{IntoDiagnostic as _, miette};
 use serde_json::{Map, Value, json};
 
 use crate::records::Records;
-use crate::show::{self, Paint, safe};
+use crate::show::{self, Paint, complain, safe, say};
 
 /// Arguments of `log`.
 #[derive(Debug, Args)]
@@ -146,8 +146,8 @@ impl Tail {
             let mut out = std::io::stdout().lock();
             for entry in entries {
                 let printed = match Record::read(&entry) {
-                    _ if self.json => String::from_utf8_lossy(&entry).into_owned(),
-                    Ok(record) => show::line(Position(next), &record, paint),
+                    _ if self.json => show::json_line(&String::from_utf8_lossy(&entry)),
+                    Ok(record) => show::lines(&show::line(Position(next), &record, paint), paint),
                     Err(error) => format!("{next:>7}  not a record that this version reads: {error}"),
                 };
                 // Whoever reads this has gone away, which is how `tail | head` ends.
@@ -166,7 +166,7 @@ impl Query {
         if self.json {
             let named = |row: Vec<Value>| answer.columns.iter().cloned().zip(row).collect::<Map<_, _>>();
             let rows: Vec<_> = answer.rows.iter().cloned().map(named).collect();
-            println!("{}", json!({ "rows": rows, "truncated": answer.truncated }));
+            show::json(&json!({ "rows": rows, "truncated": answer.truncated }));
             return Ok(ExitCode::SUCCESS);
         }
         let mut table = Table::new();
@@ -178,9 +178,9 @@ impl Query {
                 other => other.to_string(),
             }));
         }
-        println!("{table}");
+        say!("{table}");
         if answer.truncated {
-            eprintln!("there are more rows; narrow the question, or add a LIMIT");
+            complain!("there are more rows; narrow the question, or add a LIMIT");
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -202,20 +202,17 @@ impl Verify {
         if self.json {
             let checkpoint = verified.report.checkpoint.as_ref();
             let faults = verified.report.faults.iter().map(ToString::to_string).chain(verified.pending.clone()).collect::<Vec<_>>();
-            println!(
-                "{}",
-                json!({
-                    "sound": sound,
-                    "size": checkpoint.map(|checkpoint| checkpoint.size),
-                    "root": checkpoint.map(|checkpoint| checkpoint.root.to_string()),
-                    "unsigned": verified.unsigned,
-                    "faults": faults,
-                })
-            );
+            show::json(&json!({
+                "sound": sound,
+                "size": checkpoint.map(|checkpoint| checkpoint.size),
+                "root": checkpoint.map(|checkpoint| checkpoint.root.to_string()),
+                "unsigned": verified.unsigned,
+                "faults": faults,
+            }));
         } else {
             let paint = Paint::stdout();
             let word = if sound { paint.green("sound") } else { paint.red("NOT SOUND") };
-            println!("{word}  {verified}");
+            say!("{word}  {verified}");
         }
         Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -230,9 +227,9 @@ impl Prove {
         // The record rides along, so that the receipt alone is enough to show what is proven.
         let receipt = receipt.with_extra(entry).to_string();
         if self.json {
-            println!("{}", json!({ "record": self.record, "receipt": receipt }));
+            show::json(&json!({ "record": self.record, "receipt": receipt }));
         } else {
-            print!("{receipt}");
+            show::out(receipt.trim_end_matches('\n'));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -247,17 +244,11 @@ impl Check {
         let checkpoint = receipt.verify(entry, &self.records.key()?).into_diagnostic()?;
         let record = String::from_utf8_lossy(entry);
         if self.json {
-            println!(
-                "{}",
-                json!({ "proven": true, "size": checkpoint.size, "record": serde_json::from_str::<Value>(&record).unwrap_or_default() })
+            show::json(
+                &json!({ "proven": true, "size": checkpoint.size, "record": serde_json::from_str::<Value>(&record).unwrap_or_default() }),
             );
         } else {
-            println!(
-                "{}  under the checkpoint of {} entries:\n{}",
-                Paint::stdout().green("proven"),
-                checkpoint.size,
-                safe(&record, 20_000)
-            );
+            say!("{}  under the checkpoint of {} entries:\n{}", Paint::stdout().green("proven"), checkpoint.size, safe(&record, 20_000));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -266,7 +257,11 @@ impl Check {
 impl Key {
     fn run(self) -> miette::Result<ExitCode> {
         let key = self.records.key()?.to_string();
-        println!("{}", if self.json { json!({ "key": key }).to_string() } else { key });
+        if self.json {
+            show::json(&json!({ "key": key }))
+        } else {
+            show::out(&key)
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::problems::BundleArgs;
+use crate::show;
 
 /// Arguments of `policy`.
 #[derive(Debug, Args)]
@@ -45,9 +46,12 @@ impl Policy {
         match self.command {
             Command::Show(Show { bundle, schema }) => {
                 let policies = bundle.read_whole()?.snapshot.policies;
-                print!("{}", if schema { policies.schema_text() } else { policies.declared_text() });
+                let text = if schema { policies.schema_text() } else { policies.declared_text() };
+                show::out(text.trim_end());
             }
-            Command::Matrix(Matrix { bundle }) => print!("{}", bailiwick_core::policy::matrix(&bundle.read_whole()?.snapshot)),
+            Command::Matrix(Matrix { bundle }) => {
+                show::out(bailiwick_core::policy::matrix(&bundle.read_whole()?.snapshot).trim_end());
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

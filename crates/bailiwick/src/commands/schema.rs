@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use bailiwick_core::bundle::schema::schemas;
 use clap::Args;
 
+use crate::show::say;
+
 /// Arguments of `schema`.
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
@@ -18,7 +20,7 @@ impl Schema {
         let schemas = schemas();
         let Some(file) = self.file else {
             for (kind, schema) in &schemas {
-                println!("{kind:<10} {}", schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default());
+                say!("{kind:<10} {}", schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default());
             }
             return Ok(ExitCode::SUCCESS);
         };
@@ -27,7 +29,7 @@ impl Schema {
             let kinds: Vec<String> = schemas.iter().map(|(kind, _)| format!("`{kind}`")).collect();
             return Err(miette::miette!(help = format!("there is {}", kinds.join(", ")), "no schema for `{file}`"));
         };
-        println!("{}", serde_json::to_string_pretty(schema).map_err(|error| miette::miette!("{error}"))?);
+        say!("{}", serde_json::to_string_pretty(schema).map_err(|error| miette::miette!("{error}"))?);
         Ok(ExitCode::SUCCESS)
     }
 }

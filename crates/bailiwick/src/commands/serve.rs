@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::server::Server;
-use crate::show::{Paint, safe};
+use crate::show::{Events, Paint, complain, safe};
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -25,11 +25,13 @@ impl Serve {
     /// Serves until a signal comes.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        let says = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let json = self.json;
+        // What is written into an event is not all ours: it has no colours, so that nothing in it moves a cursor.
+        let says = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || Events { json });
         if self.json {
             says.json().flatten_event(true).init();
         } else {
-            says.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+            says.init();
         }
         let mut stop = crate::signal::Stop::listen()?;
         let server = Server::start(&self.dir).await?;
@@ -55,8 +57,8 @@ impl Serve {
 /// Says what a person wants to know who has just started it.
 fn greet(server: &Server) {
     let paint = Paint::stderr();
-    let fact = |name: &str, value: &str| eprintln!("{}  {value}", paint.faint(format!("{name:<9}")));
-    eprintln!("{}", paint.bold(format!("bailiwick {}", env!("CARGO_PKG_VERSION"))));
+    let fact = |name: &str, value: &str| complain!("{}  {value}", paint.faint(format!("{name:<9}")));
+    complain!("{}", paint.bold(format!("bailiwick {}", env!("CARGO_PKG_VERSION"))));
     fact("agents", &format!("{}/mcp", server.origin));
     fact("tokens", &server.issuer);
     fact("bundle", &server.bundle.to_string());

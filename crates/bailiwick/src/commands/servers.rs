@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::admin;
 use crate::house::House;
-use crate::show::{Paint, safe};
+use crate::show::{self, Paint, safe, say};
 
 /// Arguments of `servers`.
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ impl Review {
         };
         let changes = answer.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         if self.json {
-            println!("{answer}");
+            show::json(&answer);
         } else {
             self.print(changes, answer.get("accepted").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
         }
@@ -73,7 +73,7 @@ impl Review {
     fn print(&self, changes: &[Value], accepted: &[Value]) {
         let paint = Paint::stdout();
         for tool in accepted.iter().filter_map(Value::as_str) {
-            println!("{} {}", paint.green("accepted"), safe(tool, 200));
+            say!("{} {}", paint.green("accepted"), safe(tool, 200));
         }
         for change in changes {
             let tool = change.get("tool").and_then(Value::as_str).unwrap_or_default();
@@ -84,18 +84,18 @@ impl Review {
                     (_, false) => "is no longer offered",
                     _ => "has changed",
                 };
-            println!("{} {}", paint.bold(safe(tool, 200)), paint.yellow(what));
+            say!("{} {}", paint.bold(safe(tool, 200)), paint.yellow(what));
             for line in difference(reviewed.unwrap_or(&Value::Null), offered.unwrap_or(&Value::Null)) {
                 match line {
-                    Line::Gone(text) => println!("  {}", paint.red(format!("- {}", safe(&text, 400)))),
-                    Line::New(text) => println!("  {}", paint.green(format!("+ {}", safe(&text, 400)))),
+                    Line::Gone(text) => say!("  {}", paint.red(format!("- {}", safe(&text, 400)))),
+                    Line::New(text) => say!("  {}", paint.green(format!("+ {}", safe(&text, 400)))),
                 }
             }
         }
         if changes.is_empty() && accepted.is_empty() {
-            println!("every tool is offered as it was reviewed");
+            say!("every tool is offered as it was reviewed");
         } else if !changes.is_empty() {
-            println!("\n{}", paint.faint("held back until accepted: `bailiwick servers review SERVER --accept TOOL`, or `--all`"));
+            say!("\n{}", paint.faint("held back until accepted: `bailiwick servers review SERVER --accept TOOL`, or `--all`"));
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::machine::MachineClock;
 use crate::problems::{BundleArgs, counted};
+use crate::show::{self, say};
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
@@ -31,13 +32,13 @@ impl Test {
         let failed = results.iter().filter(|(expected, judged)| !expected.is_met_by(judged)).count();
         if self.json {
             let results: Vec<Value> = results.iter().map(|(expected, judged)| as_json(expected, judged)).collect();
-            println!("{}", json!({ "passed": results.len().saturating_sub(failed), "failed": failed, "results": results }));
+            show::json(&json!({ "passed": results.len().saturating_sub(failed), "failed": failed, "results": results }));
         } else {
             results.iter().for_each(|(expected, judged)| print(expected, judged));
             match (results.len(), failed) {
-                (0, _) => println!("no expectations: write some in `tests/*.toml`"),
-                (all, 0) => println!("{} hold", counted(all, "expectation")),
-                (all, failed) => println!("{failed} of {} failed", counted(all, "expectation")),
+                (0, _) => say!("no expectations: write some in `tests/*.toml`"),
+                (all, 0) => say!("{} hold", counted(all, "expectation")),
+                (all, failed) => say!("{failed} of {} failed", counted(all, "expectation")),
             }
         }
         Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -50,11 +51,11 @@ fn print(expected: &Expectation, judged: &Judged) {
     let call = format!("{} calls {}", expected.agent, expected.tool);
     let got = format!("{} ({})", word(decision.verdict), decision.code.as_str());
     if expected.is_met_by(judged) {
-        println!("ok    {place}: {call}: {got}");
+        say!("ok    {place}: {call}: {got}");
         return;
     }
     let code = expected.code.map(|code| format!(" ({})", code.as_str())).unwrap_or_default();
-    println!("FAIL  {place}: {call}: expected {}{code}, got {got}", word(expected.decision));
+    say!("FAIL  {place}: {call}: expected {}{code}, got {got}", word(expected.decision));
     let answers = &decision.answers;
     for (question, answer) in [
         ("reasonable now?", &answers.reasonable),
@@ -62,13 +63,13 @@ fn print(expected: &Expectation, judged: &Judged) {
         ("legitimate chain?", &answers.delegation),
         ("as usual?", &answers.normal),
     ] {
-        println!("      {question:<18} {:<11} {}", yes_or_no(answer), answer.because);
+        say!("      {question:<18} {:<11} {}", yes_or_no(answer), answer.because);
     }
     if !decision.policies.is_empty() {
-        println!("      policies           {}", decision.policies.join(", "));
+        say!("      policies           {}", decision.policies.join(", "));
     }
     for error in &decision.errors {
-        println!("      went wrong         {error}");
+        say!("      went wrong         {error}");
     }
 }
 

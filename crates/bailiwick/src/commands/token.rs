@@ -8,6 +8,7 @@ use miette::IntoDiagnostic;
 use serde_json::json;
 
 use super::connect::Execution;
+use crate::show::{self, say};
 
 /// Arguments of `token`.
 #[derive(Debug, Args)]
@@ -46,11 +47,11 @@ impl Token {
                 "expires": credential.expires.to_string(),
                 "proof": proof,
             });
-            println!("{answer}");
+            show::json(&answer);
         } else {
-            println!("{}", credential.dangerous_text());
+            say!("{}", credential.dangerous_text());
             if let Some(proof) = proof {
-                println!("{proof}");
+                say!("{proof}");
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -30,7 +30,7 @@ use self::off::is_off;
 use self::play::{Play, Stage};
 use crate::records::Records;
 use crate::server::Server;
-use crate::show::Paint;
+use crate::show::{self, Paint, say};
 use crate::sidecar::client::Http;
 use crate::sidecar::credential::{AgentProof, Credentials, Wanted};
 use crate::sidecar::key::Key;
@@ -87,11 +87,11 @@ impl Demo {
         let (scenes, broken) = (std::mem::take(&mut play.scenes), std::mem::take(&mut play.broken));
         let kept = broken.is_empty() && scenes.iter().all(|scene| scene.kept);
         if self.json {
-            println!("{}", json!({ "kept": kept, "scenes": scenes, "broken": broken }));
+            show::json(&json!({ "kept": kept, "scenes": scenes, "broken": broken }));
         } else {
             let word =
                 if kept { stage.paint.green("Everything is as promised.") } else { stage.paint.red("NOT everything is as promised.") };
-            println!("\n{word}");
+            say!("\n{word}");
         }
         if self.keep {
             stay(&server, home.path(), &bundle).await;
@@ -202,11 +202,11 @@ fn files(directory: &Path) -> miette::Result<Vec<std::path::PathBuf>> {
 /// Leaves everything running and says how to play with it.
 async fn stay(server: &Server, home: &Path, bundle: &Path) {
     let (key, bundle) = (home.join(bundle::KEY_FILE).display().to_string(), bundle.display().to_string());
-    println!("\nIt is still running; stop it with Ctrl-C. Try:");
-    println!("  bailiwick connect --agent {AGENT} --key {key} --url {}", server.origin);
-    println!("  bailiwick log tail --follow --dir {bundle}");
-    println!("  bailiwick log query \"select verdict, count(*) from records group by 1\" --dir {bundle}");
-    println!("  bailiwick executions --dir {bundle}");
+    say!("\nIt is still running; stop it with Ctrl-C. Try:");
+    say!("  bailiwick connect --agent {AGENT} --key {key} --url {}", server.origin);
+    say!("  bailiwick log tail --follow --dir {bundle}");
+    say!("  bailiwick log query \"select verdict, count(*) from records group by 1\" --dir {bundle}");
+    say!("  bailiwick executions --dir {bundle}");
     if let Ok(mut stop) = crate::signal::Stop::listen() {
         stop.asked().await;
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::agent::{Agent, Answer};
 use super::servers::{Crm, outbox};
-use crate::show::{self, Paint, safe};
+use crate::show::{self, Paint, safe, say};
 
 /// How many days the task is about.
 const DAYS: u32 = 30;
@@ -29,7 +29,7 @@ impl Stage {
     /// Prints, unless asked to be silent.
     pub(super) fn say(&self, text: &str) {
         if self.aloud {
-            println!("{text}");
+            say!("{text}");
         }
     }
 }

@@ -1,19 +1,16 @@
 //! Listeners: connections in, bounded in number and patience, each served until the program is asked to stop.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bailiwick_core::bundle::{Limits, Listen};
+use bailiwick_gateway::connection::{self, Timely};
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::body::Body;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,10 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// The most connections of one listener; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 8_192;
-
-/// How long a client may take over a TLS handshake, and over the headers of a request.
-const PATIENCE: Duration = Duration::from_secs(15);
+const CONNECTIONS_MAX: u32 = 8_192;
 
 /// How long what is under way may take to end, once the program is asked to stop.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
@@ -35,11 +29,13 @@ pub(crate) struct Door {
     name: &'static str,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    /// How long a client may take over a TLS handshake, and what [`connection::serve`] says.
+    patience: Duration,
 }
 
 impl Door {
     /// Listens where `listen` says.
-    pub(crate) async fn open(name: &'static str, listen: &bailiwick_core::bundle::Listen, bundle: &Path) -> miette::Result<Self> {
+    pub(crate) async fn open(name: &'static str, listen: &Listen, limits: &Limits, bundle: &Path) -> miette::Result<Self> {
         let address = listen.address;
         let listener = TcpListener::bind(address).await.map_err(|error| {
             miette::miette!(
@@ -48,21 +44,21 @@ impl Door {
             )
         })?;
         let tls = listen.tls.as_ref().map(|(cert, key)| acceptor(&bundle.join(cert), &bundle.join(key))).transpose()?;
-        Ok(Self { name, listener, tls })
+        Ok(Self { name, listener, tls, patience: limits.request_timeout.std() })
     }
 
     /// Serves connections with `answer` until `stopping` turns true, then waits for what is under way, but not long.
     pub(crate) async fn serve<A, F, B>(self, answer: A, mut stopping: watch::Receiver<bool>)
     where
-        A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+        A: Fn(Request<Timely>, SocketAddr) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let graceful = GracefulShutdown::new();
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
         loop {
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { break };
+            let stopped = stopping.clone();
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 _ = stopping.wait_for(|stopping| *stopping) => break,
@@ -77,12 +73,12 @@ impl Door {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let (answer, watcher, tls) = (answer.clone(), graceful.watcher(), self.tls.clone());
+            let (answer, tls, patience) = (answer.clone(), self.tls.clone(), self.patience);
             tokio::spawn(async move {
                 match tls {
-                    None => connection(stream, peer, answer, watcher).await,
-                    Some(tls) => match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, peer, answer, watcher).await,
+                    None => connection(stream, peer, answer, patience, stopped).await,
+                    Some(tls) => match tokio::time::timeout(patience, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => connection(stream, peer, answer, patience, stopped).await,
                         Ok(Err(error)) => tracing::debug!(%peer, "no TLS: {error}"),
                         Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
                     },
@@ -91,7 +87,8 @@ impl Door {
             });
         }
         drop(self.listener);
-        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        // Every connection holds a place: when all are free, none is left.
+        if tokio::time::timeout(DRAIN, room.acquire_many(CONNECTIONS_MAX)).await.is_err() {
             tracing::warn!(listener = self.name, "connections were still open {} s after the program was asked to stop", DRAIN.as_secs());
         }
     }
@@ -101,22 +98,18 @@ async fn connection<A, F, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     answer: A,
-    watcher: hyper_util::server::graceful::Watcher,
+    patience: Duration,
+    mut stopping: watch::Receiver<bool>,
 ) where
-    A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Request<Timely>, SocketAddr) -> F + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let service = service_fn(move |request| {
-        let answer = answer(request, peer);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(true);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).keep_alive_interval(Duration::from_secs(60));
-    let served = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await;
-    if let Err(error) = served {
+    let stopped = async {
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    if let Err(error) = connection::serve(stream, move |request| answer(request, peer), patience, stopped).await {
         tracing::debug!(%peer, "a connection ended: {error}");
     }
 }

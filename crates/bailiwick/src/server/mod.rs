@@ -22,6 +22,7 @@ use bailiwick_core::bundle::{Live, Problem, Snapshot};
 use bailiwick_core::execution::Executions;
 use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Started};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
+use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
 use bailiwick_gateway::{Gateway, Parts};
@@ -30,7 +31,6 @@ use bailiwick_log::note::Signer as _;
 use bailiwick_store::embedded;
 use bailiwick_store::keys::Keys;
 use http::Request;
-use hyper::body::Incoming;
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -85,8 +85,8 @@ impl Server {
         let data = directory.resolve(&settings.data_dir);
 
         // Before anything is changed on disk: a second server on the same ports ends here.
-        let data_door = Door::open("data", &settings.data, &base).await?;
-        let identity_door = Door::open("identity", &settings.identity, &base).await?;
+        let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
+        let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
 
         let keys = Keys::open(&data.join("keys")).into_diagnostic()?;
         let origin = format!("{}/log", settings.trust_domain);
@@ -247,7 +247,7 @@ impl Server {
 /// Answers by a router that wants to know the peer's address.
 fn router_answers(
     router: axum::Router,
-) -> impl Fn(Request<Incoming>, SocketAddr) -> std::pin::Pin<Box<dyn Future<Output = axum::response::Response> + Send>>
+) -> impl Fn(Request<Timely>, SocketAddr) -> std::pin::Pin<Box<dyn Future<Output = axum::response::Response> + Send>>
 + Clone
 + Send
 + Sync

@@ -3,26 +3,20 @@
 mod decision;
 mod line;
 mod paint;
+mod sink;
 
+/// Text from outside, safe to print and cut at so many characters.
+pub(crate) use bailiwick_core::model::shown as safe;
 pub(crate) use decision::{answers, explanation};
 pub(crate) use line::line;
 pub(crate) use paint::Paint;
+pub(crate) use sink::{Events, complain, complaint, json, json_line, lines, out, say};
 
 use bailiwick_core::model::Timestamp;
 
 /// A time as people read it, to the second.
 pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// Text from outside, safe to print: control characters escaped, cut at `length_max` characters.
-pub(crate) fn safe(text: &str, length_max: usize) -> String {
-    let mut shown: String =
-        text.chars().take(length_max).flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect();
-    if text.chars().nth(length_max).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// A number of bytes in the largest fitting unit.

@@ -20,6 +20,23 @@ impl Paint {
         Self(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
     }
 
+    /// Whether there are colours.
+    pub(crate) const fn is_on(self) -> bool {
+        self.0
+    }
+
+    /// Colours, whatever is written to.
+    #[cfg(test)]
+    pub(crate) const fn on() -> Self {
+        Self(true)
+    }
+
+    /// No colours, whatever is written to.
+    #[cfg(test)]
+    pub(crate) const fn off() -> Self {
+        Self(false)
+    }
+
     fn with(self, code: &str, text: impl Display) -> String {
         if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
     }

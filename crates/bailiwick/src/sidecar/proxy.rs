@@ -6,15 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bailiwick_gateway::connection::{self, Timely};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -25,6 +22,9 @@ use super::forward::{Plain, cleaned, forward};
 
 /// The largest request that is taken; the gateway's own limit is what counts.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// How long a client may take over a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -100,15 +100,13 @@ pub(crate) async fn serve(listener: &Listener, credentials: Arc<Credentials>) ->
 }
 
 async fn connection(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, is_tcp: bool, credentials: Arc<Credentials>) {
-    let service = service_fn(|request| {
-        let credentials = Arc::clone(&credentials);
-        async move { Ok::<_, Infallible>(answer(request, is_tcp, &credentials).await) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
-    builder.http2().timer(TokioTimer::new());
+    let ours = Arc::clone(&credentials);
+    let answer = move |request| {
+        let credentials = Arc::clone(&ours);
+        async move { answer(request, is_tcp, &credentials).await }
+    };
     let served = tokio::select! {
-        served = builder.serve_connection(TokioIo::new(stream), service) => served,
+        served = connection::serve(stream, answer, REQUEST_TIMEOUT, std::future::pending()) => served,
         // What is under way ends with the execution, streams too.
         _ = credentials.ended() => return,
     };
@@ -117,7 +115,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static
     }
 }
 
-async fn answer(request: Request<Incoming>, is_tcp: bool, credentials: &Credentials) -> Response<Body> {
+async fn answer(request: Request<Timely>, is_tcp: bool, credentials: &Credentials) -> Response<Body> {
     if is_tcp && let Err(why) = is_local(request.headers(), request.uri()) {
         return refusal(StatusCode::FORBIDDEN, "not_local", why);
     }
@@ -150,9 +148,11 @@ async fn answer(request: Request<Incoming>, is_tcp: bool, credentials: &Credenti
 /// Refuses what a page in a browser could have been tricked into sending (MCP transports, DNS rebinding): a name that is
 /// not this machine's, or an origin elsewhere.
 fn is_local(headers: &HeaderMap, uri: &Uri) -> Result<(), &'static str> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.authority().map(|authority| authority.as_str()));
+    let named = headers.get_all(HOST).iter().map(|host| host.to_str().ok());
+    let mut named = named.chain(uri.authority().map(|authority| Some(authority.as_str()))).peekable();
     let is_local = |authority: &str| authority.parse::<http::uri::Authority>().is_ok_and(|authority| is_this_machine(authority.host()));
-    if !host.is_some_and(is_local) {
+    // Each of them: whoever reads the first and whoever reads the last must not differ.
+    if named.peek().is_none() || !named.all(|host| host.is_some_and(is_local)) {
         return Err("the Host header does not name this machine");
     }
     let from_here = |origin: &http::HeaderValue| {
@@ -194,5 +194,10 @@ mod tests {
             }
             assert_eq!(is_local(&headers, &Uri::from_static("/mcp")).is_ok(), local, "{host} {origin:?}");
         }
+        let mut headers = HeaderMap::new();
+        headers.append(HOST, "localhost".parse().unwrap());
+        assert!(is_local(&headers, &Uri::from_static("http://attacker.example/mcp")).is_err());
+        headers.append(HOST, "attacker.example".parse().unwrap());
+        assert!(is_local(&headers, &Uri::from_static("/mcp")).is_err());
     }
 }

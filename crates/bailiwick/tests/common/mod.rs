@@ -267,14 +267,22 @@ pub(crate) fn post(stream: impl Read + Write, host: &str, tool: &str, headers: &
     post_to(stream, "/mcp", host, tool, headers)
 }
 
+/// The same with a body of one's own.
+pub(crate) fn post_body(stream: impl Read + Write, host: &str, tool: &str, body: &str) -> String {
+    exchange(stream, "/mcp", host, tool, "", body)
+}
+
 /// The same to another path.
-pub(crate) fn post_to(mut stream: impl Read + Write, path: &str, host: &str, tool: &str, headers: &str) -> String {
+pub(crate) fn post_to(stream: impl Read + Write, path: &str, host: &str, tool: &str, headers: &str) -> String {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
         "name": tool,
         "arguments": { "since_days": 5 },
         "_meta": { "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} },
     } });
-    let body = body.to_string();
+    exchange(stream, path, host, tool, headers, &body.to_string())
+}
+
+fn exchange(mut stream: impl Read + Write, path: &str, host: &str, tool: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     write!(
         stream,

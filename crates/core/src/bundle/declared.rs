@@ -74,6 +74,9 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// The deepest nesting of a message.
     pub depth_max: usize,
+    /// How long a client may take over a request's head, and again over its body; and how long it may leave a connection
+    /// without a request, or not take what it is sent.
+    pub request_timeout: Duration,
     /// The largest single message that an upstream may send, in bytes.
     pub reply_bytes_max: usize,
     /// How long an upstream may take to begin its answer and between two messages.
@@ -93,6 +96,7 @@ impl Default for Limits {
         Self {
             body_bytes_max: 4 << 20,
             depth_max: 64,
+            request_timeout: Duration::seconds(30),
             reply_bytes_max: 16 << 20,
             upstream_timeout: Duration::seconds(60),
             call_timeout: Duration::seconds(600),

@@ -123,6 +123,8 @@ pub struct LimitsTable {
     pub body_bytes_max: Option<Size>,
     /// The deepest nesting of a message.
     pub depth_max: Option<u64>,
+    /// How long a client may take over a request's head, and again over its body, such as `"30s"`. Read at start only.
+    pub request_timeout: Option<String>,
     /// The largest single message that an upstream may send.
     pub reply_bytes_max: Option<Size>,
     /// How long an upstream may take to begin its answer and between two messages, such as `"60s"`.

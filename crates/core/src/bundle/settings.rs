@@ -108,6 +108,7 @@ fn limits(table: &Fields<'_>) -> Limits {
     Limits {
         body_bytes_max: size("body_bytes_max", 1 << 10..=1 << 30, default.body_bytes_max),
         depth_max: count("depth_max", 4..=127, default.depth_max),
+        request_timeout: time("request_timeout", default.request_timeout),
         reply_bytes_max: size("reply_bytes_max", 1 << 10..=1 << 30, default.reply_bytes_max),
         upstream_timeout: time("upstream_timeout", default.upstream_timeout),
         call_timeout: time("call_timeout", default.call_timeout),

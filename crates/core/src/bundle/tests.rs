@@ -20,6 +20,7 @@ listen = "127.0.0.1:8481"
 [limits]
 body_bytes_max = "1MiB"
 depth_max = 32
+request_timeout = "10s"
 reply_bytes_max = 65536
 upstream_timeout = "30s"
 call_timeout = "5m"

@@ -81,12 +81,14 @@ impl Arguments {
         }
     }
 
-    /// Reads arguments; fails when the text is not one JSON object within `limits`, or repeats a key.
+    /// Reads arguments; fails when the text is not one JSON object within `limits`, repeats a key, or holds a number that not
+    /// every reader reads alike.
     pub fn parse(text: &RawValue, limits: &json::Limits) -> Result<Self, InvalidJson> {
         let value = json::parse(text.get().as_bytes(), limits)?;
         if !value.is_object() {
             return Err(InvalidJson::NotAnObject);
         }
+        json::exact(text.get().as_bytes(), &value)?;
         Ok(Self { text: Arc::from(text.to_owned()), value: Arc::new(value) })
     }
 

@@ -7,6 +7,7 @@ mod decision;
 mod digest;
 mod name;
 mod record;
+mod shown;
 mod time;
 
 pub use call::{Arguments, Call, Effect, Protocol};
@@ -17,4 +18,5 @@ pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolNa
 pub use record::{
     BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Record, Refused, Revocation, Revoked, Started, ToolHeld,
 };
+pub use shown::{hides, shown};
 pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};

@@ -106,14 +106,18 @@ fn plain(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
 }
 
-/// Whether a text that reads as a path climbs out of where it begins, by dot segments (RFC 3986 §5.2.4), plain or encoded.
+/// Whether a text that reads as a path climbs out of where it begins, by dot segments (RFC 3986 §5.2.4): plain, encoded, or
+/// separated by what only becomes a separator when it is decoded, once or more often.
 pub(crate) fn climbs(text: &str) -> bool {
-    text.split(['/', '\\', '?', '#']).any(|segment| segment == "..") || text.to_ascii_lowercase().contains("%2e")
+    let text = text.to_ascii_lowercase();
+    // `%25` encodes the sign that begins an encoding: it stands for text that means something else each time it is decoded.
+    let encoded = |what: &str| text.contains(&format!("%{what}")) || text.contains(&format!("%25{what}")) || text.contains("%2525");
+    text.split(['/', '\\', '?', '#']).any(|segment| segment == "..") || ["2e", "2f", "5c"].into_iter().any(encoded)
 }
 
-/// What an error may show of a text that came from outside: the beginning, with control characters escaped.
+/// What an error may show of a text that came from outside.
 fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_debug).collect()
+    super::shown(text, 80)
 }
 
 /// The name of a tool as bundles, policies and records use it: `server/tool`.
@@ -301,6 +305,19 @@ mod tests {
             ("docs/resource:file:///public/../private", false),
             ("docs/resource:file:///public/%2E%2e/private", false),
             ("docs/resource:file:///public/a..b", true),
+            ("docs/resource:file:///public/..%2Fprivate", false),
+            ("docs/resource:file:///public/..%5cprivate", false),
+            ("docs/resource:file:///public/%252e%252e/private", false),
+            ("docs/resource:file:///public/%25252e%25252e/private", false),
+            ("docs/resource:file:///public/..\\private", false),
+            ("docs/resource:file:///public/a%20b", true),
+            ("crm/qu\u{435}ry", false),
+            ("crm/que\u{301}ry", false),
+            ("crm/query\u{200b}", false),
+            ("crm/\u{202e}yreuq", false),
+            ("crm/query\0", false),
+            ("crm/%71uery", false),
+            ("c\u{441}rm/query", false),
             ("crm", false),
             ("CRM/x", false),
             ("crm/", false),

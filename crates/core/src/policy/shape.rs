@@ -5,6 +5,7 @@
 //! enumeration, and leaves ranges and patterns to the tool. Why unknown arguments are refused is in
 //! `docs/decisions/0005-arguments-that-policy-cannot-see.md`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -13,6 +14,10 @@ use serde_json::{Map, Number, Value, json};
 
 /// How deep a schema is followed before the rest is taken as unreadable; also what ends a recursive one.
 const DEPTH_MAX: usize = 16;
+
+/// How many subschemas of one tool are read before the rest is taken as unreadable: one that refers to itself from several
+/// places doubles at each step.
+const SCHEMAS_MAX: usize = 10_000;
 
 /// How many places of one call's arguments may be invisible; an agent must not be able to push one out of the list.
 const UNSEEN_MAX: usize = 256;
@@ -109,7 +114,7 @@ impl Record {
     /// The shape of the arguments that an MCP tool definition takes; open and without members when it says nothing.
     pub(super) fn of_definition(definition: &Value) -> Self {
         let Some(schema) = definition.get("inputSchema") else { return Self::unknown() };
-        let (shape, _) = Reader { root: schema }.read(schema, DEPTH_MAX);
+        let (shape, _) = Reader { root: schema, left: Cell::new(SCHEMAS_MAX) }.read(schema, DEPTH_MAX);
         match shape {
             Shape::Record(record) => record,
             _ => Self::unknown(),
@@ -281,12 +286,17 @@ fn push(pointer: &mut String, step: &str) {
 /// Reads JSON Schema (2020-12, and what older drafts share with it).
 struct Reader<'a> {
     root: &'a Value,
+    /// How many more subschemas are read.
+    left: Cell<usize>,
 }
 
 impl Reader<'_> {
     /// The shape, and whether `null` is allowed too.
     fn read(&self, schema: &Value, depth: usize) -> (Shape, bool) {
-        let (Some(depth), Value::Object(object)) = (depth.checked_sub(1), schema) else { return (Shape::Opaque, true) };
+        let (Some(depth), Some(left), Value::Object(object)) = (depth.checked_sub(1), self.left.get().checked_sub(1), schema) else {
+            return (Shape::Opaque, true);
+        };
+        self.left.set(left);
         if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
             let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
             return target.map_or((Shape::Opaque, true), |target| self.read(target, depth));
@@ -405,8 +415,8 @@ impl Reader<'_> {
 fn whole(number: &Number) -> Option<i64> {
     number.as_i64().or_else(|| {
         let float = number.as_f64()?;
-        // Above 2^53 a float no longer says which whole number was meant.
-        let is_whole = !number.is_u64() && float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0;
+        // From 2^53 on a float no longer says which whole number was meant.
+        let is_whole = !number.is_u64() && float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0;
         is_whole.then_some(float as i64)
     })
 }

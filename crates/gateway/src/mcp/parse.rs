@@ -105,6 +105,7 @@ impl From<InvalidJson> for Fault {
             InvalidJson::TooLong(_) => (StatusCode::PAYLOAD_TOO_LARGE, code::INVALID_REQUEST, "too_large"),
             InvalidJson::TooDeep(_) => (StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "too_deep"),
             InvalidJson::RepeatedKey => (StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "repeated_key"),
+            InvalidJson::InexactNumber => (StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "inexact_number"),
             InvalidJson::Syntax { .. } => (StatusCode::BAD_REQUEST, code::PARSE, "invalid_json"),
             InvalidJson::NotAnObject => (StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "invalid_request"),
         };
@@ -225,13 +226,22 @@ pub fn message(body: &[u8], limits: &json::Limits) -> Result<Message, Fault> {
     }
 }
 
-/// Checks that the headers announce JSON and that the client takes both forms of an answer.
+/// Checks that the headers announce JSON, in UTF-8 and as it is, and that the client takes both forms of an answer.
 pub fn media(headers: &HeaderMap) -> Result<(), Fault> {
+    let unsupported =
+        |message| Fault::new(code::INVALID_REQUEST, "unsupported_media_type", message).status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let content_type = single(headers, header::CONTENT_TYPE.as_str())?.unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Fault::new(code::INVALID_REQUEST, "unsupported_media_type", "the body's `Content-Type` is not `application/json`")
-            .status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    let mut parts = content_type.split(';').map(str::trim);
+    if !parts.next().unwrap_or_default().eq_ignore_ascii_case("application/json") {
+        return Err(unsupported("the body's `Content-Type` is not `application/json`"));
+    }
+    let charset = parts.filter_map(|parameter| parameter.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    if charset.is_some_and(|(_, charset)| !charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")) {
+        return Err(unsupported("the body is JSON, which is UTF-8 (RFC 8259 §8.1)"));
+    }
+    // Whoever unpacks it and whoever does not would see different bodies; and what is small here may be large there.
+    if single(headers, header::CONTENT_ENCODING.as_str())?.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(unsupported("a compressed body is not accepted; send it as it is"));
     }
     if accepts(headers, "application/json") && accepts(headers, "text/event-stream") {
         return Ok(());
@@ -523,7 +533,17 @@ mod tests {
             let headers = headers(&[("content-type", "application/json; charset=utf-8"), ("accept", accept)]);
             assert_eq!(media(&headers).is_ok(), both, "{accept}");
         }
-        assert!(media(&headers(&[("content-type", "text/plain"), ("accept", "*/*")])).is_err());
+        for (content_type, coding, taken) in [
+            ("application/json", "identity", true),
+            ("Application/JSON; charset=\"UTF-8\"", "identity", true),
+            ("application/json", "gzip", false),
+            ("application/json", "deflate, gzip", false),
+            ("application/json; charset=utf-16", "identity", false),
+            ("text/plain", "identity", false),
+        ] {
+            let headers = headers(&[("content-type", content_type), ("content-encoding", coding), ("accept", "*/*")]);
+            assert_eq!(media(&headers).is_ok(), taken, "{content_type} {coding}");
+        }
     }
 
     proptest! {

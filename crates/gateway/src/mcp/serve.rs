@@ -9,22 +9,18 @@ use std::time::Duration;
 use bailiwick_core::bundle::{Listen, Snapshot};
 use bailiwick_core::execution::Execution;
 use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
-use bailiwick_core::json;
+use bailiwick_core::json::{self, InvalidJson};
 use bailiwick_core::model::{Arguments, Call, Entropy, Protocol, Refused, Timestamp, ToolName};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Position;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
+use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame as BodyFrame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
 use super::exchange::{Exchange, Frame, LEVELS};
@@ -37,16 +33,11 @@ use super::route::{Route, own};
 use super::seal::{Bound, Seal, State};
 use super::session::{Session, Sessions};
 use super::{Offered, Offers, metadata};
+use crate::connection::TooSlow;
 use crate::{Busy, Extras, Gateway};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a client may take to send the body of a request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long an answer may be silent: then a stream is begun, or kept alive, so that nothing in between gives it up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -122,7 +113,7 @@ impl Face {
         }
     }
 
-    /// Ends all streams of changes, and lets connections end once what is under way on them is answered.
+    /// Ends all streams of changes, so that connections can end.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -130,33 +121,6 @@ impl Face {
     /// Resolves when [`Self::stop`] was called.
     pub(super) async fn stopping(&self) {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
-    }
-
-    /// Serves one connection, HTTP/1.1 or HTTP/2, until the client or [`Self::stop`] ends it. Any TLS is already off it.
-    pub async fn serve<I>(self: Arc<Self>, io: I, peer: Option<SocketAddr>)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).keep_alive_interval(KEEP_ALIVE).max_header_list_size(64 << 10);
-        let face = Arc::clone(&self);
-        let service = service_fn(move |request: HttpRequest<hyper::body::Incoming>| {
-            let face = Arc::clone(&face);
-            async move { Ok::<_, Infallible>(face.answer(request, peer).await) }
-        });
-        let connection = builder.serve_connection(TokioIo::new(io), service);
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stopping() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended badly");
-        }
     }
 
     /// Answers one request.
@@ -169,7 +133,12 @@ impl Face {
         let (head, body) = request.into_parts();
         if let Err(fault) = is_meant_for_us(&head, &snapshot.settings.data) {
             self.refuse("parse", &fault, peer, None).await;
-            return faulted(fault);
+            let mut response = faulted(fault);
+            if head.version < Version::HTTP_2 {
+                // Where one request ends is in doubt, so nothing behind it is read.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
         }
         let origin = head.headers.get(header::ORIGIN).cloned();
         let mut response = match head.method {
@@ -660,7 +629,10 @@ fn called(request: &Request, place: &Place<'_>, limits: &json::Limits) -> Result
     let text = |key: &str| request.text(key).ok_or_else(|| invalid(&format!("`{key}` is missing or not a text")));
     let as_they_came = || match &request.arguments {
         None => Ok(Arguments::none()),
-        Some(text) => Arguments::parse(text, limits).map_err(|_| invalid("`arguments` is not an object")),
+        Some(text) => Arguments::parse(text, limits).map_err(|error| match error {
+            InvalidJson::NotAnObject => invalid("`arguments` is not an object"),
+            other => other.into(),
+        }),
     };
     let made = |value: &Value| {
         let text = serde_json::value::to_raw_value(value).map_err(|_| invalid("the parameters cannot be read"))?;
@@ -730,7 +702,7 @@ fn server_info() -> Value {
     json!({ "name": "bailiwick", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// Checks `Host` and `Origin`, so that a page whose name was made to mean us cannot use us through its visitor's browser
+/// Checks the framing, `Host` and `Origin`, so that a page whose name was made to mean us cannot use us through its visitor's browser
 /// (2026-07-28, basic/transports, on DNS rebinding).
 fn is_meant_for_us(head: &http::request::Parts, listen: &Listen) -> Result<(), Fault> {
     let forbidden = |reason, message| Fault::new(code::INVALID_REQUEST, reason, message).status(StatusCode::FORBIDDEN);
@@ -739,6 +711,12 @@ fn is_meant_for_us(head: &http::request::Parts, listen: &Listen) -> Result<(), F
         (Some(authority), _) => Some(authority.as_str()),
         (None, host) => host,
     };
+    // How its body is framed, whoever reads it must agree on: one coding, the one that everybody has (RFC 9112 §6.1).
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
+        return Err(Fault::new(code::INVALID_REQUEST, "transfer_coding", "of the transfer codings, only `chunked` is accepted")
+            .status(StatusCode::NOT_IMPLEMENTED));
+    }
     if !host.is_some_and(|host| hosts(listen).any(|own| own.eq_ignore_ascii_case(host))) {
         return Err(forbidden("host", "the request is for another host"));
     }
@@ -774,11 +752,11 @@ where
         return Err(too_large());
     }
     let fault = |status, reason, message| Fault::new(code::INVALID_REQUEST, reason, message).status(status);
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(fault(StatusCode::BAD_REQUEST, "incomplete", "the body did not arrive whole")),
-        Err(_) => Err(fault(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")),
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Err(error) if error.is::<TooSlow>() => Err(fault(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")),
+        Err(_) => Err(fault(StatusCode::BAD_REQUEST, "incomplete", "the body did not arrive whole")),
     }
 }
 

@@ -16,6 +16,7 @@ use bailiwick_core::model::{
     Digest, Entropy, ExecutionId, ExecutionStarted, Intent, Outcome, Record, Refused, ServerName, SpiffeId, Timestamp, ToolName,
 };
 use bailiwick_gateway::broker::{BrokerError, Credential, Vault};
+use bailiwick_gateway::connection;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
 use bailiwick_gateway::mcp::{Change, Face, Offered, Offers};
 use bailiwick_gateway::{Answer, Caller, Extras, Gateway, Parts, Permit, ToolFault, Upstream, UpstreamError};
@@ -321,10 +322,15 @@ impl World {
         let keys = KeySet::from_jwks(&json!({ "keys": [jwk] })).unwrap();
         let authenticator = Arc::new(Authenticator::new(ISSUER, keys, &Random));
         let face = Arc::new(Face::new(Arc::clone(&gateway), Arc::clone(&authenticator), offers, Arc::new(Random)).unwrap());
-        let serving = Arc::clone(&face);
+        let (serving, patience) = (Arc::clone(&face), gateway.parts().bundle.load().settings.limits.request_timeout.std());
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
-                tokio::spawn(Arc::clone(&serving).serve(stream, Some(peer)));
+                let face = Arc::clone(&serving);
+                let answer = move |request| {
+                    let face = Arc::clone(&face);
+                    async move { face.answer(request, Some(peer)).await }
+                };
+                tokio::spawn(connection::serve(stream, answer, patience, std::future::pending()));
             }
         });
         Self { address, origin, gateway, face, authenticator, tools, issuer, held, _directory: directory }

@@ -55,12 +55,18 @@ pub(crate) fn definition(name: &str) -> Value {
 
 /// A bundle with one tool server, `s`, and an agent that may call all of it.
 pub(crate) fn bundle(transport: &str, tools: &[Value]) -> Snapshot {
+    bundle_for(transport, tools, "30s")
+}
+
+/// The same, with the longest time that a call may take.
+pub(crate) fn bundle_for(transport: &str, tools: &[Value], call_timeout: &str) -> Snapshot {
     let declared: String = tools.iter().map(|tool| format!("[tools.{}]\neffect = \"read\"\n", tool["name"].as_str().unwrap())).collect();
     let files = BTreeMap::from([
         (
             "bailiwick.toml",
-            "trust_domain = \"acme.example\"\n[limits]\nreply_bytes_max = 20000\nupstream_timeout = \"2s\"\ncall_timeout = \"30s\"\n"
-                .to_owned(),
+            format!(
+                "trust_domain = \"acme.example\"\n[limits]\nreply_bytes_max = 20000\nupstream_timeout = \"2s\"\ncall_timeout = \"{call_timeout}\"\n"
+            ),
         ),
         (
             "agents/bot.toml",
@@ -217,6 +223,8 @@ pub(crate) struct Agent {
     pub(crate) shown: Mutex<Vec<Value>>,
     pub(crate) asked: Mutex<Vec<(String, Value)>>,
     pub(crate) answer: Option<Value>,
+    /// Whether it never takes what it is shown.
+    pub(crate) is_deaf: bool,
     pub(crate) seen: Notify,
 }
 
@@ -233,6 +241,9 @@ impl Agent {
 #[async_trait]
 impl Caller for Agent {
     async fn show(&self, notification: Value) {
+        if self.is_deaf {
+            std::future::pending::<()>().await;
+        }
         self.shown.lock().unwrap().push(notification);
         self.seen.notify_one();
     }
@@ -269,6 +280,8 @@ impl Request {
 pub(crate) enum Step {
     /// Writes these bytes.
     Write(Vec<u8>),
+    /// Writes these bytes again and again, until the other side closes; counts them.
+    Repeat(Vec<u8>, Arc<AtomicU64>),
     /// Waits until the other side closes.
     Hang,
     /// Waits until the test says so.
@@ -363,6 +376,12 @@ impl Server {
                                         return;
                                     }
                                 }
+                                Step::Repeat(bytes, written) => loop {
+                                    if socket.write_all(&bytes).await.is_err() {
+                                        return;
+                                    }
+                                    written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                                },
                                 Step::Wait(told) => told.notified().await,
                                 Step::Hang => {
                                     let mut rest = [0; 64];

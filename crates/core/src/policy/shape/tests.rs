@@ -233,3 +233,29 @@ fn which_arguments_a_policy_looks_at() {
         assert_eq!(read, expected, "{condition}");
     }
 }
+
+#[test]
+fn a_hostile_schema_is_read_in_bounded_time_and_leads_nowhere() {
+    // 26 properties that are the whole again, at every step: 26^8 subschemas within the depth that is followed.
+    let again: Map<String, Value> = ('a'..='z').map(|name| (name.to_string(), json!({ "$ref": "#" }))).collect();
+    let recursive = json!({ "type": "object", "properties": again });
+    let nested = (0..100).fold(json!({ "type": "string" }), |inner, _| json!({ "type": "object", "properties": { "a": inner } }));
+    let words: Vec<String> = (0..50_000).map(|word| word.to_string()).collect();
+    for (schema, arguments) in [
+        (recursive, json!({ "a": { "b": {} } })),
+        (json!({ "$ref": "#" }), json!({ "a": 1 })),
+        (json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } } }), json!({ "a": 1 })),
+        (nested, json!({ "a": { "a": {} } })),
+        (json!({ "properties": { "a": { "$ref": "https://attacker.example/schema.json" } } }), json!({ "a": 1 })),
+        (json!({ "properties": { "a": { "$ref": "file:///etc/passwd" } } }), json!({ "a": 1 })),
+        (json!({ "properties": { "a": { "type": "string", "pattern": "^(a+)+$" } } }), json!({ "a": format!("{}!", "a".repeat(50_000)) })),
+        (json!({ "properties": { "a": { "enum": words } } }), json!({ "a": "49999" })),
+        (json!({ "properties": { "__proto__": { "type": "string" }, "constructor": { "type": "string" } } }), json!({ "__proto__": "x" })),
+        (json!({ "properties": { "__entity": { "type": "string" }, "__extn": { "type": "string" } } }), json!({ "__entity": "x" })),
+    ] {
+        let record = record(&schema);
+        let _ = record.cedar_type();
+        let typed = record.typed(&arguments, &Read::All).unwrap_or_else(|error| panic!("{error}"));
+        Context::from_pairs([("input".to_owned(), typed.input)]).unwrap();
+    }
+}

@@ -14,9 +14,11 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::message::garbage;
+use super::reach::{Reachable, is_localhost, may_lead_to};
 use super::sse::{Event, Parser};
 use crate::UpstreamError;
 
@@ -28,12 +30,12 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 
 /// A client that is shared by all the servers that are reached over HTTP.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector<Reachable<GaiResolver>>>, Full<Bytes>>);
 
 impl HttpClient {
     /// A client that trusts the public roots. Fails when the cryptography cannot be set up.
     pub(crate) fn new() -> Result<Self, rustls::Error> {
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(Reachable(GaiResolver::new()));
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
@@ -73,11 +75,15 @@ impl HttpClient {
     }
 }
 
-/// Reads the address of a server: `https`, or `http` to this machine.
+/// Reads the address of a server: `https`, or `http` to this machine. What its name leads to is looked at on connecting.
 pub(crate) fn address(url: &str) -> Result<Uri, String> {
     let uri: Uri = url.parse().map_err(|_| format!("`{url}` is not a URL"))?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let literal = host.parse::<std::net::IpAddr>().ok();
+    if literal.is_some_and(|address| !may_lead_to(address)) {
+        return Err(format!("`{url}` is where no tool server may be"));
+    }
+    let loopback = is_localhost(host) || literal.is_some_and(|address| address.is_loopback());
     match uri.scheme_str() {
         Some("https") if !host.is_empty() => Ok(uri),
         Some("http") if loopback => Ok(uri),
@@ -86,7 +92,7 @@ pub(crate) fn address(url: &str) -> Result<Uri, String> {
 }
 
 /// An error with what caused it; the outermost alone is hardly ever what the operator needs.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -226,6 +232,15 @@ mod tests {
             ("http://localhost/mcp", true),
             ("http://tickets.acme.example/mcp", false),
             ("http://127.0.0.1.acme.example/", false),
+            ("https://10.0.0.1/mcp", true),
+            ("https://127.0.0.1/mcp", true),
+            ("https://169.254.169.254/latest/meta-data", false),
+            ("https://[::ffff:169.254.169.254]/", false),
+            ("https://[fd00:ec2::254]/", false),
+            ("https://0.0.0.0/", false),
+            ("http://[::ffff:127.0.0.1]/", false),
+            ("http://127.1/", false),
+            ("http://2130706433/", false),
             ("http://user@tickets.acme.example/", false),
             ("ftp://127.0.0.1/", false),
             ("/mcp", false),

@@ -15,6 +15,7 @@ mod news;
 mod peer;
 mod peers;
 mod process;
+mod reach;
 mod remote;
 pub mod sse;
 mod under_way;

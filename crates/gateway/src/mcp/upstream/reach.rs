@@ -1,0 +1,180 @@
+//! Where a declared name may lead: not to what answers to whoever is near, which is how a name is turned against its user.
+//!
+//! A tool server is inside the house more often than not, so private addresses are reached. This machine is reached only
+//! where the declaration says so, as `localhost` or by its address; what hands out a host's own credentials, or names no
+//! single host, never. A name is looked at after it was resolved, and the connection goes to exactly the addresses that were
+//! looked at, so it cannot mean one thing when it is checked and another when it is used.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::Name;
+
+/// Resolves names as `R` does, to addresses that may be reached.
+#[derive(Clone, Debug)]
+pub(super) struct Reachable<R>(pub(super) R);
+
+impl<R> tower::Service<Name> for Reachable<R>
+where
+    R: tower::Service<Name, Error = io::Error>,
+    R::Response: Iterator<Item = SocketAddr>,
+    R::Future: Send + 'static,
+{
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let text = name.as_str().to_owned();
+        let resolved = self.0.call(name);
+        Box::pin(async move {
+            let may_be_used =
+                |address: IpAddr| if is_localhost(&text) { address.is_loopback() } else { !address.is_loopback() && may_lead_to(address) };
+            let (found, others): (Vec<_>, Vec<_>) = resolved.await?.partition(|address| may_be_used(canonical(address.ip())));
+            match others.first() {
+                Some(other) if found.is_empty() => {
+                    let said = format!("`{text}` leads to {}, where no tool server may be", other.ip());
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, said))
+                }
+                _ => Ok(found.into_iter()),
+            }
+        })
+    }
+}
+
+/// Whether this is the name of this machine.
+pub(super) fn is_localhost(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+}
+
+/// Whether a tool server may have this address: one of this machine too, where it is written out.
+pub(super) fn may_lead_to(address: IpAddr) -> bool {
+    match canonical(address) {
+        IpAddr::V4(address) => {
+            !(address.is_unspecified() || address.is_link_local() || address.is_multicast() || address.is_broadcast())
+                && !METADATA_V4.contains(&address)
+        }
+        IpAddr::V6(address) => {
+            let link_local = (address.segments().first().copied().unwrap_or_default() & 0xffc0) == 0xfe80;
+            !(address.is_unspecified() || link_local || address.is_multicast() || METADATA_V6.contains(&address))
+        }
+    }
+}
+
+/// Where clouds answer with a host's own credentials, beside the link-local 169.254.169.254: Alibaba Cloud's and Azure's, then
+/// Amazon's and Google's.
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+const METADATA_V6: [Ipv6Addr; 2] = [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+
+/// The address that is meant: an IPv6 one that carries an IPv4 one leads there (mapped, compatible, NAT64, 6to4).
+fn canonical(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(six) = address else { return address };
+    let [a, b, c, d, e, f, g, h] = six.segments();
+    let four = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match (a, b, c, d, e, f) {
+        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => four(g, h),
+        (0, 0, 0, 0, 0, 0) if g != 0 => four(g, h),
+        (0x2002, ..) => four(b, c),
+        _ => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::client::legacy::connect::HttpConnector;
+    use hyper_util::rt::TokioExecutor;
+
+    use super::*;
+
+    #[test]
+    fn where_a_tool_server_may_be() {
+        for (address, may) in [
+            ("1.1.1.1", true),
+            ("10.1.2.3", true),
+            ("127.0.0.1", true),
+            ("fd00::1", true),
+            ("::1", true),
+            ("169.254.169.254", false),
+            ("169.254.170.2", false),
+            ("100.100.100.200", false),
+            ("168.63.129.16", false),
+            ("0.0.0.0", false),
+            ("224.0.0.1", false),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("fe80::1", false),
+            ("ff02::1", false),
+            ("fd00:ec2::254", false),
+            ("fd20:ce::254", false),
+            ("::ffff:169.254.169.254", false),
+            ("::169.254.169.254", false),
+            ("64:ff9b::169.254.169.254", false),
+            ("2002:a9fe:a9fe::", false),
+        ] {
+            assert_eq!(may_lead_to(address.parse().unwrap()), may, "{address}");
+        }
+    }
+
+    /// Answers each question with the next of its addresses.
+    #[derive(Clone)]
+    struct Turning(Arc<Mutex<VecDeque<IpAddr>>>);
+
+    impl tower::Service<Name> for Turning {
+        type Response = std::vec::IntoIter<SocketAddr>;
+        type Error = io::Error;
+        type Future = std::future::Ready<io::Result<Self::Response>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            let address = self.0.lock().unwrap().pop_front().unwrap();
+            std::future::ready(Ok(vec![SocketAddr::new(address, 0)].into_iter()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_this_machine_or_to_metadata_is_not_connected_to_whenever_it_begins_to() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (host, addresses, last) in [
+            ("crm.acme.example", vec!["127.0.0.1"], "leads to 127.0.0.1"),
+            ("crm.acme.example", vec!["::ffff:127.0.0.1"], "leads to ::ffff:127.0.0.1"),
+            ("crm.acme.example", vec!["169.254.169.254"], "leads to 169.254.169.254"),
+            ("crm.acme.example", vec!["64:ff9b::169.254.169.254"], "leads to 64:ff9b::a9fe:a9fe"),
+            // Looked at once as one address, used as another: each look is the one that is used.
+            ("crm.acme.example", vec!["127.0.0.1", "::1", "0.0.0.0"], "leads to 0.0.0.0"),
+            ("localhost", vec!["10.0.0.1"], "leads to 10.0.0.1"),
+        ] {
+            let turns = addresses.len();
+            let addresses = addresses.into_iter().map(|address| address.parse().unwrap()).collect();
+            let connector = HttpConnector::new_with_resolver(Reachable(Turning(Arc::new(Mutex::new(addresses)))));
+            let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+            let mut said = String::new();
+            for _ in 0..turns {
+                let uri = format!("http://{host}:{port}/mcp").parse().unwrap();
+                said = super::super::http::causes(&client.get(uri).await.unwrap_err());
+            }
+            assert!(said.contains(last), "{said}");
+        }
+        let connector = HttpConnector::new_with_resolver(Reachable(Turning(Arc::new(Mutex::new(VecDeque::from([[127, 0, 0, 1].into()]))))));
+        let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+        let asked = tokio::spawn(client.get(format!("http://localhost:{port}/mcp").parse().unwrap()));
+        listener.accept().await.unwrap();
+        asked.abort();
+    }
+}
