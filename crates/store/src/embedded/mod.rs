@@ -2,9 +2,10 @@
 //!
 //! An append takes a place under a short lock and never waits for the disk. One thread writes what has gathered to the pending
 //! file with one `fdatasync` a batch; a second one builds tiles from what is on disk and signs checkpoints. Why it is split so
-//! is in `docs/decisions/`, and the files are described in `docs/spec/log.md`.
+//! is in `docs/decisions/`, and the files are described in `docs/spec/log.md`. How long a batch gathers is in [`pace`].
 
 mod open;
+mod pace;
 mod pending;
 mod publish;
 mod streams;
@@ -13,7 +14,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use event_listener::Event;
 
 pub(crate) use open::check_pending;
 use open::{Opened, Segment, read_tile};
+use pace::Pace;
 pub(crate) use pending::read as read_pending;
 use pending::{BATCH_HEADER, Batch};
 use publish::Publisher;
@@ -56,7 +60,7 @@ impl Default for Options {
         Self {
             linger: Duration::from_millis(15),
             checkpoint_every: Duration::from_secs(1),
-            segment_bytes_max: 16 << 20,
+            segment_bytes_max: 64 << 20,
             waiting_bytes_max: 64 << 20,
             streams_max: 1 << 18,
             stream_of: stream_of_record,
@@ -98,7 +102,7 @@ pub fn open(directory: &Path, signer: Arc<dyn Signer>, options: Options) -> Resu
         options,
         state: Mutex::new(State {
             next: end,
-            queue: empty_frame(),
+            queue: empty_frame(0),
             queued: 0,
             streams: Streams::new(options.streams_max),
             durable: end,
@@ -111,10 +115,14 @@ pub fn open(directory: &Path, signer: Arc<dyn Signer>, options: Options) -> Resu
             // What a crash left unpublished is published at once.
             publish_now: end > published,
             disk_now: false,
+            waiting: Vec::new(),
+            writing: Vec::new(),
+            pace: Pace::default(),
             closing: false,
             written: false,
             failed: None,
         }),
+        durable: AtomicU64::new(end),
         wake_writer: Condvar::new(),
         wake_publisher: Condvar::new(),
         changed: Event::new(),
@@ -139,9 +147,11 @@ struct Shared {
     directory: PathBuf,
     options: Options,
     state: Mutex<State>,
+    /// `State::durable` for those who only look: it is at most that, and rarely behind.
+    durable: AtomicU64,
     wake_writer: Condvar,
     wake_publisher: Condvar,
-    /// Told of every change that somebody may be waiting for: durable, published, room, failed.
+    /// Told of every change that a follower, or somebody without room, may be waiting for: durable, published, failed.
     changed: Event,
 }
 
@@ -168,6 +178,11 @@ struct State {
     publish_now: bool,
     /// Somebody waits for the disk.
     disk_now: bool,
+    /// Who waits for the batch that is gathering, and who for the one with the writer. Each is woken once, when its own batch
+    /// is on disk: with a thousand writers it matters that the other half sleeps on.
+    waiting: Vec<Waker>,
+    writing: Vec<Waker>,
+    pace: Pace,
     closing: bool,
     /// The writer has ended; nothing will be added to `unpublished`.
     written: bool,
@@ -182,10 +197,41 @@ impl Shared {
 
     fn fail(&self, what: String) {
         tracing::error!(error = what, "the log has failed and takes no more entries");
-        self.lock().failed.get_or_insert(what.into());
+        let told = {
+            let mut state = self.lock();
+            state.failed.get_or_insert(what.into());
+            let mut told = std::mem::take(&mut state.writing);
+            told.append(&mut state.waiting);
+            told
+        };
+        told.into_iter().for_each(Waker::wake);
         self.wake_writer.notify_all();
         self.wake_publisher.notify_all();
         self.changed.notify(usize::MAX);
+    }
+
+    /// Whether the entry at `position` would survive a crash; if not yet, the task is woken when the batch that has it would.
+    fn poll_durable(&self, position: Position, context: &Context<'_>) -> Poll<Result<(), StorageError>> {
+        if self.durable.load(Ordering::Acquire) > position.0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = self.lock();
+        if state.durable > position.0 {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(failed) = state.check_failed() {
+            return Poll::Ready(Err(failed));
+        }
+        if position.0 < state.next - state.queued {
+            state.writing.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        state.waiting.push(context.waker().clone());
+        let first = position.0 < state.next && !std::mem::replace(&mut state.disk_now, true);
+        if first || state.waiting.len() == state.pace.expected() {
+            self.wake_writer.notify_one();
+        }
+        Poll::Pending
     }
 
     /// Waits until `done` has an answer.
@@ -252,21 +298,7 @@ impl Storage for Embedded {
     }
 
     async fn durable(&self, position: Position) -> Result<(), StorageError> {
-        self.shared
-            .until(|state| {
-                if state.durable > position.0 {
-                    return Some(Ok(()));
-                }
-                if let Err(failed) = state.check_failed() {
-                    return Some(Err(failed));
-                }
-                if position.0 < state.next && !state.disk_now {
-                    state.disk_now = true;
-                    self.shared.wake_writer.notify_one();
-                }
-                None
-            })
-            .await
+        std::future::poll_fn(|context| self.shared.poll_durable(position, context)).await
     }
 
     async fn read(&self, from: Position, entries_max: usize) -> Result<Vec<Vec<u8>>, StorageError> {
@@ -363,8 +395,9 @@ impl fmt::Debug for Embedded {
     }
 }
 
-fn empty_frame() -> Vec<u8> {
-    let mut frame = Vec::with_capacity(64 << 10);
+/// A frame for a batch that will have about as many bytes as the one before.
+fn empty_frame(bytes: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity((bytes + bytes / 8).clamp(4 << 10, 2 * BATCH_BYTES_ENOUGH));
     frame.resize(BATCH_HEADER, 0);
     frame
 }
@@ -414,29 +447,18 @@ fn spawn(
 /// The writer: from the queue to the pending file. An error ends it, and with it the log.
 fn write_batches(shared: &Shared, mut writer: pending::Writer) -> std::io::Result<()> {
     loop {
-        let (frame, first, count) = {
-            let mut state = shared.lock();
-            while state.queued == 0 && !state.closing && state.failed.is_none() {
-                state = shared.wake_writer.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            let gathering =
-                |state: &mut State| !state.disk_now && !state.closing && state.failed.is_none() && state.queue.len() < BATCH_BYTES_ENOUGH;
-            let waited = shared.wake_writer.wait_timeout_while(state, shared.options.linger, gathering);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if state.failed.is_some() || state.queued == 0 {
-                state.written = true;
-                shared.wake_publisher.notify_one();
-                return Ok(());
-            }
-            state.disk_now = false;
-            let count = std::mem::take(&mut state.queued);
-            (std::mem::replace(&mut state.queue, empty_frame()), state.next - count, count)
+        let Some((frame, first, count)) = gather(shared) else {
+            shared.wake_publisher.notify_one();
+            return Ok(());
         };
         let batch = Batch::seal(first, count, frame).ok_or_else(|| std::io::Error::other("a batch is too large"))?;
+        let began = pace::now();
         let begun = writer.append(&batch)?;
+        let took = began.elapsed();
 
         let mut state = shared.lock();
         state.durable = batch.end();
+        shared.durable.store(batch.end(), Ordering::Release);
         if begun {
             let path = shared.directory.join("pending").join(pending::segment_name(batch.first));
             state.segments.push_back((path, batch.end()));
@@ -447,10 +469,50 @@ fn write_batches(shared: &Shared, mut writer: pending::Writer) -> std::io::Resul
         state.tail_bytes += batch.len();
         state.tail.push_back(batch.clone());
         state.unpublished.push_back(batch);
+        let told = std::mem::take(&mut state.writing);
+        let also = state.waiting.len();
+        state.pace.synced(took, told.len() + also);
         drop(state);
+        told.into_iter().for_each(Waker::wake);
         shared.wake_publisher.notify_one();
         shared.changed.notify(usize::MAX);
     }
+}
+
+/// Waits for entries and takes the batch they make: its frame, its first position, how many. `None` when there will be no more.
+fn gather(shared: &Shared) -> Option<(Vec<u8>, u64, u64)> {
+    let mut state = shared.lock();
+    while state.queued == 0 && !state.closing && state.failed.is_none() {
+        state = shared.wake_writer.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    let nobody_waits =
+        |state: &mut State| !state.disk_now && !state.closing && state.failed.is_none() && state.queue.len() < BATCH_BYTES_ENOUGH;
+    let waited = shared.wake_writer.wait_timeout_while(state, shared.options.linger, nobody_waits);
+    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    // Somebody waits. Those whom the last batch let go are about to come back: the disk's turn is dear, so they are let on.
+    let mut waited = Duration::ZERO;
+    while let Some(pause) = state.pace.pause(state.waiting.len(), waited)
+        && !state.closing
+        && state.failed.is_none()
+    {
+        let came = state.waiting.len();
+        let nobody_new = |state: &mut State| state.waiting.len() < state.pace.expected() && !state.closing && state.failed.is_none();
+        state = shared.wake_writer.wait_timeout_while(state, pause, nobody_new).unwrap_or_else(PoisonError::into_inner).0;
+        if state.waiting.len() == came {
+            break;
+        }
+        waited += pause;
+    }
+    if state.failed.is_some() || state.queued == 0 {
+        state.written = true;
+        return None;
+    }
+    state.disk_now = false;
+    state.writing = std::mem::take(&mut state.waiting);
+    let count = std::mem::take(&mut state.queued);
+    let frame = empty_frame(state.queue.len());
+    let frame = std::mem::replace(&mut state.queue, frame);
+    Some((frame, state.next - count, count))
 }
 
 /// The publisher: from batches on disk to tiles and checkpoints. An error ends it, and with it the log.
