@@ -6,13 +6,19 @@ use crate::tile::{self, Holds, InvalidTile, TilePath};
 use crate::tree::{self, Hash, Nodes, OutsideTree};
 
 /// Reads the files of one log by their C2SP paths, `checkpoint` and `tile/…`. Implement it over a directory, a download, an archive.
-pub trait Files {
+pub trait Files: Sync {
     /// The file's bytes, or `None` where there is no such file.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Unreadable>;
 
     /// The paths of all files, or `None` where they cannot be listed. Only a listing shows files that should not be there.
     fn list(&self) -> Result<Option<Vec<String>>, Unreadable> {
         Ok(None)
+    }
+
+    /// Does `work` for each number below `count`, one after the other. A reader that has threads may do them at once, since
+    /// nothing is taken from their order; each has been done when this returns.
+    fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(work);
     }
 }
 
@@ -79,6 +85,14 @@ impl<'a, F: Files + ?Sized> Tiles<'a, F> {
         let (read, bytes) = self.bytes(path)?;
         let entries = tile::decode_entries(&bytes, read.width).map_err(|why| TileError::Invalid { path: read, why })?;
         Ok((path, entries.into_iter().take(path.width.into()).map(<[u8]>::to_vec).collect()))
+    }
+
+    /// The leaf hashes of the entries in the bundle that holds the entry at `position`.
+    pub fn leaves(&self, position: u64) -> Result<(TilePath, Vec<Hash>), TileError> {
+        let path = TilePath::holding(Holds::Entries, position, self.size).ok_or(OutsideTree { asked: position, size: self.size })?;
+        let (read, bytes) = self.bytes(path)?;
+        let entries = tile::decode_entries(&bytes, read.width).map_err(|why| TileError::Invalid { path: read, why })?;
+        Ok((path, entries.into_iter().take(path.width.into()).map(Hash::of_entry).collect()))
     }
 
     /// The tile's bytes; those of the full one where the partial one is gone (C2SP tlog-tiles, "Partial Tiles").

@@ -246,10 +246,30 @@ impl Edge {
     }
 
     /// Adds a leaf. `full` is given each tile that this completes, lowest level first.
-    pub fn push(&mut self, leaf: Hash, mut full: impl FnMut(TilePath, &[Hash])) {
+    pub fn push(&mut self, leaf: Hash, full: impl FnMut(TilePath, &[Hash])) {
         self.size += 1;
-        let (mut hash, mut level_size) = (leaf, self.size);
-        for level in 0.. {
+        self.carry(0, leaf, full);
+    }
+
+    /// Adds a full tile of leaves by its root. `false`, and nothing is added, when the tree does not end where a tile begins.
+    ///
+    /// `full` is given each higher tile that this completes, lowest level first.
+    pub fn push_tile(&mut self, root: Hash, full: impl FnMut(TilePath, &[Hash])) -> bool {
+        if !self.size.is_multiple_of(WIDTH) {
+            return false;
+        }
+        self.size += WIDTH;
+        if self.levels.is_empty() {
+            self.levels.push(Vec::new());
+        }
+        self.carry(1, root, full);
+        true
+    }
+
+    /// Adds a hash to a level, and the root of what that completes to the next.
+    fn carry(&mut self, level: usize, mut hash: Hash, mut full: impl FnMut(TilePath, &[Hash])) {
+        let mut level_size = self.size / WIDTH.pow(level as u32);
+        for level in level.. {
             if self.levels.len() == level {
                 self.levels.push(Vec::with_capacity(WIDTH as usize));
             }
@@ -352,13 +372,17 @@ mod tests {
     #[test]
     fn the_edge_has_the_root_and_the_tiles_of_the_tree_at_every_size() {
         let leaves: Vec<Hash> = (0..70_000_u32).map(|n| Hash::of_entry(&n.to_be_bytes())).collect();
-        let mut edge = Edge::new();
+        let (mut edge, mut by_tiles) = (Edge::new(), Edge::new());
         let mut tiles: BTreeMap<TilePath, Vec<Hash>> = BTreeMap::new();
         assert_eq!(edge.root(), Hash::of_nothing());
         for (before, leaf) in leaves.iter().enumerate() {
             edge.push(*leaf, |path, hashes| assert!(tiles.insert(path, hashes.to_vec()).is_none()));
             let size = before + 1;
             assert_eq!(edge.size(), size as u64);
+            if size.is_multiple_of(256) {
+                assert!(by_tiles.push_tile(tree::root(&leaves[size - 256..size]), |path, hashes| assert_eq!(tiles[&path], hashes)));
+                assert_eq!(by_tiles.root(), edge.root(), "{size}");
+            }
             if size <= 520 || size % 16_381 == 0 || (65_535..=65_537).contains(&size) {
                 assert_eq!(edge.root(), tree::root(&leaves[..size]), "{size}");
                 let loaded = Edge::load(size as u64, |path| {
@@ -367,6 +391,7 @@ mod tests {
                 assert_eq!(loaded.unwrap().root(), edge.root(), "{size}");
             }
         }
+        assert!(!edge.push_tile(leaves[0], |_, _| ()), "it ends within a tile");
         // The example of C2SP tlog-tiles, "Partial Tiles".
         let full = |level| tiles.keys().filter(|path| path.holds == Holds::Hashes(level)).count();
         assert_eq!((full(0), full(1), full(2)), (273, 1, 0));

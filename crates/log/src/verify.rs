@@ -4,14 +4,18 @@
 //! since: that is what a log with a key in the wrong hands cannot fake.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use crate::checkpoint::{Checkpoint, InvalidCheckpoint};
 use crate::files::{Files, TileError, Tiles, Unreadable};
 use crate::tile::{self, Edge, Holds, InvalidTile, TilePath};
-use crate::tree::Hash;
+use crate::tree::{self, Hash};
 
 /// So many faults are told apart; of a log with more, their number is enough.
 const FAULTS_MAX: usize = 1000;
+
+/// So many bundles are read at once at most, some 30 MB.
+const BUNDLES_AT_ONCE: u64 = 128;
 
 /// What the auditor knows.
 #[derive(Clone, Debug)]
@@ -114,17 +118,6 @@ impl Report {
             self.faults_untold += 1;
         }
     }
-
-    fn tile_fault(&mut self, error: TileError) -> Result<(), Unreadable> {
-        match error {
-            TileError::Unreadable(error) => return Err(error),
-            TileError::Missing(path) => self.fault(Fault::Missing(path)),
-            TileError::Invalid { path, why } => self.fault(Fault::Invalid { path, why }),
-            // INVARIANT: only tiles that the checkpoint covers are asked for.
-            TileError::Outside(outside) => return Err(Unreadable { path: "checkpoint".to_owned(), why: outside.to_string() }),
-        }
-        Ok(())
-    }
 }
 
 /// Verifies a whole log: the checkpoint's signature, each entry against its hash, each tile against the one above, the root
@@ -180,29 +173,40 @@ fn verify_tree(
 ) -> Result<(), Unreadable> {
     let tiles = Tiles::new(files, checkpoint.size);
     let (mut of_entries, mut of_hashes) = (Edge::new(), Edge::new());
-    let mut reach = |of_entries: &Edge, of_hashes: &Edge, report: &mut Report| {
-        while let Some(reached) = kept.pop_if(|kept| kept.size == of_entries.size()) {
-            if of_entries.root() != reached.root && of_hashes.root() != reached.root {
-                report.fault(Fault::Rewritten { kept: reached.size });
-            }
-        }
-    };
-    reach(&of_entries, &of_hashes, report);
-    while of_entries.size() < checkpoint.size {
-        let Leaves { of_entries: entries, stored: hashes } = read_leaves(&tiles, of_entries.size(), report)?;
-        report.entries += entries.as_ref().map_or(0, |leaves| leaves.len() as u64);
-        // What cannot be read on one side is taken from the other, so that one missing file is one fault and the root still tells.
-        let Some(leaves) = entries.as_ref().or(hashes.as_ref()) else { return Ok(()) };
-        for (entry, hash) in leaves.iter().zip(hashes.as_ref().unwrap_or(leaves)) {
-            of_entries.push(*entry, |_, _| ());
+    let bundles = checkpoint.size.div_ceil(tile::WIDTH);
+    let mut index = 0;
+    while index < bundles {
+        let until = bundles.min(index + BUNDLES_AT_ONCE);
+        for bundle in read_bundles(files, checkpoint.size, index..until) {
+            let Bundle { entries, hashes, faults } = bundle?;
+            faults.into_iter().for_each(|fault| report.fault(fault));
+            report.entries += entries.as_ref().map_or(0, |entries| entries.leaves.len() as u64);
+            // What cannot be read on one side is taken from the other, so that one missing file is one fault and the root still tells.
+            let Some(entries) = entries.as_ref().or(hashes.as_ref()) else { return Ok(()) };
+            let hashes = hashes.as_ref().unwrap_or(entries);
+            let end = of_entries.size() + tile::WIDTH;
             let mut finished = Vec::new();
-            of_hashes.push(*hash, |path, hashes| finished.push((path, hashes.to_vec())));
+            reach(&mut kept, &of_entries, &of_hashes, report);
+            // A full tile is taken as a whole, unless a kept checkpoint ends within it.
+            if let (Some(entries), Some(hashes)) = (entries.root, hashes.root)
+                && kept.last().is_none_or(|kept| kept.size >= end)
+            {
+                of_entries.push_tile(entries, |_, _| ());
+                of_hashes.push_tile(hashes, |path, hashes| finished.push((path, hashes.to_vec())));
+            } else {
+                for (entry, hash) in entries.leaves.iter().zip(&hashes.leaves) {
+                    of_entries.push(*entry, |_, _| ());
+                    of_hashes.push(*hash, |path, hashes| finished.push((path, hashes.to_vec())));
+                    reach(&mut kept, &of_entries, &of_hashes, report);
+                }
+            }
             for (path, hashes) in finished {
                 verify_tile(&tiles, path, &hashes, report)?;
             }
-            reach(&of_entries, &of_hashes, report);
         }
+        index = until;
     }
+    reach(&mut kept, &of_entries, &of_hashes, report);
     let partials: Vec<_> = of_hashes.partials().map(|(path, hashes)| (path, hashes.to_vec())).collect();
     for (path, hashes) in partials {
         verify_tile(&tiles, path, &hashes, report)?;
@@ -214,36 +218,82 @@ fn verify_tree(
     Ok(())
 }
 
-/// Up to 256 leaf hashes from two sources, either of which may be unreadable.
-struct Leaves {
-    of_entries: Option<Vec<Hash>>,
-    stored: Option<Vec<Hash>>,
-}
-
-/// The leaf hashes of one bundle, computed from its entries, and those of the tile beside it; compares the two.
-fn read_leaves(tiles: &Tiles<'_, impl Files + ?Sized>, from: u64, report: &mut Report) -> Result<Leaves, Unreadable> {
-    let entries = match tiles.entries(from) {
-        Ok((path, entries)) => Some((path, entries.iter().map(|entry| Hash::of_entry(entry)).collect::<Vec<_>>())),
-        Err(error) => {
-            report.tile_fault(error)?;
-            None
-        }
-    };
-    let hashes = match tiles.hashes(0, from) {
-        Ok(hashes) => Some(hashes),
-        Err(error) => {
-            report.tile_fault(error)?;
-            None
-        }
-    };
-    if let (Some((bundle, computed)), Some((tile, stored))) = (&entries, &hashes) {
-        for (position, (computed, stored)) in (from..).zip(computed.iter().zip(stored)) {
-            if computed != stored {
-                report.fault(Fault::Entry { position, bundle: *bundle, tile: *tile });
-            }
+/// Compares the kept checkpoints of this size with the tree as far as it is built.
+fn reach(kept: &mut Vec<&Checkpoint>, of_entries: &Edge, of_hashes: &Edge, report: &mut Report) {
+    while let Some(reached) = kept.pop_if(|kept| kept.size == of_entries.size()) {
+        if of_entries.root() != reached.root && of_hashes.root() != reached.root {
+            report.fault(Fault::Rewritten { kept: reached.size });
         }
     }
-    Ok(Leaves { of_entries: entries.map(|(_, hashes)| hashes), stored: hashes.map(|(_, hashes)| hashes) })
+}
+
+/// Up to 256 leaf hashes from two sources, either of which may be unreadable.
+struct Bundle {
+    entries: Option<Leaves>,
+    /// Absent also when they are those of the entries.
+    hashes: Option<Leaves>,
+    faults: Vec<Fault>,
+}
+
+/// Leaf hashes and, of a full tile, their root.
+struct Leaves {
+    leaves: Vec<Hash>,
+    root: Option<Hash>,
+}
+
+impl Leaves {
+    fn new(leaves: Vec<Hash>) -> Self {
+        let root = (leaves.len() as u64 == tile::WIDTH).then(|| tree::root(&leaves));
+        Self { leaves, root }
+    }
+}
+
+/// Reads bundles and the tiles beside them, in the order of the log; many at once where `files` can.
+fn read_bundles(files: &(impl Files + ?Sized), size: u64, indices: std::ops::Range<u64>) -> Vec<Result<Bundle, Unreadable>> {
+    let bundles: Vec<OnceLock<_>> = indices.clone().map(|_| OnceLock::new()).collect();
+    let read = |number: usize| Bundle::read(&Tiles::new(files, size), (indices.start + number as u64) * tile::WIDTH);
+    files.each(bundles.len(), &|number| {
+        bundles.get(number).map(|bundle| bundle.get_or_init(|| read(number)));
+    });
+    bundles.into_iter().enumerate().map(|(number, bundle)| bundle.into_inner().unwrap_or_else(|| read(number))).collect()
+}
+
+impl Bundle {
+    /// The leaf hashes of one bundle, computed from its entries, and those of the tile beside it; compares the two.
+    fn read(tiles: &Tiles<'_, impl Files + ?Sized>, from: u64) -> Result<Self, Unreadable> {
+        let mut faults = Vec::new();
+        let mut found = |read: Result<(TilePath, Vec<Hash>), TileError>| match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error) => fault_of(error).map(|fault| {
+                faults.push(fault);
+                None
+            }),
+        };
+        let (entries, hashes) = (found(tiles.leaves(from))?, found(tiles.hashes(0, from))?);
+        if let (Some((bundle, computed)), Some((tile, stored))) = (&entries, &hashes) {
+            if computed == stored {
+                return Ok(Self { entries: entries.map(|(_, leaves)| Leaves::new(leaves)), hashes: None, faults });
+            }
+            for (position, (computed, stored)) in (from..).zip(computed.iter().zip(stored)) {
+                if computed != stored {
+                    faults.push(Fault::Entry { position, bundle: *bundle, tile: *tile });
+                }
+            }
+        }
+        let leaves = |read: Option<(TilePath, Vec<Hash>)>| read.map(|(_, leaves)| Leaves::new(leaves));
+        Ok(Self { entries: leaves(entries), hashes: leaves(hashes), faults })
+    }
+}
+
+/// What is wrong with a tile; `Err` when it could not be read, which says nothing of what is in it.
+fn fault_of(error: TileError) -> Result<Fault, Unreadable> {
+    match error {
+        TileError::Unreadable(error) => Err(error),
+        TileError::Missing(path) => Ok(Fault::Missing(path)),
+        TileError::Invalid { path, why } => Ok(Fault::Invalid { path, why }),
+        // INVARIANT: only tiles that the checkpoint covers are asked for.
+        TileError::Outside(outside) => Err(Unreadable { path: "checkpoint".to_owned(), why: outside.to_string() }),
+    }
 }
 
 /// Compares a stored tile of a higher level with the hashes of the tiles below it.
@@ -259,7 +309,7 @@ fn verify_tile(tiles: &Tiles<'_, impl Files + ?Sized>, path: TilePath, computed:
                 }
             }
         }
-        Err(error) => report.tile_fault(error)?,
+        Err(error) => report.fault(fault_of(error)?),
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use bailiwick_log::checkpoint::{Checkpoint, InvalidCheckpoint};
 use bailiwick_log::files::{Files, TileError, Tiles, Unreadable};
@@ -69,6 +71,24 @@ impl Files for Directory {
         self.list_into("tile", &mut paths)?;
         paths.sort();
         Ok(Some(paths))
+    }
+
+    fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        let take = || loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                break;
+            }
+            work(number);
+        };
+        thread::scope(|scope| {
+            // Where no thread can be had, this one does it all.
+            for _ in 1..thread::available_parallelism().map_or(1, usize::from).min(count) {
+                let _ = thread::Builder::new().spawn_scoped(scope, take);
+            }
+            take();
+        });
     }
 }
 
