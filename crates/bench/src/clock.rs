@@ -1,9 +1,21 @@
-//! The only clock here.
+//! The only clocks here.
 
 use std::time::Instant;
+
+use bailiwick_core::model::{Clock, Timestamp};
 
 /// The present moment.
 #[expect(clippy::disallowed_methods, reason = "this program measures time and nothing else")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The time of day, for records that are as old as real ones.
+pub(crate) struct WallClock;
+
+impl Clock for WallClock {
+    #[expect(clippy::disallowed_methods, reason = "as old as real ones")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
 }

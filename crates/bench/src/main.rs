@@ -6,6 +6,9 @@
 
 mod clock;
 mod decision;
+mod log;
+mod records;
+mod start;
 mod table;
 
 use std::error::Error;
@@ -21,8 +24,19 @@ struct Measurement {
     run: fn() -> Result,
 }
 
-const MEASUREMENTS: &[Measurement] =
-    &[Measurement { name: "decision", tells: "one decision, with ever more policies and agents", run: decision::measure }];
+const MEASUREMENTS: &[Measurement] = &[
+    Measurement { name: "decision", tells: "one decision, with ever more policies and agents", run: decision::measure },
+    Measurement { name: "log", tells: "durable appends, beside the disk, SQLite and redb; verifying and proving", run: log::measure },
+    Measurement {
+        name: "start",
+        tells: "from the start to the first answer, with 10 million records; memory when idle",
+        run: start::measure,
+    },
+];
+
+/// The allocator of the program that is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
