@@ -69,14 +69,16 @@ async fn questions_without_end_are_put_to_the_caller_a_few_at_a_time() {
                 format!("data: {question}\n\n")
             };
             let last = json!({ "jsonrpc": "2.0", "id": request.body["id"], "result": { "content": [] } });
-            vec![stream(&format!("{}data: {last}\n\n", (0..500).map(question).collect::<String>()))]
+            vec![stream(&format!("{}data: {last}\n\n", (0..100).map(question).collect::<String>()))]
         })
     })
     .await;
     let world = World::start(bundle(&format!("mcp = \"{}\"", server.url), &tools));
-    let agent = Agent::answering(json!({ "action": "decline" }));
+    let agent = Arc::new(Agent { is_deaf: true, ..Agent::default() });
     assert_eq!(shown(&world.call_as("t", "{}", json!({}), &agent).await), OK);
-    assert!(agent.asked.lock().unwrap().len() <= 500);
+    assert_eq!(agent.asked.lock().unwrap().len(), 16);
+    let refused = server.requests(|request| request.text.contains("too many questions are open"));
+    assert_eq!(refused.len(), 84);
 }
 
 #[tokio::test]
@@ -118,7 +120,7 @@ async fn an_answer_reaches_the_request_that_it_is_to_and_no_other() {
     let world = World::start(bundle(&format!("mcp = \"{}\"", server.url), &tools));
     let extras = json!({ "_meta": { "io.modelcontextprotocol/clientCapabilities": { "elicitation": {} } } });
     assert_eq!(shown(&world.call_as("t", "{}", extras, &Agent::silent()).await), OK);
-    assert_eq!(server.requests(|request| request.method == "GET" && request.header("mcp-session-id") != "").len(), 2);
+    assert_eq!(server.requests(|request| request.method == "GET" && !request.header("mcp-session-id").is_empty()).len(), 2);
 }
 
 #[tokio::test]
@@ -246,7 +248,7 @@ async fn a_schema_is_data_nothing_in_it_is_fetched_run_or_followed_for_long() {
     ] {
         let offered = [tool.clone()];
         let server = Server::start(move |request| modern(request, &offered).unwrap_or_else(|| ok(request))).await;
-        let world = World::start(bundle(&format!("mcp = \"{}\"", server.url), &[tool.clone()]));
+        let world = World::start(bundle(&format!("mcp = \"{}\"", server.url), std::slice::from_ref(&tool)));
         assert_eq!(shown(&world.call("t", &arguments.to_string()).await), OK, "{tool}");
     }
     assert!(elsewhere.requests(|_| true).is_empty(), "a schema made the gateway fetch");

@@ -223,7 +223,7 @@ pub(crate) struct Agent {
     pub(crate) shown: Mutex<Vec<Value>>,
     pub(crate) asked: Mutex<Vec<(String, Value)>>,
     pub(crate) answer: Option<Value>,
-    /// Whether it never takes what it is shown.
+    /// Whether it never takes what it is shown, nor answers.
     pub(crate) is_deaf: bool,
     pub(crate) seen: Notify,
 }
@@ -250,6 +250,9 @@ impl Caller for Agent {
 
     async fn ask(&self, method: &str, params: Value) -> Answered {
         self.asked.lock().unwrap().push((method.to_owned(), params));
+        if self.is_deaf {
+            std::future::pending::<()>().await;
+        }
         self.answer.clone().ok_or_else(|| ToolFault { code: -32601, message: "cannot be asked".to_owned(), data: None })
     }
 }

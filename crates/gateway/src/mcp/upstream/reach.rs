@@ -58,8 +58,8 @@ pub(super) fn is_localhost(host: &str) -> bool {
 pub(super) fn may_lead_to(address: IpAddr) -> bool {
     match canonical(address) {
         IpAddr::V4(address) => {
-            !(address.is_unspecified() || address.is_link_local() || address.is_multicast() || address.is_broadcast())
-                && !METADATA_V4.contains(&address)
+            let nobody = address.is_unspecified() || address.is_link_local() || address.is_multicast() || address.is_broadcast();
+            !(nobody || METADATA_V4.contains(&address))
         }
         IpAddr::V6(address) => {
             let link_local = (address.segments().first().copied().unwrap_or_default() & 0xffc0) == 0xfe80;
