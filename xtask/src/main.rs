@@ -11,6 +11,7 @@ mod init;
 mod interop;
 mod process;
 mod report;
+mod sim;
 mod steps;
 mod suite;
 mod tidy;
@@ -28,6 +29,8 @@ cargo xtask test [--only STEP]... [--without STEP]... [--verbose]
 cargo xtask test --list  the steps, in the order in which they run
 cargo xtask bench [NAME]...
                          what it costs: measure everything, or some; `--list` names what
+cargo xtask sim --seeds N [--from K]
+                         torment the path in N worlds made from one seed each; `--seed K` replays one and tells its story
 cargo xtask tidy         what the compiler cannot hold: directions, absences, habits
 cargo xtask setup        install what the other steps need, and nothing else";
 
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test", rest @ ..] => steps::Selection::parse(rest).and_then(|selection| steps::run(&selection)),
         ["bench", rest @ ..] => bench::run(rest),
+        ["sim", rest @ ..] => sim::run(rest),
         ["tidy"] => steps::run(&steps::Selection::only("tidy")),
         ["setup"] => steps::run(&steps::Selection::only("setup")),
         _ => Err(USAGE.into()),

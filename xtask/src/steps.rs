@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, Ended};
 use crate::report::Report;
 use crate::tools::Tools;
-use crate::{Result, crash, init, interop, suite, tidy};
+use crate::{Result, crash, init, interop, sim, suite, tidy};
 
 /// One named part of `cargo xtask test`.
 struct Step {
@@ -51,6 +51,7 @@ const STEPS: &[Step] = &[
         mend: "see .cache/logs/client-*.log",
         run: interop::check,
     },
+    Step { name: "sim", shows: "a thousand worlds under faults, every invariant held", mend: "cargo xtask sim --seed K", run: sim::check },
     Step { name: "crash", shows: "kill -9 under load loses no record", mend: "see .cache/logs/crash-*.log", run: crash::check },
 ];
 

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::ArcSwap;
+use bailiwick_log::Position;
 use event_listener::Event;
 
 use crate::identity::{Grant, Replays};
-use crate::ledger::{History, HistoryOf, Ledger, Tracks};
+use crate::ledger::{History, HistoryOf, Labels, Ledger, Tracks};
 use crate::model::{AgentName, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
@@ -33,6 +34,10 @@ pub struct Execution {
     calls_under_way: AtomicUsize,
     stopped: AtomicBool,
     tokens: RwLock<Vec<Token>>,
+    /// The intents of this gateway's calls that have no outcome yet.
+    open: Mutex<Vec<Position>>,
+    /// The labels that no crash can make its ledger forget, since an intent that names them is on disk.
+    kept: Mutex<Labels>,
     proofs: Mutex<Replays>,
     stop: Event,
     /// When the newest credential expires, in microseconds since the epoch.
@@ -77,6 +82,35 @@ impl Execution {
     /// The series kept for its agent over all executions. Taken after the ledger, held as briefly.
     pub fn agent_tracks(&self) -> MutexGuard<'_, Tracks> {
         self.agent.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that this gateway has an allowed call under way, whose outcome it owes.
+    pub fn opened(&self, intent: Position) {
+        self.open().push(intent);
+    }
+
+    /// Notes that the log says how the call ended, whoever wrote it.
+    pub fn closed(&self, intent: Position) {
+        self.open().retain(|open| *open != intent);
+    }
+
+    /// Whether this gateway still owes the call's outcome.
+    pub fn is_open(&self, intent: Position) -> bool {
+        self.open().contains(&intent)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Position>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a crash would leave these labels on its ledger, because what says so is on disk.
+    pub fn keeps(&self, labels: &Labels) -> bool {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).covers(labels)
+    }
+
+    /// Notes that an intent which names these labels is on disk.
+    pub fn kept(&self, labels: &Labels) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).join(labels);
     }
 
     /// The proofs of possession that were used.
@@ -153,10 +187,13 @@ impl Execution {
         self.is_stopped() || self.expires() <= now
     }
 
-    /// Takes in a further credential that is on the log.
+    /// Takes in a further credential that is on the log; one that is known changes nothing.
     fn renewed(&self, renewal: ExecutionStarted) {
         self.expires_us.fetch_max(renewal.expires.as_microsecond(), Ordering::AcqRel);
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        if tokens.iter().any(|token| *token.id == *renewal.token) {
+            return;
+        }
         tokens.retain(|token| token.expires > renewal.at);
         tokens.push(Token { id: renewal.token.into(), expires: renewal.expires, revoked: false });
         drop(tokens);
@@ -216,6 +253,8 @@ impl Executions {
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            open: Mutex::default(),
+            kept: Mutex::default(),
             tokens: RwLock::new(vec![Token { id: started.token.as_str().into(), expires: started.expires, revoked: false }]),
             proofs: Mutex::new(Replays::new(PROOFS_PER_SLOT_MAX)),
             stop: Event::new(),

@@ -41,6 +41,16 @@ impl Labels {
         Self { integrity: Integrity::Untrusted, confidentiality: BTreeSet::new() }
     }
 
+    /// Whether it is no more than what is known of undeclared data.
+    pub(crate) fn is_undeclared(&self) -> bool {
+        *self == Self::undeclared()
+    }
+
+    /// Whether taking on the labels of `other` would change nothing.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.integrity >= other.integrity && self.confidentiality.is_superset(&other.confidentiality)
+    }
+
     /// Takes on the labels of `other` as well.
     pub fn join(&mut self, other: &Self) {
         self.integrity = self.integrity.max(other.integrity);
@@ -120,11 +130,14 @@ impl Ledger {
         Ok(Facts { calls: self.calls.saturating_add(1), labels: self.labels.clone(), history, grant: None })
     }
 
-    /// Folds in a decision that is on the log.
-    pub fn took(&mut self, intent: &Intent, histories: &[History]) {
+    /// Folds in a decision that is on the log. Says whether it was new: what was folded in before changes nothing.
+    pub fn took(&mut self, intent: &Intent, histories: &[History]) -> bool {
+        if intent.sequence < self.sequence {
+            return false;
+        }
         self.sequence = intent.sequence.saturating_add(1);
         if intent.decision.verdict != Verdict::Allow {
-            return;
+            return true;
         }
         self.calls = self.calls.saturating_add(1);
         self.tracks.fold(histories, HistoryOf::Execution, &intent.facts.history, intent.at);
@@ -136,6 +149,17 @@ impl Ledger {
                 *uses = uses.saturating_add(1);
             }
         }
+        true
+    }
+
+    /// Folds in a decision that another gateway appended, as [`Self::took`] does. That gateway may be showing the
+    /// execution what the tool returns at this very moment, so it counts as shown.
+    pub fn heard(&mut self, intent: &Intent, histories: &[History]) -> bool {
+        let new = self.took(intent, histories);
+        if new && intent.decision.verdict == Verdict::Allow {
+            self.learned(&intent.returns);
+        }
+        new
     }
 
     /// Folds in an outcome that is on the log: what it returned was learned, and its place is taken.

@@ -10,8 +10,8 @@ use bailiwick_log::Position;
 
 use crate::bundle::Snapshot;
 use crate::execution::Executions;
-use crate::ledger::{History, HistoryOf, Integrity, Labels};
-use crate::model::{Duration, Ending, ExecutionId, Intent, Outcome, Record, Timestamp, ToolName, Verdict};
+use crate::ledger::{History, HistoryOf, Integrity};
+use crate::model::{Duration, Ending, ExecutionId, Intent, Outcome, Record, Timestamp, Verdict};
 
 /// The least time that is read back, so that a bundle whose times were just shortened forgets nothing that matters.
 const READ_BACK_MIN: Duration = Duration::seconds(24 * 3600);
@@ -26,6 +26,31 @@ pub fn read_back(snapshot: &Snapshot) -> Option<Duration> {
     let windows = of_agents.map(|history| history.within).collect::<Option<Vec<_>>>()?;
     let longest = executions.chain(windows).chain([snapshot.settings.limits.call_timeout, READ_BACK_MIN]).max()?;
     Some(Duration::seconds(longest.as_secs().saturating_add(MARGIN.as_secs())))
+}
+
+/// Folds one record that another gateway wrote to the same log into the executions of this one. Records of one's own,
+/// and those that were folded before, change nothing.
+pub fn hear(executions: &Executions, histories: &[History], record: Record) {
+    match record {
+        Record::ExecutionStarted(started) => {
+            executions.started(started);
+        }
+        Record::Intent(intent) => {
+            let known = executions.find(intent.execution);
+            if known.is_none_or(|execution| execution.ledger().heard(&intent, histories)) {
+                executions.took_for_agent(&intent, histories);
+            }
+        }
+        Record::Outcome(outcome) => {
+            if let Some(execution) = executions.find(outcome.execution) {
+                // In this order: whoever finds the ledger that far finds the call closed.
+                execution.closed(outcome.intent);
+                execution.ledger().ended(outcome.sequence, &outcome.labels);
+            }
+        }
+        Record::Revoked(revoked) => executions.revoked(&revoked),
+        Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
+    }
 }
 
 /// Folds records, in the order of the log, into executions.
@@ -53,10 +78,10 @@ impl<'a> Recovery<'a> {
             }
             Record::Intent(intent) => {
                 self.next.insert(intent.execution, intent.sequence.saturating_add(1));
-                if let Some(execution) = self.executions.find(intent.execution) {
-                    execution.ledger().took(&intent, self.histories);
+                let known = self.executions.find(intent.execution);
+                if known.is_none_or(|execution| execution.ledger().took(&intent, self.histories)) {
+                    self.executions.took_for_agent(&intent, self.histories);
                 }
-                self.executions.took_for_agent(&intent, self.histories);
                 if intent.decision.verdict == Verdict::Allow {
                     self.open.insert(position, intent);
                 }
@@ -75,14 +100,14 @@ impl<'a> Recovery<'a> {
 
     /// The outcomes that end what was left open, each to be appended and then folded in like any other record.
     ///
-    /// Nobody knows what such a call returned or whether the agent saw it, so its labels are those that `declared` gives
-    /// for its tool, and untrusted besides.
-    pub fn close(&mut self, declared: impl Fn(&ToolName) -> Labels, now: Timestamp) -> Vec<Outcome> {
+    /// Nobody knows what such a call returned or whether the agent saw it, so its labels are those that its intent names,
+    /// and untrusted besides.
+    pub fn close(&mut self, now: Timestamp) -> Vec<Outcome> {
         let next = &mut self.next;
         let mut outcomes = Vec::with_capacity(self.open.len());
         for (position, intent) in &self.open {
             let sequence = next.entry(intent.execution).or_default();
-            let mut labels = declared(&intent.tool);
+            let mut labels = intent.returns.clone();
             labels.integrity = Integrity::Untrusted;
             outcomes.push(Outcome {
                 at: now,

@@ -5,10 +5,12 @@
 
 pub mod broker;
 mod caller;
+mod catch_up;
 pub mod connection;
 pub mod mcp;
 mod path;
 mod permit;
+pub mod recover;
 mod refusal;
 mod room;
 mod upstream;

@@ -11,14 +11,18 @@ use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Labels};
 use bailiwick_core::model::{AgentName, Call, Clock, Ending, Intent, Outcome, ServerName, Timestamp, ToolName, Verdict};
-use bailiwick_log::{Log, Position, Recorded};
+use bailiwick_log::{Log, Position, Recorded, StorageError};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::broker::Vault;
+use crate::catch_up::{self, Followed};
 use crate::room::{NoPlace, Place, Room};
-use crate::{Answer, Answered, Busy, Caller, Decided, Extras, Permit, Refusal, Upstream, UpstreamError};
+use crate::{Answer, Answered, Busy, Caller, Decided, Extras, Permit, Refusal, ToolFault, Upstream, UpstreamError};
+
+/// How often a call is judged again because another gateway went on with its execution meanwhile.
+const JUDGED_MAX: usize = 16;
 
 /// A call as its adapter read it.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ pub struct Gateway {
     /// How many calls are under way, and how they are told to end.
     under_way: watch::Sender<usize>,
     ending: watch::Sender<bool>,
+    /// How far what other gateways append is folded in.
+    followed: Followed,
 }
 
 impl Gateway {
@@ -65,7 +71,19 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let places = parts.bundle.load().settings.limits.calls_max;
         let (agents, servers) = (Room::new(places, 1), Room::new(places, 2));
-        Self { parts, agents, servers, under_way: watch::Sender::new(0), ending: watch::Sender::new(false) }
+        let (under_way, ending) = (watch::Sender::new(0), watch::Sender::new(false));
+        Self { parts, agents, servers, under_way, ending, followed: Followed::default() }
+    }
+
+    /// The same gateway, whose executions already hold all that the log says before `next`.
+    #[must_use]
+    pub fn caught_up_to(self, next: Position) -> Self {
+        Self { followed: Followed::from(next), ..self }
+    }
+
+    /// How far what other gateways append is folded in.
+    pub(crate) const fn followed(&self) -> &Followed {
+        &self.followed
     }
 
     /// Cancels what is under way, and resolves once every call has its outcome on the log.
@@ -110,26 +128,24 @@ impl Gateway {
         let started = self.parts.clock.now();
         let decided = self.decide(&snapshot, who, call).await?; // on the log, denials too
         let made = Made::of(&decided);
-        let labels = snapshot.tool(&made.tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
         let patience = snapshot.settings.limits.call_timeout.std();
         let Ok(permit) = tokio::time::timeout(patience, Permit::grant(&self.parts.log, decided)).await else {
-            self.record(execution, made, &Ended::NotKept, Labels::default(), started).await?;
+            let made = Made { returns: Labels::default(), ..made }; // nothing was shown
+            self.record(execution, &made, &Ended::NotKept, started).await?;
             return Err(Refusal::Busy(Busy::Log));
         };
         let permit = permit?; // a denial or an ask ends here
 
-        let shown = Learning { execution, labels: &labels, caller };
+        let shown = Learning { execution, made: &made, log: &self.parts.log, caller };
         let started = self.parts.clock.now();
         let ended = self.perform(&snapshot, who, permit, extras, &shown, gone).await;
 
-        if matches!(ended, Ended::Answered(_)) {
-            // The ledger learns before the answer is released: the agent must not be able to act on what it read before
-            // we know that it read it.
-            execution.ledger().learned(&labels);
-        }
-        let position = made.position;
-        self.record(execution, made, &ended, labels, started).await?;
-        ended.into_reply(position)
+        // The ledger learns before the answer is released: the agent must not be able to act on what it read before we
+        // know that it read it.
+        let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
+        self.record(execution, &made, &ended, started).await?;
+        learned?;
+        ended.into_reply(made.position)
     }
 
     /// A place among the agent's calls and one among the server's, or why there is none: asked before anything is judged.
@@ -142,16 +158,52 @@ impl Gateway {
     }
 
     /// Judges the call and appends the intent. Calls of one execution take turns here, and so do those of one agent
-    /// where its own histories count: each is judged by a ledger that holds all that was allowed before.
+    /// where its own histories count: each is judged by a ledger that holds all that was allowed before. Where another
+    /// gateway went on with the execution meanwhile, this one catches up and judges again.
     async fn decide(&self, snapshot: &Snapshot, who: &Authenticated, call: Call) -> Result<Recorded<Decided>, Refusal> {
         let execution = who.execution.as_ref();
         let _turn = execution.turn().await;
         let of_agent = |history: &History| history.of == HistoryOf::Agent && history.seen_by(&call.tool);
-        let _agent_turn = if snapshot.histories.iter().any(of_agent) { Some(execution.agent_turn().await) } else { None };
+        let _agent_turn = if snapshot.histories.iter().any(of_agent) {
+            let turn = execution.agent_turn().await;
+            if self.parts.log.storage().is_shared() {
+                self.followed.catch_up(&self.parts).await?; // no place in a stream guards what an agent did elsewhere
+            }
+            Some(turn)
+        } else {
+            None
+        };
 
+        for _ in 0..JUDGED_MAX {
+            let recorded = match self.parts.log.append(self.judged(snapshot, execution, call.clone())).await {
+                Err(StorageError::Stale { .. }) => {
+                    self.followed.catch_up(&self.parts).await?;
+                    continue;
+                }
+                recorded => recorded?,
+            };
+            let (intent, position) = (recorded.value().intent(), recorded.position());
+            let new = execution.ledger().took(intent, &snapshot.histories);
+            if intent.decision.verdict == Verdict::Allow {
+                execution.opened(position);
+                if new {
+                    execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, intent.at);
+                } else if catch_up::is_ended(&self.parts, position).await? {
+                    // It took so long that its record came back by way of the log, and another gateway has closed it already.
+                    return Err(Refusal::GivenUp { intent: position });
+                }
+            }
+            return Ok(recorded);
+        }
+        Err(Refusal::Busy(Busy::Execution))
+    }
+
+    /// The call and the intent that is made of it: what was decided, and all that it was decided by.
+    fn judged(&self, snapshot: &Snapshot, execution: &Execution, call: Call) -> Decided {
         let now = self.parts.clock.now();
         let held = self.parts.held.load();
         let known = Known { snapshot, held: &held };
+        let state = self.followed.state(&self.parts);
         let (judged, sequence) = {
             let ledger = execution.ledger();
             (judge(known, execution, &ledger, &execution.agent_tracks(), &call, now), ledger.sequence())
@@ -162,7 +214,7 @@ impl Gateway {
         let intent = Intent {
             at: now,
             bundle: snapshot.digest,
-            state: Position(self.parts.log.storage().len()),
+            state,
             execution: execution.id(),
             sequence,
             agent: started.agent.clone(),
@@ -174,15 +226,10 @@ impl Gateway {
             arguments_digest: call.arguments.digest(),
             arguments: logged.then(|| call.arguments.text().to_owned()),
             facts: judged.facts,
+            returns: snapshot.tool(&call.tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone()),
             decision: judged.decision,
         };
-        let recorded = self.parts.log.append(Decided::new(intent, call)).await?;
-        let intent = recorded.value().intent();
-        execution.ledger().took(intent, &snapshot.histories);
-        if intent.decision.verdict == Verdict::Allow {
-            execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, now);
-        }
-        Ok(recorded)
+        Decided::new(intent, call)
     }
 
     /// Gets the upstream's credential, forwards the call and waits for its end, whichever comes first.
@@ -213,41 +260,57 @@ impl Gateway {
         }
     }
 
-    /// Appends the outcome. An answer whose outcome could not be recorded is not released.
-    async fn record(&self, execution: &Execution, made: Made, ended: &Ended, labels: Labels, started: Timestamp) -> Result<(), Refusal> {
+    /// Appends the outcome, catching up as often as another gateway goes on with the execution meanwhile; where that one
+    /// gave this gateway up for dead and closed the call, it has its outcome. An answer whose outcome could not be recorded
+    /// is not released.
+    async fn record(&self, execution: &Execution, made: &Made, ended: &Ended, started: Timestamp) -> Result<(), Refusal> {
         let _turn = execution.turn().await;
-        let at = self.parts.clock.now();
-        let sequence = execution.ledger().sequence();
-        let outcome = Outcome {
-            at,
-            intent: made.position,
-            execution: execution.id(),
-            sequence,
-            agent: made.agent,
-            tool: made.tool,
-            code: ended.ending(),
-            detail: ended.detail(),
-            bytes: ended.bytes(),
-            duration_us: u64::try_from(at.duration_since(started).as_micros()).unwrap_or(0),
-            labels: labels.clone(),
-        };
-        self.parts.log.append(outcome).await?;
-        execution.ledger().ended(sequence, &labels);
-        Ok(())
+        loop {
+            let at = self.parts.clock.now();
+            let sequence = execution.ledger().sequence();
+            if !execution.is_open(made.position) {
+                return Err(Refusal::GivenUp { intent: made.position });
+            }
+            let outcome = Outcome {
+                at,
+                intent: made.position,
+                execution: execution.id(),
+                sequence,
+                agent: made.agent.clone(),
+                tool: made.tool.clone(),
+                code: ended.ending(),
+                detail: ended.detail(),
+                bytes: ended.bytes(),
+                duration_us: u64::try_from(at.duration_since(started).as_micros()).unwrap_or(0),
+                labels: made.returns.clone(),
+            };
+            match self.parts.log.append(outcome).await {
+                Err(StorageError::Stale { .. }) => self.followed.catch_up(&self.parts).await?,
+                appended => {
+                    appended?;
+                    execution.ledger().ended(sequence, &made.returns);
+                    execution.closed(made.position);
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 
-/// What an outcome has to say of the intent that it ends, once the permit is spent.
+/// What is needed of the intent once the permit is spent.
 struct Made {
     position: Position,
     agent: AgentName,
     tool: ToolName,
+    /// The labels of what the tool returns.
+    returns: Labels,
 }
 
 impl Made {
     fn of(decided: &Recorded<Decided>) -> Self {
         let intent = decided.value().intent();
-        Self { position: decided.position(), agent: intent.agent.clone(), tool: intent.tool.clone() }
+        let (agent, tool, returns) = (intent.agent.clone(), intent.tool.clone(), intent.returns.clone());
+        Self { position: decided.position(), agent, tool, returns }
     }
 }
 
@@ -322,19 +385,35 @@ impl Drop for Counted {
 /// A caller whose execution's ledger learns of what it is shown before it is shown.
 struct Learning<'a> {
     execution: &'a Execution,
-    labels: &'a Labels,
+    made: &'a Made,
+    log: &'a Log,
     caller: &'a dyn Caller,
+}
+
+impl Learning<'_> {
+    /// Learns that the execution is about to be shown what the tool returns. Where that makes its ledger worse, the intent,
+    /// which says so, must be on disk first: a crash must not make the ledger forget what the agent remembers.
+    async fn learn(&self) -> Result<(), StorageError> {
+        if !self.execution.keeps(&self.made.returns) {
+            self.log.storage().durable(self.made.position).await?;
+            self.execution.kept(&self.made.returns);
+        }
+        self.execution.ledger().learned(&self.made.returns);
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Caller for Learning<'_> {
     async fn show(&self, notification: Value) {
-        self.execution.ledger().learned(self.labels);
-        self.caller.show(notification).await;
+        // What cannot be learned is not shown; the same failure then ends the call.
+        if self.learn().await.is_ok() {
+            self.caller.show(notification).await;
+        }
     }
 
     async fn ask(&self, method: &str, params: Value) -> Answered {
-        self.execution.ledger().learned(self.labels);
+        self.learn().await.map_err(|error| ToolFault { code: -32603, message: error.to_string(), data: None })?;
         self.caller.ask(method, params).await
     }
 }

@@ -46,6 +46,13 @@ pub enum Refusal {
         /// The record of the decision.
         intent: Position,
     },
+    /// The operator's move: another gateway on the same log took this one for dead and closed the call. Whether it took
+    /// effect is unknown, and its answer is not released.
+    #[error("another gateway gave the call up before it ended, so no answer is given (record {intent})")]
+    GivenUp {
+        /// The record of the decision.
+        intent: Position,
+    },
     /// Nobody's fault, and nothing was done: the call may be made again, and not at once.
     #[error("{}: {}", _0.code(), _0.sentence())]
     Busy(Busy),

@@ -174,6 +174,11 @@ pub trait Storage: Send + Sync {
         true
     }
 
+    /// Whether other gateways append to it as well. Where nobody else does, whoever appended knows all that it holds.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// How many entries the log holds, those included that are not on disk yet.
     fn len(&self) -> u64;
 

@@ -4,7 +4,6 @@ mod admin;
 mod keys;
 pub(crate) mod listen;
 mod pulse;
-pub(crate) mod recover;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,6 +24,7 @@ use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
+use bailiwick_gateway::recover::{Recovered, recover};
 use bailiwick_gateway::{Gateway, Parts};
 use bailiwick_log::Log;
 use bailiwick_log::note::Signer as _;
@@ -38,7 +38,6 @@ use tower::ServiceExt;
 
 use self::keys::IssuerFiles;
 use self::listen::{DRAIN, Door};
-use self::recover::{Recovered, recover};
 use crate::machine::{MachineClock, MachineEntropy};
 
 /// How often the token service tends its keys and forgets what ended.
@@ -139,7 +138,7 @@ impl Server {
         });
         let peers = Arc::new(peers.into_diagnostic()?);
         peers.apply(&live.load());
-        let gateway = Arc::new(Gateway::new(Parts {
+        let parts = Parts {
             bundle: Arc::clone(&live),
             executions,
             log: log.clone(),
@@ -147,7 +146,8 @@ impl Server {
             vault,
             upstream: Arc::<Peers>::clone(&peers),
             held,
-        }));
+        };
+        let gateway = Arc::new(Gateway::new(parts).caught_up_to(recovered.next));
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
         let face = Arc::new(face);

@@ -12,8 +12,8 @@ pub struct Live(ArcSwap<Snapshot>);
 
 impl Live {
     /// Begins with `snapshot` in force.
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self(ArcSwap::from_pointee(snapshot))
+    pub fn new(snapshot: impl Into<Arc<Snapshot>>) -> Self {
+        Self(ArcSwap::new(snapshot.into()))
     }
 
     /// The snapshot in force now.
@@ -22,7 +22,7 @@ impl Live {
     }
 
     /// Puts `snapshot` in force for all that begins after this, and returns the one before it.
-    pub fn activate(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        self.0.swap(Arc::new(snapshot))
+    pub fn activate(&self, snapshot: impl Into<Arc<Snapshot>>) -> Arc<Snapshot> {
+        self.0.swap(snapshot.into())
     }
 }

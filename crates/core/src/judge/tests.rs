@@ -178,6 +178,7 @@ fn recorded(known: Known<'_>, execution: &Execution, ledger: &mut Ledger, call: 
         arguments_digest: call.arguments.digest(),
         arguments: None,
         facts: judged.facts,
+        returns: Labels::undeclared(),
         decision: judged.decision,
     };
     ledger.took(&intent, &known.snapshot.histories);

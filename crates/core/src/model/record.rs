@@ -170,6 +170,10 @@ pub struct Intent {
     pub arguments: Option<Box<RawValue>>,
     /// What the ledger said when the call was judged.
     pub facts: crate::ledger::Facts,
+    /// The labels of what the tool returns, as the bundle declares them: with the intent on disk, no crash makes the
+    /// execution's ledger forget what the execution was shown. Absent for what nobody declared.
+    #[serde(default = "Labels::undeclared", skip_serializing_if = "Labels::is_undeclared")]
+    pub returns: Labels,
     /// The decision; its members stand beside these.
     #[serde(flatten)]
     pub decision: Decision,

@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::execution::Execution;
 use crate::identity::Grant;
-use crate::ledger::{Facts, GrantUse};
-use crate::model::{Answer, Answers, Arguments, Call, Code, Decision, Digest, Effect, ExecutionStarted, Protocol, Revocation, Revoked};
+use crate::ledger::{Facts, GrantUse, Labels};
+use crate::model::{
+    Answer, Answers, Arguments, Call, Code, Decision, Digest, Effect, ExecutionStarted, Protocol, Revocation, Revoked, ToolName,
+};
 
 /// One thing that happens while the gateway runs.
 #[derive(Clone, Debug)]
@@ -139,6 +141,7 @@ impl Live {
             arguments_digest: call.arguments.digest(),
             arguments: Some(call.arguments.text().to_owned()),
             facts,
+            returns: Labels::default(),
             decision: Decision { verdict, code, policies: vec![], errors: vec![], answers },
         }
     }
@@ -204,7 +207,7 @@ proptest! {
         }
 
         // What was left open is closed once each, in its place, and whoever left it may trust nothing that it read.
-        let outcomes = recovery.close(|_| Labels::default(), at(live.now));
+        let outcomes = recovery.close(at(live.now));
         let mut closed: Vec<_> = outcomes.iter().map(|outcome| outcome.intent).collect();
         let mut open: Vec<_> = live.open.iter().map(|(intent, _)| *intent).collect();
         closed.sort();
@@ -216,6 +219,6 @@ proptest! {
             recovery.fold(Position(u64::MAX), outcome.into());
             prop_assert_eq!(execution.ledger().labels().integrity, Integrity::Untrusted);
         }
-        prop_assert!(recovery.close(|_| Labels::default(), at(live.now)).is_empty());
+        prop_assert!(recovery.close(at(live.now)).is_empty());
     }
 }

@@ -172,6 +172,12 @@ pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Sett
             failed(code, sentence, Some(*intent), method)
         }
         Refusal::Gone { intent } => failed("cancelled", "The call was cancelled.", Some(*intent), method),
+        Refusal::GivenUp { intent } => failed(
+            "given_up",
+            "The gateway was taken for dead while the call was under way; nobody knows whether the call took effect.",
+            Some(*intent),
+            method,
+        ),
         Refusal::Busy(what) => busy(*what),
         Refusal::NotRecorded(_) => failed(
             "not_recorded",

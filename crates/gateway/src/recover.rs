@@ -2,8 +2,7 @@
 
 use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::execution::Executions;
-use bailiwick_core::ledger::Labels;
-use bailiwick_core::model::{Record, Timestamp, ToolName};
+use bailiwick_core::model::{Record, Timestamp};
 use bailiwick_core::recovery::{Recovery, read_back};
 use bailiwick_log::{Log, Position, Storage, StorageError};
 use serde::Deserialize;
@@ -13,7 +12,7 @@ const BATCH: usize = 512;
 
 /// Why the log could not be read back.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RecoveryError {
+pub enum RecoveryError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -29,23 +28,69 @@ pub(crate) enum RecoveryError {
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recovered {
+pub struct Recovered {
     /// Records read.
-    pub(crate) records: u64,
+    pub records: u64,
     /// Calls that a crash left open, now closed as `unknown`.
-    pub(crate) closed: usize,
+    pub closed: usize,
+    /// The first record that was not folded in unless it is one of this gateway's own: where catching up begins.
+    pub next: Position,
 }
 
 /// Folds the log into `executions` and appends an outcome for each call that was left open.
-pub(crate) async fn recover(log: &Log, executions: &Executions, snapshot: &Snapshot, now: Timestamp) -> Result<Recovered, RecoveryError> {
+///
+/// Where other gateways append to the same log, a call that one of them has under way looks left open too and is closed; that
+/// gateway finds its outcome taken and gives no answer.
+pub async fn recover(log: &Log, executions: &Executions, snapshot: &Snapshot, now: Timestamp) -> Result<Recovered, RecoveryError> {
     let storage = log.storage().as_ref();
-    let end = storage.len();
-    let mut next = match read_back(snapshot) {
+    let first = match read_back(snapshot) {
         None => 0,
         Some(span) => first_at(storage, last_at(storage).await?.unwrap_or(now).min(now), span.std()).await?,
     };
-    let records = end.saturating_sub(next);
     let mut recovery = Recovery::new(executions, &snapshot.histories);
+    let mut next = first;
+    let mut closed = 0;
+    let mut last = None;
+    loop {
+        next = read_on(storage, next, |position, record| recovery.fold(position, record)).await?;
+        let mut overtaken = false;
+        for outcome in recovery.close(now) {
+            match log.append(outcome).await {
+                Ok(recorded) => {
+                    last = Some(recorded.position());
+                    recovery.fold(recorded.position(), recorded.into_value().into());
+                    closed += 1;
+                }
+                // Another gateway has gone on meanwhile, and may have closed this call or the next itself.
+                Err(StorageError::Stale { .. }) => {
+                    overtaken = true;
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !overtaken {
+            break;
+        }
+    }
+    if let Some(last) = last {
+        // Before anything is served: who reads the log from here on sees every call ended.
+        storage.durable(last).await?;
+    }
+    executions.forget_expired(now);
+    Ok(Recovered { records: next.saturating_sub(first), closed, next: Position(next) })
+}
+
+/// Hands over each record from `next` to the end that the log has now, once all of them would survive a crash; returns that end.
+pub(crate) async fn read_on(
+    storage: &dyn Storage,
+    mut next: u64,
+    mut take: impl FnMut(Position, Record) + Send,
+) -> Result<u64, RecoveryError> {
+    let end = storage.len();
+    if next < end {
+        storage.durable(Position(end.saturating_sub(1))).await?;
+    }
     while next < end {
         let entries = storage.read(Position(next), BATCH).await?;
         if entries.is_empty() {
@@ -53,27 +98,11 @@ pub(crate) async fn recover(log: &Log, executions: &Executions, snapshot: &Snaps
         }
         for entry in entries {
             let record = Record::read(&entry).map_err(|error| RecoveryError::NotARecord { position: next, error })?;
-            recovery.fold(Position(next), record);
+            take(Position(next), record);
             next = next.saturating_add(1);
         }
     }
-
-    let declared = |tool: &ToolName| snapshot.tool(tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
-    let outcomes = recovery.close(declared, now);
-    let closed = outcomes.len();
-    let mut last = None;
-    for outcome in outcomes {
-        let recorded = log.append(outcome).await?;
-        let position = recorded.position();
-        recovery.fold(position, recorded.into_value().into());
-        last = Some(position);
-    }
-    if let Some(last) = last {
-        // Before anything is served: who reads the log from here on sees every call ended.
-        storage.durable(last).await?;
-    }
-    executions.forget_expired(now);
-    Ok(Recovered { records, closed })
+    Ok(next)
 }
 
 /// The position of the first record that is younger than `span` before `last`, or one before it. Times of records only

@@ -1,0 +1,254 @@
+//! What must hold after every run, judged from the log alone and from what the outside saw.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use bailiwick_core::execution::Executions;
+use bailiwick_core::judge::{Known, judge};
+use bailiwick_core::ledger::{HistoryOf, Labels, Ledger, Tracks};
+use bailiwick_core::model::{AgentName, Arguments, Call, Effect, ExecutionId, ExecutionStarted, Intent, Record, Revocation, Verdict};
+use bailiwick_log::Position;
+use serde_json::Value;
+
+use crate::tools::CANARY;
+use crate::world::World;
+
+/// Something that must hold in every world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// Nothing with an effect was forwarded without an allowed intent on disk, and nothing twice for one intent.
+    RecordedBeforeDone,
+    /// Every allowed intent has exactly one outcome.
+    OneOutcome,
+    /// Every decision computes again from the log to the same answer.
+    Recomputes,
+    /// No upstream secret is in a record, a log line or a reply.
+    NoSecret,
+    /// The ledger that a call was judged by holds everything that its execution had been shown.
+    KnowsWhatWasShown,
+    /// No two records of an execution extend it from the same point.
+    OneLine,
+    /// The same seed gives the same run.
+    Replays,
+    /// Nothing dies or hangs by itself, and the log reads back.
+    Whole,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RecordedBeforeDone => "recorded before done",
+            Self::OneOutcome => "one outcome",
+            Self::Recomputes => "recomputes",
+            Self::NoSecret => "no secret",
+            Self::KnowsWhatWasShown => "knows what was shown",
+            Self::OneLine => "one line",
+            Self::Replays => "replays",
+            Self::Whole => "whole",
+        })
+    }
+}
+
+/// What the log says of one execution, folded as far as it was read.
+struct Replay {
+    started: ExecutionStarted,
+    ledger: Ledger,
+    /// The allowed calls that had no outcome yet, and the labels of what they return.
+    open: BTreeMap<Position, Labels>,
+    next: u64,
+    revoked: Option<Position>,
+}
+
+/// The log, folded as far as it was read.
+#[derive(Default)]
+struct Folded {
+    executions: BTreeMap<ExecutionId, Replay>,
+    /// Each agent's allowed intents, in order.
+    allowed: BTreeMap<AgentName, Vec<(Position, Intent)>>,
+    outcomes: BTreeMap<Position, usize>,
+    intents: BTreeMap<Position, Intent>,
+    revoked: Vec<(Position, ExecutionId)>,
+}
+
+/// Objects to whatever does not hold.
+pub(crate) fn check(world: &World) {
+    let entries = world.disk.entries();
+    let mut folded = Folded::default();
+    let records: Vec<(Position, Record)> = (0..)
+        .map(Position)
+        .zip(&entries)
+        .filter_map(|(position, entry)| match Record::read(entry) {
+            Ok(record) => Some((position, record)),
+            Err(error) => {
+                world.object(Invariant::Whole, format!("record {position} does not read back: {error}"));
+                None
+            }
+        })
+        .collect();
+    folded.revoked = records
+        .iter()
+        .filter_map(|(position, record)| match record {
+            Record::Revoked(revoked) if matches!(revoked.what, Revocation::Execution(_)) => Some((*position, revoked.execution)),
+            _ => None,
+        })
+        .collect();
+    for (position, record) in records {
+        folded.fold(world, position, record);
+    }
+    for (position, intent) in &folded.intents {
+        let outcomes = folded.outcomes.get(position).copied().unwrap_or(0);
+        let expected = usize::from(intent.decision.verdict == Verdict::Allow);
+        if outcomes != expected {
+            world.object(Invariant::OneOutcome, format!("intent {position} ({}) has {outcomes} outcomes", intent.decision.code.as_str()));
+        }
+    }
+    forwarded(world, &folded);
+    shown(world, &folded);
+    secret(world, &entries);
+}
+
+impl Folded {
+    fn fold(&mut self, world: &World, position: Position, record: Record) {
+        match record {
+            Record::ExecutionStarted(started) => {
+                let id = started.execution;
+                let revoked = self.revoked.iter().find(|(_, execution)| *execution == id).map(|(position, _)| *position);
+                self.executions.insert(id, Replay { started, ledger: Ledger::default(), open: BTreeMap::new(), next: 0, revoked });
+            }
+            Record::Intent(intent) => self.intent(world, position, intent),
+            Record::Outcome(outcome) => {
+                let ends = self.outcomes.entry(outcome.intent).or_default();
+                *ends = ends.saturating_add(1);
+                let Some(replay) = self.executions.get_mut(&outcome.execution) else { return };
+                replay.extends(world, position, outcome.sequence);
+                replay.open.remove(&outcome.intent);
+                replay.ledger.ended(outcome.sequence, &outcome.labels);
+            }
+            _ => {}
+        }
+    }
+
+    fn intent(&mut self, world: &World, position: Position, intent: Intent) {
+        let Some(replay) = self.executions.get_mut(&intent.execution) else {
+            world.object(Invariant::Whole, format!("intent {position} is of an execution that never started"));
+            return;
+        };
+        replay.extends(world, position, intent.sequence);
+        let allowed = self.allowed.entry(intent.agent.clone()).or_default();
+        if let Err(why) = replay.recompute(world, position, &intent, allowed) {
+            world.object(Invariant::Recomputes, format!("intent {position}: {why}"));
+        }
+        if let Some(snapshot) = world.bundles.named(intent.bundle) {
+            replay.ledger.took(&intent, &snapshot.histories);
+        }
+        if intent.decision.verdict == Verdict::Allow {
+            replay.open.insert(position, intent.returns.clone());
+            allowed.push((position, intent.clone()));
+        }
+        self.intents.insert(position, intent);
+    }
+}
+
+impl Replay {
+    /// Takes the execution's next place.
+    fn extends(&mut self, world: &World, position: Position, sequence: u64) {
+        if sequence != self.next {
+            let why = format!("record {position} extends execution {} from {sequence}, and {} was next", self.started.execution, self.next);
+            world.object(Invariant::OneLine, why);
+        }
+        self.next = sequence.saturating_add(1);
+    }
+
+    /// Judges the intent's call again, by what the log says before it.
+    fn recompute(&self, world: &World, position: Position, intent: &Intent, allowed: &[(Position, Intent)]) -> Result<(), String> {
+        let snapshot = world.bundles.named(intent.bundle).ok_or("its bundle is not known")?;
+        let text = intent.arguments.as_deref().ok_or("its arguments were not kept")?;
+        let arguments = Arguments::parse(text, &bailiwick_core::json::Limits::default()).map_err(|error| error.to_string())?;
+        let call = Call { tool: intent.tool.clone(), protocol: intent.protocol, method: "tools/call", arguments };
+
+        // What is shown is learned before its outcome is on the log, so the labels lie between those that the log says
+        // and those with every open call's on top.
+        let (least, recorded) = (self.ledger.labels(), &intent.facts.labels);
+        let mut most = least.clone();
+        self.open.values().for_each(|labels| most.join(labels));
+        if !recorded.covers(least) || !most.covers(recorded) {
+            return Err(format!("it was judged by the labels {recorded:?}, which are not between {least:?} and {most:?}"));
+        }
+        let mut ledger = self.ledger.clone();
+        ledger.learned(recorded);
+
+        let mut tracks = Tracks::default();
+        for (_, before) in allowed.iter().filter(|(before, _)| *before < intent.state) {
+            tracks.fold(&snapshot.histories, HistoryOf::Agent, &before.facts.history, before.at);
+        }
+        let held = HashSet::new();
+        let known = Known { snapshot, held: &held };
+        // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
+        let may_be_stopped = self.revoked.is_some();
+        let must_be_stopped = self.revoked.is_some_and(|at| at < intent.state && at < position);
+        let answers: Vec<bool> =
+            [false, true].into_iter().filter(|stopped| if *stopped { may_be_stopped } else { !must_be_stopped }).collect();
+        let mut why = String::new();
+        for stopped in answers {
+            let execution = Executions::default().started(self.started.clone());
+            if stopped {
+                execution.stop();
+            }
+            let judged = judge(known, &execution, &ledger, &tracks, &call, intent.at);
+            if judged.decision == intent.decision && judged.facts == intent.facts && judged.effect == intent.effect {
+                return Ok(());
+            }
+            why =
+                format!("it was {:?} by {:?}, and is {:?} by {:?}", intent.decision.code, intent.facts, judged.decision.code, judged.facts);
+        }
+        Err(why)
+    }
+}
+
+/// Everything that reached a tool server was allowed to.
+fn forwarded(world: &World, folded: &Folded) {
+    let mut done = HashSet::new();
+    for call in world.seen.forwarded() {
+        if !call.had_key {
+            world.object(Invariant::Whole, format!("record {} was forwarded without the server's key", call.position));
+        }
+        if call.effect == Effect::Read {
+            continue; // its intent has a place in the log, and a crash may take both
+        }
+        let is_allowed = folded.intents.get(&call.position).is_some_and(|intent| intent.decision.verdict == Verdict::Allow);
+        if !call.was_durable || !is_allowed {
+            world.object(Invariant::RecordedBeforeDone, format!("record {} was not on disk when its call was forwarded", call.position));
+        }
+        if !done.insert(call.position) {
+            world.object(Invariant::RecordedBeforeDone, format!("the call of record {} was forwarded twice", call.position));
+        }
+    }
+}
+
+/// Every call was judged by a ledger that holds what its client had been shown when it sent the call.
+fn shown(world: &World, folded: &Folded) {
+    let sent: BTreeMap<_, _> = world.sent().into_iter().map(|sent| (sent.number, sent)).collect();
+    for (position, intent) in &folded.intents {
+        let arguments: Option<Value> = intent.arguments.as_deref().and_then(|text| serde_json::from_str(text.get()).ok());
+        let number = arguments.as_ref().and_then(|arguments| arguments.get("n")).and_then(Value::as_u64);
+        let Some(sent) = number.and_then(|number| sent.get(&number)) else { continue };
+        if sent.execution == intent.execution && !intent.facts.labels.covers(&sent.shown) {
+            let why = format!("intent {position} was judged by {:?} after its agent had been shown {:?}", intent.facts.labels, sent.shown);
+            world.object(Invariant::KnowsWhatWasShown, why);
+        }
+    }
+}
+
+/// The canary is nowhere.
+fn secret(world: &World, entries: &[Vec<u8>]) {
+    let has = |bytes: &[u8]| bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
+    if let Some(position) = entries.iter().position(|entry| has(entry)) {
+        world.object(Invariant::NoSecret, format!("record {position} holds the secret"));
+    }
+    if world.replies().iter().any(|reply| has(reply.as_bytes())) {
+        world.object(Invariant::NoSecret, "a reply holds the secret".to_owned());
+    }
+    if has(&world.lines.taken()) {
+        world.object(Invariant::NoSecret, "a log line holds the secret".to_owned());
+    }
+}

@@ -1,0 +1,212 @@
+//! An agent: it starts executions, calls tools at any gateway, hangs up, and has some of what it holds revoked. It remembers
+//! what it has been shown.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bailiwick_core::json::Limits;
+use bailiwick_core::ledger::Labels;
+use bailiwick_core::model::{AgentName, Arguments, Call, ExecutionId, Protocol, ToolName};
+use bailiwick_gateway::{Answered, Arrival, Caller, Extras, Refusal, Running};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::Invariant;
+use crate::bundle::{AGENTS, TOOLS};
+use crate::house::{House, Token};
+use crate::plan::Planted;
+use crate::tools::Seen;
+use crate::world::World;
+
+/// One call, as its client knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// Its number, which its arguments carry.
+    pub(crate) number: u64,
+    /// The execution that it was made in.
+    pub(crate) execution: ExecutionId,
+    /// The labels of all that the execution had been shown when the call was sent.
+    pub(crate) shown: Labels,
+}
+
+/// What one execution has been shown. Clones are of the same execution.
+type Shown = Arc<Mutex<Labels>>;
+
+/// An execution that the client holds a credential of.
+#[derive(Clone)]
+struct Held {
+    token: Token,
+    shown: Shown,
+}
+
+/// The client's end of one call.
+struct End {
+    world: Arc<World>,
+    number: u64,
+    held: Held,
+    house: Arc<House>,
+}
+
+impl End {
+    fn sees(&self, text: &str) {
+        self.world.reply(text);
+        saw(&self.held.shown, &self.world.seen, self.number);
+    }
+}
+
+fn saw(shown: &Shown, seen: &Seen, number: u64) {
+    shown.lock().unwrap_or_else(PoisonError::into_inner).join(&seen.returns(number));
+}
+
+#[async_trait]
+impl Caller for End {
+    async fn show(&self, notification: Value) {
+        self.house.life.pass().await;
+        self.world.trace.tell(format_args!("call {} is shown something", self.number));
+        self.sees(&notification.to_string());
+        sleep(self.world.dice.up_to_ms(3)).await;
+    }
+
+    async fn ask(&self, method: &str, params: Value) -> Answered {
+        self.house.life.pass().await;
+        self.sees(&format!("{method} {params}"));
+        sleep(self.world.dice.up_to_ms(30)).await;
+        Ok(json!({ "action": "accept" }))
+    }
+}
+
+/// Lives one client's life.
+pub(crate) async fn live(world: Arc<World>) {
+    let dice = world.dice.clone();
+    let mut held: Vec<Held> = Vec::new();
+    for _ in 0..world.plan.steps {
+        if world.plan.planted == Some(Planted::OtherDice) {
+            sleep(other_dice()).await;
+        }
+        sleep(dice.up_to_ms(if dice.chance(300) { 400 } else { 10 })).await;
+        let Some(house) = world.some_house() else { continue };
+        match dice.below(20) {
+            0 | 1 => start(&world, &house, &mut held).await,
+            2 => {
+                if let Some(one) = dice.pick(&held) {
+                    let whole = dice.chance(500);
+                    let done = unless_dead(&house, house.revoke(&one.token, whole)).await;
+                    world.trace.tell(format_args!("revoked at gateway {}: {}", house.index, done.is_some_and(|done| done.is_ok())));
+                }
+            }
+            _ if held.is_empty() => start(&world, &house, &mut held).await,
+            _ => {
+                let Some(one) = dice.pick(&held).cloned() else { continue };
+                if dice.chance(400) {
+                    // Several calls of one execution at once, at any gateways.
+                    let other = world.some_house().unwrap_or_else(|| Arc::clone(&house));
+                    tokio::join!(call(&world, &house, &one), call(&world, &other, &one));
+                } else {
+                    call(&world, &house, &one).await;
+                }
+            }
+        }
+    }
+}
+
+/// A time that no seed decides: it counts the worlds of this process.
+fn other_dice() -> Duration {
+    static THROWN: AtomicU64 = AtomicU64::new(0);
+    Duration::from_millis(THROWN.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn start(world: &Arc<World>, house: &House, held: &mut Vec<Held>) {
+    let agent = world.dice.pick(&AGENTS).and_then(|name| name.parse::<AgentName>().ok());
+    let Some(agent) = agent else { return };
+    match unless_dead(house, house.issue(&agent)).await {
+        Some(Ok(token)) => {
+            world.trace.tell(format_args!("{agent} starts execution {} at gateway {}", token.execution, house.index));
+            held.push(Held { token, shown: Shown::default() });
+        }
+        Some(Err(why)) => world.trace.tell(format_args!("no execution: {why}")),
+        None => {}
+    }
+}
+
+/// Sends one call, perhaps twice, and waits for its end or does not.
+async fn call(world: &Arc<World>, house: &Arc<House>, held: &Held) {
+    let dice = &world.dice;
+    sleep(dice.up_to_ms(3)).await;
+    if dice.chance(world.plan.messages_fail / 2) {
+        return; // lost on the way
+    }
+    let Some(arrival) = some_call(world, held) else { return };
+    let copies = if dice.chance(world.plan.messages_fail / 4) { 2 } else { 1 };
+    let mut running: Vec<Running> = Vec::new();
+    for _ in 0..copies {
+        // A message may come again much later, or elsewhere.
+        let house = if running.is_empty() { Arc::clone(house) } else { world.some_house().unwrap_or_else(|| Arc::clone(house)) };
+        let Some(who) = house.authenticate(&held.token) else {
+            world.trace.tell(format_args!("gateway {} does not know the credential", house.index));
+            continue;
+        };
+        let end = End { world: Arc::clone(world), number: arrival.0, held: held.clone(), house: Arc::clone(&house) };
+        let arrival = Arrival { call: arrival.1.clone(), extras: Extras::new() };
+        running.push(house.gateway.start(who, arrival, Arc::new(end)));
+    }
+    for running in running {
+        finish(world, house, held, arrival.0, running).await;
+    }
+}
+
+/// Some call, with its number.
+fn some_call(world: &Arc<World>, held: &Held) -> Option<(u64, Call)> {
+    let dice = &world.dice;
+    let shown = held.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let number = world.sends(held.token.execution, shown);
+    let tool = *dice.pick(&TOOLS)?;
+    let arguments = match tool {
+        "shop/pay" => json!({ "n": number, "amount": 10 + dice.below(10) }),
+        "shop/mail" => json!({ "n": number, "to": "someone" }),
+        "shop/look" if dice.chance(50) => json!({ "n": "one" }),
+        _ => json!({ "n": number }),
+    };
+    let text = RawValue::from_string(arguments.to_string()).ok()?;
+    let arguments = Arguments::parse(&text, &Limits::default()).ok()?;
+    Some((number, Call { tool: tool.parse::<ToolName>().ok()?, protocol: Protocol::Mcp, method: "tools/call", arguments }))
+}
+
+async fn finish(world: &Arc<World>, house: &House, held: &Held, number: u64, mut running: Running) {
+    let patience = if world.dice.chance(world.plan.hang_ups) { world.dice.up_to_ms(60) } else { Duration::from_secs(7_200) };
+    let ended = tokio::select! {
+        biased;
+        () = house.life.over() => None,
+        ended = running.ended() => Some(ended),
+        () = sleep(patience) => None,
+    };
+    drop(running);
+    let lost = world.dice.chance(world.plan.messages_fail / 2);
+    match ended {
+        None => world.trace.tell(format_args!("call {number} gets no answer")),
+        Some(_) if lost => world.trace.tell(format_args!("the answer to call {number} is lost")),
+        Some(Ok(answer)) => {
+            world.reply(&format!("{answer:?}"));
+            saw(&held.shown, &world.seen, number);
+            world.trace.tell(format_args!("call {number} is answered"));
+        }
+        Some(Err(refusal)) => {
+            if matches!(refusal, Refusal::Crashed) {
+                world.object(Invariant::Whole, format!("the task of call {number} died"));
+            }
+            world.reply(&format!("{refusal} {refusal:?}"));
+            world.trace.tell(format_args!("call {number}: {refusal}"));
+        }
+    }
+}
+
+/// Waits for something that a gateway does, for as long as the gateway lives.
+async fn unless_dead<T>(house: &House, doing: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = house.life.over() => None,
+        done = doing => Some(done),
+    }
+}
