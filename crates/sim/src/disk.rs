@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bailiwick_core::model::Record;
+use bailiwick_core::model::{Effect, Record};
 use bailiwick_log::{Expected, Position, Storage, StorageError};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -196,6 +196,20 @@ impl Handle {
         answer
     }
 
+    /// Whether a planted fault lets the storage promise what it has not done.
+    fn promises_too_early(&self, position: Position) -> bool {
+        let is_read = || {
+            let state = self.disk.state();
+            let entry = usize::try_from(position.0).ok().and_then(|index| state.entries.get(index));
+            entry.is_some_and(|entry| matches!(Record::read(&entry.bytes), Ok(Record::Intent(intent)) if intent.effect == Effect::Read))
+        };
+        match self.disk.plan.planted {
+            Some(Planted::AcksTooEarly) => true,
+            Some(Planted::AcksReadsTooEarly) => is_read(),
+            _ => false,
+        }
+    }
+
     fn append_now(&self, bytes: Vec<u8>, expected: Option<Expected>) -> Result<Position, StorageError> {
         let mut state = self.state()?;
         if bytes.is_empty() || bytes.len() > 65_535 {
@@ -230,7 +244,8 @@ impl Handle {
             return Err(failed);
         }
         let (disk, session) = (Arc::clone(&self.disk), self.session);
-        let flush = self.disk.dice.up_to_ms(FLUSHED_WITHIN_MS);
+        let slower = if self.disk.has_planted(Planted::AcksReadsTooEarly) { 100 } else { 1 };
+        let flush = self.disk.dice.up_to_ms(FLUSHED_WITHIN_MS) * slower;
         if !self.disk.has_planted(Planted::AcksTooEarly) {
             tokio::spawn(async move {
                 sleep(flush).await;
@@ -252,7 +267,7 @@ impl Storage for Handle {
     async fn durable(&self, position: Position) -> Result<(), StorageError> {
         let end = usize::try_from(position.0).unwrap_or(usize::MAX).saturating_add(1);
         self.send().await;
-        if self.state()?.durable < end && !self.disk.has_planted(Planted::AcksTooEarly) {
+        if self.state()?.durable < end && !self.promises_too_early(position) {
             sleep(self.disk.delay()).await;
             let failed = self.disk.fails(&mut *self.state()?);
             match failed {

@@ -7,6 +7,8 @@ use crate::dice::Dice;
 pub enum Planted {
     /// The storage says that an entry would survive a crash when it would not.
     AcksTooEarly,
+    /// The storage says so of reads only, and is slow to write what nobody waits for.
+    AcksReadsTooEarly,
     /// The storage takes an entry for any place in its stream.
     IgnoresExpected,
     /// The storage writes outcomes twice.
