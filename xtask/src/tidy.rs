@@ -38,6 +38,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("bundle/expect", &["json", "model", "ledger", "policy", "identity", "execution", "judge"]),
     ("execution", &["json", "model", "ledger", "identity", "bundle"]),
     ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity"]),
+    ("pressure", &[]),
     ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution"]),
 ];
 

@@ -82,7 +82,8 @@ impl Fetcher {
         let host = uri.host().ok_or_else(refused)?;
         let is_local = may_be_local && is_loopback(host);
         let is_secure = uri.scheme_str() == Some("https");
-        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) || !(is_secure || is_local) {
+        let is_allowed = is_secure || (is_local && uri.scheme_str() == Some("http"));
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) || !is_allowed {
             return Err(refused());
         }
         // A literal address is not resolved, so it is looked at here; `localhost` is resolved to no public address.

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, also in its helpers")]
 
 #[cfg(test)]
+#[path = "attacks/federation.rs"]
+mod attacks;
+#[cfg(test)]
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +26,8 @@ struct Provider {
     read: Arc<AtomicUsize>,
     /// The `issuer` that its document names.
     named: Arc<Mutex<String>>,
+    /// Where its document says that its keys are, when that is not the truth.
+    jwks_uri: Arc<Mutex<Option<String>>>,
 }
 
 impl Provider {
@@ -30,11 +35,13 @@ impl Provider {
         let keys = Arc::new(Mutex::new(vec![("a".to_owned(), Key::new())]));
         let read = Arc::new(AtomicUsize::new(0));
         let named = Arc::new(Mutex::new(String::new()));
+        let jwks_uri = Arc::new(Mutex::new(None));
         let discovery = {
-            let named = Arc::clone(&named);
+            let (named, jwks_uri) = (Arc::clone(&named), Arc::clone(&jwks_uri));
             move || async move {
                 let issuer = named.lock().unwrap().clone();
-                axum::Json(json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }))
+                let keys = jwks_uri.lock().unwrap().clone().unwrap_or_else(|| format!("{issuer}/keys"));
+                axum::Json(json!({ "issuer": issuer, "jwks_uri": keys }))
             }
         };
         let jwks = {
@@ -57,7 +64,7 @@ impl Provider {
             .route("/large", get(|| async { "x".repeat(1 << 20) }));
         let url = format!("http://{}", serve(router).await);
         url.clone_into(&mut named.lock().unwrap());
-        Self { url, keys, read, named }
+        Self { url, keys, read, named, jwks_uri }
     }
 
     fn token(&self, world: &World, kid: &str, more: Value) -> String {

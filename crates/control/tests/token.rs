@@ -1,6 +1,9 @@
 //! The token service over HTTP: who gets a credential, who does not, and what the log says of both.
 
 #[cfg(test)]
+#[path = "attacks/token.rs"]
+mod attacks;
+#[cfg(test)]
 mod support;
 
 use bailiwick_core::model::Record;

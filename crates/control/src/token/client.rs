@@ -4,7 +4,7 @@ use bailiwick_core::bundle::{Agent, Issuer as Trusted, Snapshot};
 use bailiwick_core::identity::PublicKey;
 use bailiwick_core::identity::assertion::{self, ASSERTION_SLOT_S, Trust};
 use bailiwick_core::identity::jws::{InvalidJwt, Jws};
-use bailiwick_core::model::{AgentName, SpiffeId, Timestamp};
+use bailiwick_core::model::{AgentName, SpiffeId, Timestamp, hides};
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
@@ -90,7 +90,7 @@ impl Identity {
             }
         }
         let sub = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
-        if sub.is_empty() || sub.len() > SUBJECT_BYTES_MAX || sub.chars().any(char::is_control) {
+        if sub.is_empty() || sub.len() > SUBJECT_BYTES_MAX || sub.chars().any(hides) {
             return Err("the token's `sub` is empty, too long or not printable".to_owned());
         }
         Ok(format!("{}:{sub}", issuer.name))

@@ -240,7 +240,9 @@ fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) ->
         let server = wanted.strip_prefix(&all).and_then(|rest| rest.strip_prefix('/')).and_then(|server| server.parse().ok());
         let ours = *wanted == all || server.is_some_and(|server| snapshot.servers.contains_key(&server));
         if !ours {
-            return Err(Refusal::new("invalid_target", format!("`{wanted}` is no resource of this gateway")));
+            // What is no address may be a credential in the wrong place, and this is shown and recorded.
+            let shown = if wanted.starts_with("http") { wanted.chars().take(120).collect() } else { "what is no address".to_owned() };
+            return Err(Refusal::new("invalid_target", format!("`{shown}` is no resource of this gateway")));
         }
         if renewed.is_some_and(|token| !token.audiences.contains(wanted) && !token.audiences.contains(&all)) {
             return Err(Refusal::new("invalid_target", format!("the credential that is renewed is not for `{wanted}`")));

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -27,7 +27,7 @@ use bailiwick_core::bundle::Live;
 use bailiwick_core::execution::Executions;
 use bailiwick_core::identity::dpop::{self, InvalidProof, Proof};
 use bailiwick_core::identity::{Authenticator, Refusals, Replays};
-use bailiwick_core::model::{AgentName, Clock, Entropy, Refused, Timestamp};
+use bailiwick_core::model::{AgentName, Clock, Entropy, Refused, Timestamp, shown};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Log;
 use serde_json::{Value, json};
@@ -53,6 +53,9 @@ const REQUESTS_MAX: usize = 256;
 
 /// How many assertions, and how many proofs, one agent may use in one slot of time.
 const USES_PER_SLOT_MAX: usize = 1 << 13;
+
+/// The most characters of a reason that go on the log.
+const NOTED_CHARS_MAX: usize = 300;
 
 /// The header that carries a proof of possession.
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -221,7 +224,8 @@ impl Identity {
             at: now,
             stage: stage.to_owned(),
             code: refusal.code.to_owned(),
-            detail: refusal.detail.clone(),
+            // It may repeat what the caller sent, which is neither to fill a record nor to write lines of its own.
+            detail: shown(&refusal.detail, NOTED_CHARS_MAX),
             peer: peer.map(|peer| peer.to_string()),
             agent: refusal.agent.clone(),
             execution: refusal.execution,
@@ -346,9 +350,12 @@ async fn answer(
 
 async fn read(request: Request, now: Timestamp) -> Result<Asked, Refusal> {
     let (head, body): (_, Body) = request.into_parts();
-    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(Refusal::request("the body must be `application/x-www-form-urlencoded`"));
+    // A second way to authenticate beside the assertion is refused and not overlooked (RFC 6749 §2.3).
+    if head.headers.contains_key(AUTHORIZATION) {
+        return Err(Refusal::client("the client sent an `Authorization` header; agents prove themselves by an assertion"));
+    }
+    if !is_form(&head.headers) {
+        return Err(Refusal::request("the body must be `application/x-www-form-urlencoded` in UTF-8"));
     }
     let body = tokio::time::timeout(std::time::Duration::from_secs(10), axum::body::to_bytes(body, BODY_BYTES_MAX)).await;
     let Ok(Ok(body)) = body else {
@@ -356,6 +363,19 @@ async fn read(request: Request, now: Timestamp) -> Result<Asked, Refusal> {
     };
     let form = Form::parse(&body).map_err(|error| Refusal::request(error.to_string()))?;
     Ok(Asked { form, headers: head.headers, now })
+}
+
+/// Whether the body is said to be a form, once, in UTF-8 and as it is: what reads it in another way reads another form.
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(kind), None) = (kinds.next().and_then(|kind| kind.to_str().ok()), kinds.next()) else { return false };
+    let mut parts = kind.split(';').map(str::trim);
+    let charset = |parameter: &str| {
+        parameter.is_empty() || parameter.eq_ignore_ascii_case("charset=utf-8") || parameter.eq_ignore_ascii_case("charset=\"utf-8\"")
+    };
+    parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+        && parts.all(charset)
+        && !headers.contains_key(CONTENT_ENCODING)
 }
 
 async fn jwks(State(identity): State<Arc<Identity>>) -> Response {

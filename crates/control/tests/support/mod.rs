@@ -281,6 +281,15 @@ impl World {
         send(request).await
     }
 
+    /// A POST with exactly these headers and bytes.
+    pub(crate) async fn post_raw(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
+        let mut request = http::Request::post(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        send(request.body(Full::new(Bytes::from(body))).unwrap()).await
+    }
+
     /// A request for a credential of `bot` by its registered key and a good proof, with `more` parameters.
     pub(crate) async fn ask(&self, more: &[(&str, &str)]) -> Reply {
         let assertion = self.assertion();

@@ -14,6 +14,9 @@ pub const ASSERTION_LIFE_S_MAX: i64 = 300;
 /// How long a slot of used assertions is, in seconds: an assertion is forgotten only after it has expired.
 pub const ASSERTION_SLOT_S: i64 = ASSERTION_LIFE_S_MAX + 2 * SKEW_S;
 
+/// The longest that a trusted issuer's token may still live, in seconds: a day, as the longest of the platforms'.
+pub const FOREIGN_LIFE_S_MAX: i64 = 86_400;
+
 /// A client's assertion that held, except that it may have been used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asserted {
@@ -51,7 +54,7 @@ pub fn client(assertion: &Jws<'_>, client: &str, issuer: &str, key: &PublicKey, 
 pub struct Trust<'a> {
     /// Its `iss`, byte for byte.
     pub issuer: &'a str,
-    /// An audience that it has to name.
+    /// The audience that it has to name, and no other: one that also serves another could be used by that other.
     pub audience: &'a str,
     /// The names of the algorithms that are accepted.
     pub algorithms: &'a [String],
@@ -71,10 +74,12 @@ pub fn foreign<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> Res
         return Err(InvalidJwt::Issuer);
     }
     token.text("sub")?;
-    if !token.audiences()?.contains(&trust.audience) {
+    if token.audiences()? != [trust.audience] {
         return Err(InvalidJwt::Audience);
     }
-    token.is_current(now.as_second(), SKEW_S)?;
+    if token.is_current(now.as_second(), SKEW_S)? > now.as_second().saturating_add(FOREIGN_LIFE_S_MAX + SKEW_S) {
+        return Err(InvalidJwt::TooLong);
+    }
     Ok(token.claims())
 }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::jws::{InvalidJwt, Jws};
-use super::key::{InvalidKey, PublicKey, thumbprint};
+use super::key::{InvalidKey, PublicKey, has_private_members, thumbprint};
 use super::replay;
 use crate::model::{Entropy, Timestamp};
 
@@ -121,7 +121,7 @@ pub fn check(text: &str, expected: &Expected<'_>, nonces: &Nonces, now: Timestam
     // The thumbprint covers all that makes the key, so a known key need not be parsed again; private members and the
     // like do not change it, and were looked at only when it was first seen, so those are looked at here.
     let key = match expected.key.filter(|known| known.thumbprint() == own) {
-        Some(_) if jwk.get("d").is_some() => return Err(InvalidKey::Private.into()),
+        Some(_) if jwk.as_object().is_none_or(has_private_members) => return Err(InvalidKey::Private.into()),
         Some(_) => None,
         None => Some(PublicKey::from_jwk(jwk)?),
     };

@@ -30,8 +30,9 @@ pub enum InvalidJwt {
     /// Its algorithm is `none`, symmetric, unknown, or not one that this issuer or key may use.
     #[error("its algorithm is not accepted")]
     Algorithm,
-    /// It calls for an extension that is not understood (RFC 7515 §4.1.11).
-    #[error("its header names critical extensions")]
+    /// It calls for what is not understood here: a critical extension (RFC 7515 §4.1.11), a payload that is not encoded
+    /// (`b64`, RFC 7797), compressed (`zip`) or encrypted (`enc`).
+    #[error("its header calls for an extension that is not understood")]
     Critical,
     /// It is another kind of token (RFC 8725 §3.11).
     #[error("its `typ` is that of another kind of token")]
@@ -81,8 +82,12 @@ impl<'a> Jws<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(InvalidJwt::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(InvalidJwt::Malformed)?;
         let header = object(header)?;
-        if header.contains_key("crit") {
+        if ["crit", "b64", "zip", "enc"].iter().any(|member| header.contains_key(*member)) {
             return Err(InvalidJwt::Critical);
+        }
+        // A `kid` of another type would otherwise read as none, which may choose another key (RFC 7515 §4.1.4).
+        if header.get("kid").is_some_and(|kid| !kid.is_string()) {
+            return Err(InvalidJwt::UnknownKey);
         }
         let algorithm = header.get("alg").and_then(Value::as_str).and_then(Algorithm::named).ok_or(InvalidJwt::Algorithm)?;
         let claims = object(claims)?;

@@ -81,10 +81,11 @@ enum Material {
 }
 
 impl PublicKey {
-    /// Reads a JWK. Refuses private members, keys that are not for signatures, and weak or unknown ones.
+    /// Reads a JWK. Refuses private members, keys that are not for signatures, and weak or unknown ones: also those under
+    /// which anybody's signature verifies, such as a point of small order.
     pub fn from_jwk(jwk: &Value) -> Result<Self, InvalidKey> {
         let jwk = jwk.as_object().ok_or(InvalidKey::Malformed)?;
-        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member)) {
+        if has_private_members(jwk) {
             return Err(InvalidKey::Private);
         }
         if jwk.get("use").is_some_and(|purpose| !matches!(purpose.as_str(), Some("sig" | "jwt-svid"))) {
@@ -95,12 +96,15 @@ impl PublicKey {
             ("EC", Some("P-384")) => (point(jwk, 48, &signature::ECDSA_P384_SHA384_FIXED)?, &[Algorithm::Es384]),
             ("OKP", Some("Ed25519")) => {
                 let x = exactly(bytes(jwk, "x")?, 32)?;
+                if is_of_small_order(&x) {
+                    return Err(InvalidKey::Unsupported);
+                }
                 (parsed(&signature::ED25519, &x)?, &[Algorithm::EdDsa])
             }
             ("RSA", _) => {
                 let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
                 let bits = n.iter().skip_while(|byte| **byte == 0).count().saturating_mul(8);
-                if !(2048..=8192).contains(&bits) || e.len() > 8 {
+                if !(2048..=8192).contains(&bits) || !is_usual_exponent(&e) {
                     return Err(InvalidKey::Unsupported);
                 }
                 (Material::Rsa(RsaPublicKeyComponents { n, e }), &[Algorithm::Rs256, Algorithm::Ps256])
@@ -229,6 +233,33 @@ pub trait Signer: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the issuer's key could not sign")]
 pub struct SigningFailed;
+
+/// Whether a JWK has members that make a key private, or a secret (RFC 7518 §6).
+pub(super) fn has_private_members(jwk: &Map<String, Value>) -> bool {
+    ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member))
+}
+
+/// Odd, at least 3 and below 2^32: with 1 each padded message is its own signature, and a long one only costs time.
+fn is_usual_exponent(e: &[u8]) -> bool {
+    let e: Vec<u8> = e.iter().copied().skip_while(|byte| *byte == 0).collect();
+    e.len() <= 4 && e.last().is_some_and(|last| last % 2 == 1) && e != [1]
+}
+
+/// Whether these bytes are one of the points of Ed25519 whose order divides 8, in each way to write them (RFC 7748 §6.1
+/// warns of their like). Under such a key one signature verifies many messages, or all, so that it proves nothing.
+fn is_of_small_order(point: &[u8]) -> bool {
+    const ORDER_8: [&str; 2] = [
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    ];
+    let Some((last, rest)) = point.split_last() else { return true };
+    let last = last & 0x7f;
+    let written: String = rest.iter().chain([&last]).map(|byte| format!("{byte:02x}")).collect();
+    let all = |byte: u8| rest.iter().skip(1).all(|own| *own == byte);
+    let first = rest.first().copied().unwrap_or_default();
+    // y is 0 or 1; then -1, and 0 and 1 with the field's prime added.
+    (all(0) && last == 0 && first <= 1) || (all(0xff) && last == 0x7f && first >= 0xec) || ORDER_8.contains(&written.as_str())
+}
 
 fn text<'a>(jwk: &'a Map<String, Value>, member: &str) -> Result<&'a str, InvalidKey> {
     jwk.get(member).and_then(Value::as_str).ok_or(InvalidKey::Malformed)

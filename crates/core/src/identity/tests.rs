@@ -358,6 +358,14 @@ fn keys_that_are_not_taken() {
         jwk[member] = value;
         jwk
     };
+    let rsa = |e: &[u8]| json!({ "kty": "RSA", "e": URL_SAFE_NO_PAD.encode(e), "n": URL_SAFE_NO_PAD.encode([0xff; 256]) });
+    let ed25519 = |x: &str| {
+        let x: Vec<u8> = (0..32).map(|byte| u8::from_str_radix(&x[byte * 2..byte * 2 + 2], 16).unwrap()).collect();
+        json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(x) })
+    };
+    // RFC 8037 appendix A.2.
+    assert!(PublicKey::from_jwk(&ed25519("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")).is_ok());
+    assert!(PublicKey::from_jwk(&rsa(&[1, 0, 1])).is_ok() && PublicKey::from_jwk(&rsa(&[3])).is_ok());
     for (jwk, fault) in [
         (spoilt("d", json!("AAAA")), InvalidKey::Private),
         (json!({ "kty": "oct", "k": "AAAA" }), InvalidKey::Private),
@@ -369,6 +377,18 @@ fn keys_that_are_not_taken() {
         (spoilt("x", json!("AAAA")), InvalidKey::Malformed),
         (spoilt("x", good["y"].clone()), InvalidKey::Malformed),
         (json!({ "kty": "RSA", "e": "AQAB", "n": "AAAA" }), InvalidKey::Unsupported),
+        (rsa(&[1]), InvalidKey::Unsupported),
+        (rsa(&[0, 0, 1]), InvalidKey::Unsupported),
+        (rsa(&[1, 0, 0]), InvalidKey::Unsupported),
+        (rsa(&[1, 0, 0, 0, 1]), InvalidKey::Unsupported),
+        (rsa(&[]), InvalidKey::Unsupported),
+        (ed25519("0000000000000000000000000000000000000000000000000000000000000000"), InvalidKey::Unsupported),
+        (ed25519("0100000000000000000000000000000000000000000000000000000000000080"), InvalidKey::Unsupported),
+        (ed25519("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85"), InvalidKey::Unsupported),
+        (ed25519("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), InvalidKey::Unsupported),
+        (ed25519("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), InvalidKey::Unsupported),
+        (ed25519("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"), InvalidKey::Unsupported),
+        (ed25519("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"), InvalidKey::Unsupported),
         (json!([]), InvalidKey::Malformed),
     ] {
         assert_eq!(PublicKey::from_jwk(&jwk).err(), Some(fault), "{jwk}");

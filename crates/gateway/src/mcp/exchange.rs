@@ -99,7 +99,7 @@ impl Exchange {
                     () = session.ended() => {}
                     () = self.legacy(under_way, session, &frames) => {}
                 }
-                session.end(&self.id);
+                session.end(&self.id, &cancel);
             }
         }
     }

@@ -40,7 +40,8 @@ struct State {
     level: Option<String>,
     asked: u64,
     asks: HashMap<String, oneshot::Sender<Answered>>,
-    calls: HashMap<String, Arc<Notify>>,
+    /// The calls under way by the client's id, which may repeat: a client that lost its stream may ask again under it.
+    calls: HashMap<String, Vec<Arc<Notify>>>,
     subscribed: HashSet<(ServerName, String)>,
     stream: Option<Arc<Notify>>,
 }
@@ -89,18 +90,24 @@ impl Session {
     /// Begins a call; what is returned is notified when the client cancels it.
     pub(super) fn begin(&self, id: &Value) -> Arc<Notify> {
         let cancel = Arc::new(Notify::new());
-        self.state().calls.insert(id.to_string(), Arc::clone(&cancel));
+        self.state().calls.entry(id.to_string()).or_default().push(Arc::clone(&cancel));
         cancel
     }
 
-    /// Ends a call.
-    pub(super) fn end(&self, id: &Value) {
-        self.state().calls.remove(&id.to_string());
+    /// Ends the call that [`Self::begin`] began, and none that has the same id.
+    pub(super) fn end(&self, id: &Value, begun: &Arc<Notify>) {
+        let mut state = self.state();
+        if let Some(same) = state.calls.get_mut(&id.to_string()) {
+            same.retain(|cancel| !Arc::ptr_eq(cancel, begun));
+            if same.is_empty() {
+                state.calls.remove(&id.to_string());
+            }
+        }
     }
 
-    /// Cancels a call, if it is under way.
+    /// Cancels the calls with this id that are under way.
     pub(super) fn cancel(&self, id: &Value) {
-        if let Some(cancel) = self.state().calls.get(&id.to_string()) {
+        for cancel in self.state().calls.get(&id.to_string()).into_iter().flatten() {
             cancel.notify_one();
         }
     }

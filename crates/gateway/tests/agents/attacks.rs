@@ -1,6 +1,8 @@
 //! Bytes that no library would send: framing that two readers read differently, clients that keep a connection busy without
 //! a request, and HTTP/2 frames as they must not be.
 
+mod identity;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
