@@ -14,6 +14,9 @@ use crate::tools::Tools;
 /// The agent that the checks act as.
 pub(crate) const AGENT: &str = "interop";
 
+/// What a gateway prints once it serves.
+pub(crate) const SERVING: &str = "log key";
+
 /// How a tool server is reached.
 #[derive(Clone, Debug)]
 pub(crate) enum Reached {
@@ -50,13 +53,7 @@ impl Bundle {
             data: free_port()?,
             identity: free_port()?,
         };
-        bundle.add(
-            "bailiwick.toml",
-            &format!(
-                "trust_domain = \"acme.example\"\n[data]\nlisten = \"127.0.0.1:{}\"\n[identity]\nlisten = \"127.0.0.1:{}\"\n",
-                bundle.data, bundle.identity
-            ),
-        )?;
+        bundle.keep_data_in(Path::new(".bailiwick"))?;
         let made: Value = serde_json::from_str(&process::run(tools, "key", tools.node()?.arg("fixtures/key.mjs"))?.output)?;
         let part = |member: &str| made.pointer(&format!("/jwk/{member}")).and_then(Value::as_str).unwrap_or_default();
         private(&bundle.key, made.get("pem").and_then(Value::as_str).ok_or("no key was made")?)?;
@@ -71,6 +68,18 @@ impl Bundle {
             ),
         )?;
         Ok(bundle)
+    }
+
+    /// Says where the gateway keeps its data; before it is started for the first time.
+    pub(crate) fn keep_data_in(&self, directory: &Path) -> Result<()> {
+        let (data, identity) = (self.data, self.identity);
+        self.add(
+            "bailiwick.toml",
+            &format!(
+                "trust_domain = \"acme.example\"\ndata_dir = \"{}\"\n[data]\nlisten = \"127.0.0.1:{data}\"\n[identity]\nlisten = \"127.0.0.1:{identity}\"\n",
+                directory.display()
+            ),
+        )
     }
 
     /// Adds a file to the bundle.
@@ -136,7 +145,7 @@ impl Bundle {
     pub(crate) fn serve(&self, tools: &Tools) -> Result<Server> {
         let mut server = Server::start(tools, &format!("{}-serve", self.name), bailiwick(tools).arg("serve").arg(&self.directory))?;
         // Its ports are taken before the log is opened; it greets once what a crash left open is closed and it answers.
-        server.wait_for_text("log key")?;
+        server.wait_for_text(SERVING)?;
         Ok(server)
     }
 
@@ -193,7 +202,7 @@ pub(crate) fn fixture_bundle(tools: &Tools, era: &str, port: u16) -> Result<Bund
 
 /// The built program.
 pub(crate) fn program(tools: &Tools) -> PathBuf {
-    target(tools).join("debug/bailiwick")
+    target(tools).join(if tools.release { "release" } else { "debug" }).join("bailiwick")
 }
 
 /// Where cargo puts what it builds.

@@ -31,6 +31,8 @@ cargo xtask bench [NAME]...
                          what it costs: measure everything, or some; `--list` names what
 cargo xtask sim --seeds N [--from K]
                          torment the path in N worlds made from one seed each; `--seed K` replays one and tells its story
+cargo xtask crash [--kills N] [--cuts N] [--seed N]
+                         kill -9, cuts of the power, full and read-only disks, a clock set back; on the program as shipped
 cargo xtask tidy         what the compiler cannot hold: directions, absences, habits
 cargo xtask setup        install what the other steps need, and nothing else";
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => steps::Selection::parse(rest).and_then(|selection| steps::run(&selection)),
         ["bench", rest @ ..] => bench::run(rest),
         ["sim", rest @ ..] => sim::run(rest),
+        ["crash", rest @ ..] => crash::run(rest),
         ["tidy"] => steps::run(&steps::Selection::only("tidy")),
         ["setup"] => steps::run(&steps::Selection::only("setup")),
         _ => Err(USAGE.into()),

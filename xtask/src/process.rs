@@ -10,6 +10,10 @@ use std::time::Duration;
 use crate::Result;
 use crate::tools::Tools;
 
+/// How often a server that is waited for is looked at, and how many times: one minute.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSES_MAX: u32 = 3_000;
+
 /// What a program that ran to its end left behind.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -102,9 +106,27 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// An error that says what it printed if it has ended by itself.
+    pub(crate) fn must_be_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => Err(format!("{} ended by itself ({status}):\n{}", self.name, tail(&self.printed(), 30)).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the server has ended with a failure, and gives what it printed.
+    pub(crate) fn wait_for_end(&mut self) -> Result<String> {
+        for _ in 0..PAUSES_MAX {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Err(format!("{} ended as if all was well", self.name).into()),
+                Some(_) => return Ok(self.printed()),
+                None => std::thread::sleep(PAUSE),
+            }
+        }
+        Err(format!("{} did not end within a minute:\n{}", self.name, tail(&self.printed(), 30)).into())
+    }
+
     fn wait_for(&mut self, what: &str, mut come: impl FnMut(&str) -> bool) -> Result<()> {
-        const PAUSE: Duration = Duration::from_millis(20);
-        const PAUSES_MAX: u32 = 3_000; // one minute
         for _ in 0..PAUSES_MAX {
             if come(&self.printed()) {
                 return Ok(());
@@ -118,7 +140,7 @@ impl Server {
     }
 
     /// What the server has printed so far.
-    fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

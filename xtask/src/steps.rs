@@ -52,7 +52,12 @@ const STEPS: &[Step] = &[
         run: interop::check,
     },
     Step { name: "sim", shows: "a thousand worlds under faults, every invariant held", mend: "cargo xtask sim --seed K", run: sim::check },
-    Step { name: "crash", shows: "kill -9 under load loses no record", mend: "see .cache/logs/crash-*.log", run: crash::check },
+    Step {
+        name: "crash",
+        shows: "kill -9, cut power, full and read-only disks, a clock set back: no record is lost",
+        mend: "see .cache/logs/crash-*.log",
+        run: crash::check,
+    },
 ];
 
 /// Which steps to run, and how.
@@ -141,16 +146,26 @@ pub(crate) fn run(selection: &Selection) -> Result<bool> {
 }
 
 fn tell(step: &Step, report: &Report, took: Duration) {
+    tell_found(report);
+    let took = in_seconds(took);
+    match report.failures.len() {
+        0 => eprintln!("   {} passed in {took}", report.passed),
+        failed => eprintln!("   {failed} failed, {} passed in {took}; to mend: {}", report.passed, step.mend),
+    }
+}
+
+/// Says what was found, and counts it where it is all that a command does.
+pub(crate) fn tell_report(report: &Report) {
+    tell_found(report);
+    println!("{} passed, {} failed", report.passed, report.failures.len());
+}
+
+fn tell_found(report: &Report) {
     for note in &report.notes {
         eprintln!("   note: {note}");
     }
     for failure in &report.failures {
         eprintln!("   FAILED: {}", failure.replace('\n', "\n   "));
-    }
-    let took = in_seconds(took);
-    match report.failures.len() {
-        0 => eprintln!("   {} passed in {took}", report.passed),
-        failed => eprintln!("   {failed} failed, {} passed in {took}; to mend: {}", report.passed, step.mend),
     }
 }
 

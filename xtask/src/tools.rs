@@ -16,6 +16,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("golang-go", "/usr/bin/go"),
     ("golang-golang-x-mod-dev", "/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog/tlog.go"),
     ("python3-venv", "/usr/bin/python3"),
+    ("faketime", "/usr/bin/faketime"),
 ];
 
 /// Where everything is, and how the checks are to be run.
@@ -25,12 +26,14 @@ pub(crate) struct Tools {
     pub(crate) root: PathBuf,
     /// Whether to show what the steps print while they run.
     pub(crate) verbose: bool,
+    /// Whether the program as it is shipped is checked, rather than the one that is quickly built.
+    pub(crate) release: bool,
 }
 
 impl Tools {
     pub(crate) fn new(verbose: bool) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask has no parent folder")?.to_owned();
-        Ok(Self { root, verbose })
+        Ok(Self { root, verbose, release: false })
     }
 
     /// The folder that holds what was installed and what was printed; git ignores it.

@@ -15,6 +15,7 @@ use bailiwick_log::tile::{self, Entries};
 use bailiwick_log::verify::{self, Audit, Report};
 use bailiwick_log::{Position, StorageError};
 
+use crate::disk::MachineDisk;
 use crate::embedded::{check_pending, read_pending};
 
 /// The files of a log in a directory.
@@ -135,26 +136,30 @@ pub fn verify(directory: &Path, key: &VerifierKey, kept: &[Checkpoint]) -> Resul
     let files = Directory::new(directory);
     let growing = files.is_open();
     // Read before the checkpoint: what leaves the pending file meanwhile is then under it.
-    let pending = read_pending(&directory.join("pending"));
+    let pending = read_pending(&MachineDisk, &directory.join("pending"));
     let report = verify::verify(&files, &Audit { key, kept, growing })?;
     let size = report.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
     let (unsigned, fault) = match pending {
-        Err(fault) => (0, Some(fault)),
+        Err(fault) => (0, Some(what(fault))),
         Ok(pending) => {
             let torn = pending.torn.as_ref().filter(|_| !growing);
             let torn = torn.map(|(.., bytes)| format!("`pending` ends in {bytes} bytes of a batch that was cut off"));
             let end = pending.batches.last().map_or(size, |batch| batch.end());
             // A checkpoint that moved on meanwhile may be past what was read of the pending file.
             let reached = if growing { size.min(end) } else { size };
-            let differs = report.checkpoint.as_ref().and_then(|_| check_pending(directory, &pending, reached).err());
-            let differs = differs.map(|error| match error {
-                StorageError::Damaged(what) => what.to_string(),
-                other => other.to_string(),
-            });
-            (end.saturating_sub(size), differs.or(torn))
+            let differs = report.checkpoint.as_ref().and_then(|_| check_pending(&MachineDisk, directory, &pending, reached).err());
+            (end.saturating_sub(size), differs.map(what).or(torn))
         }
     };
     Ok(Verified { report, unsigned, pending: fault, growing })
+}
+
+/// What is wrong, without the words that whoever opens a log needs and whoever verifies it knows.
+fn what(error: StorageError) -> String {
+    match error {
+        StorageError::Damaged(what) | StorageError::Failed(what) => what.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// Proves the entry at `position` with a receipt that anybody can check offline.
@@ -177,7 +182,7 @@ pub enum ReadError {
     Tile(#[from] TileError),
     /// The pending file is damaged.
     #[error("{0}")]
-    Pending(String),
+    Pending(StorageError),
 }
 
 /// Reads a log's entries in order, and on as it grows.
@@ -204,7 +209,7 @@ impl Reader {
     /// The position after the last entry there is now, those counted that no checkpoint covers yet.
     pub fn end(&mut self) -> Result<u64, ReadError> {
         self.refresh()?;
-        let pending = read_pending(&self.directory.root.join("pending")).map_err(ReadError::Pending)?;
+        let pending = read_pending(&MachineDisk, &self.directory.root.join("pending")).map_err(ReadError::Pending)?;
         Ok(pending.batches.last().map_or(0, |batch| batch.end()).max(self.size))
     }
 
@@ -219,7 +224,7 @@ impl Reader {
             let skip = (from.0 - path.index * tile::WIDTH) as usize;
             return Ok(entries.into_iter().skip(skip).take(entries_max).collect());
         }
-        let pending = read_pending(&self.directory.root.join("pending")).map_err(ReadError::Pending)?;
+        let pending = read_pending(&MachineDisk, &self.directory.root.join("pending")).map_err(ReadError::Pending)?;
         let mut entries = Vec::new();
         for batch in pending.batches.iter().filter(|batch| batch.end() > from.0) {
             // The checkpoint went past `from` and the batch is gone: the next call reads it from its bundle.
@@ -228,7 +233,7 @@ impl Reader {
             }
             let skip = (from.0 + entries.len() as u64 - batch.first) as usize;
             for entry in Entries::new(batch.entries()).skip(skip).take(entries_max - entries.len()) {
-                entries.push(entry.map_err(|_| ReadError::Pending("a pending entry is cut off".to_owned()))?.to_vec());
+                entries.push(entry.map_err(|_| ReadError::Pending(StorageError::Damaged("a pending entry is cut off".into())))?.to_vec());
             }
         }
         Ok(entries)

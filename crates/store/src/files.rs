@@ -1,35 +1,41 @@
 //! Files as the log needs them: replaced whole, and on disk when it is said that they are.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::Disk;
 
 /// More files than this are brought to disk by one `syncfs` rather than one by one: each `fsync` costs a disk's turn.
 const ONE_BY_ONE_MAX: usize = 12;
 
+/// How the name of a file ends that is not whole yet. A crash may leave it behind, and nobody reads it.
+pub(crate) const UNFINISHED: &str = "new";
+
 /// Files written but not yet brought to disk, under one directory.
 #[derive(Debug)]
 pub(crate) struct Unsynced {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     files: BTreeSet<PathBuf>,
 }
 
 impl Unsynced {
     /// None yet, under `root`, which exists.
-    pub(crate) const fn new(root: PathBuf) -> Self {
-        Self { root, files: BTreeSet::new() }
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf) -> Self {
+        Self { disk, root, files: BTreeSet::new() }
     }
 
     /// Writes `bytes` as the file at `path`, relative to the root, replacing what is there. A reader sees either, never a part.
     pub(crate) fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.root.join(path);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+            self.disk.create_directory(parent)?;
         }
-        let unfinished = path.with_extension("new");
-        fs::write(&unfinished, bytes)?;
-        fs::rename(&unfinished, &path)?;
+        let unfinished = path.with_extension(UNFINISHED);
+        self.disk.write(&unfinished, bytes)?;
+        self.disk.rename(&unfinished, &path)?;
         self.files.insert(path);
         Ok(())
     }
@@ -39,14 +45,14 @@ impl Unsynced {
         if self.files.is_empty() {
             return Ok(());
         }
-        if self.files.len() <= ONE_BY_ONE_MAX || !sync_file_system(&self.root)? {
+        if self.files.len() <= ONE_BY_ONE_MAX || !self.disk.sync_all(&self.root)? {
             let mut directories = BTreeSet::new();
             for path in &self.files {
-                File::open(path)?.sync_all()?;
+                self.disk.sync(path)?;
                 directories.extend(path.ancestors().skip(1).take_while(|directory| directory.starts_with(&self.root)));
             }
             for directory in directories {
-                sync_directory(directory)?;
+                self.disk.sync(directory)?;
             }
         }
         self.files.clear();
@@ -55,27 +61,29 @@ impl Unsynced {
 }
 
 /// Replaces the file at `path` by one with these bytes, on disk when this returns.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    path.parent().map_or(Ok(()), sync_directory)
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(UNFINISHED);
+    disk.write(&unfinished, bytes)?;
+    disk.sync(&unfinished)?;
+    disk.rename(&unfinished, path)?;
+    path.parent().map_or(Ok(()), |directory| disk.sync(directory))
 }
 
-/// Makes the names in a directory survive a crash.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+/// Makes a directory and those above it where they are missing, and makes their names survive a crash.
+pub(crate) fn create_directories(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let missing = missing(disk, path);
+    disk.create_directory(path)?;
+    sync_parents(disk, &missing)
 }
 
-#[cfg(target_os = "linux")]
-fn sync_file_system(root: &Path) -> io::Result<bool> {
-    rustix::fs::syncfs(File::open(root)?)?;
-    Ok(true)
+/// The directories on the way to `path` that are not there.
+pub(crate) fn missing(disk: &dyn Disk, path: &Path) -> Vec<PathBuf> {
+    path.ancestors().take_while(|directory| !directory.as_os_str().is_empty() && !disk.exists(directory)).map(Path::to_owned).collect()
 }
 
-#[cfg(not(target_os = "linux"))]
-fn sync_file_system(_root: &Path) -> io::Result<bool> {
-    Ok(false)
+/// Makes the names of new directories survive a crash.
+pub(crate) fn sync_parents(disk: &dyn Disk, made: &[PathBuf]) -> io::Result<()> {
+    let parent =
+        |path: &PathBuf| path.parent().map(|parent| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() });
+    made.iter().filter_map(parent).try_for_each(|parent| disk.sync(&parent))
 }

@@ -12,7 +12,8 @@ use bailiwick_core::model::Entropy;
 use bailiwick_log::note::{Ed25519Signer, InvalidKey, Signer as _, private_text};
 use zeroize::Zeroizing;
 
-use crate::files::sync_directory;
+use crate::disk::{Disk as _, MachineDisk};
+use crate::files::{missing, sync_parents};
 
 /// The name of the key that signs checkpoints.
 const LOG_KEY: &str = "log.key";
@@ -78,7 +79,9 @@ impl Keys {
     /// Opens the directory, creating it where there is none. Fails when others may enter it.
     pub fn open(directory: &Path) -> Result<Self, KeyError> {
         let at = |source| KeyError::File { path: directory.to_owned(), source };
+        let missing = missing(&MachineDisk, directory);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at)?;
+        sync_parents(&MachineDisk, &missing).map_err(at)?;
         check_mode(directory, fs::metadata(directory).map_err(at)?.mode(), 0o700)?;
         Ok(Self { directory: directory.to_owned() })
     }
@@ -111,7 +114,9 @@ impl Keys {
         let removed = fs::remove_file(&unfinished);
         match linked {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyError::Exists(name.to_owned())),
-            linked => linked.and(removed).and_then(|()| sync_directory(&self.directory)).map_err(|source| KeyError::File { path, source }),
+            linked => {
+                linked.and(removed).and_then(|()| MachineDisk.sync(&self.directory)).map_err(|source| KeyError::File { path, source })
+            }
         }
     }
 
@@ -119,14 +124,14 @@ impl Keys {
     pub fn replace(&self, name: &str, secret: &[u8]) -> Result<(), KeyError> {
         let path = self.path(name)?;
         let unfinished = self.unfinished(&path, secret)?;
-        let renamed = fs::rename(unfinished, &path).and_then(|()| sync_directory(&self.directory));
+        let renamed = fs::rename(unfinished, &path).and_then(|()| MachineDisk.sync(&self.directory));
         renamed.map_err(|source| KeyError::File { path, source })
     }
 
     /// Removes the key called `name`, if there is one.
     pub fn remove(&self, name: &str) -> Result<(), KeyError> {
         let path = self.path(name)?;
-        match fs::remove_file(&path).and_then(|()| sync_directory(&self.directory)) {
+        match fs::remove_file(&path).and_then(|()| MachineDisk.sync(&self.directory)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KeyError::File { path, source: error }),
             _ => Ok(()),
         }

@@ -5,6 +5,8 @@
 //! what a call is: entries are bytes, or JSON objects at most.
 
 pub mod audit;
+#[doc(hidden)]
+pub mod disk;
 pub mod embedded;
 mod files;
 pub mod index;

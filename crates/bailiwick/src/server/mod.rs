@@ -31,7 +31,7 @@ use bailiwick_log::note::Signer as _;
 use bailiwick_store::embedded;
 use bailiwick_store::keys::Keys;
 use http::Request;
-use miette::{IntoDiagnostic, WrapErr};
+use miette::IntoDiagnostic as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
@@ -87,22 +87,22 @@ impl Server {
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
         let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
 
-        let keys = Keys::open(&data.join("keys")).into_diagnostic()?;
+        let keys = Keys::open(&data.join("keys")).map_err(unusable(&data))?;
         let origin = format!("{}/log", settings.trust_domain);
-        let signer = keys.log_signer(&origin, entropy.as_ref()).into_diagnostic()?;
+        let signer = keys.log_signer(&origin, entropy.as_ref()).map_err(unusable(&data))?;
         // Whoever verifies the log needs its public key, and must not need the private one.
         let log_key = signer.verifier().to_string();
-        std::fs::write(data.join(crate::records::PUBLIC_KEY), format!("{log_key}\n")).into_diagnostic()?;
-        let storage = embedded::open(&data.join("log"), Arc::new(signer), embedded::Options::default())
-            .into_diagnostic()
-            .wrap_err("the log cannot be opened")?;
+        publish_key(&data.join(crate::records::PUBLIC_KEY), &log_key).map_err(unusable(&data))?;
+        let storage = embedded::open(&data.join("log"), Arc::new(signer), embedded::Options::default()).map_err(unusable(&data))?;
         #[cfg(feature = "test-switches")]
         let storage = crate::demo::off::forgetful(storage);
         let log = Log::new(Arc::new(storage));
         let executions = Arc::new(Executions::default());
-        let recovered = recover(&log, &executions, &snapshot, clock.now()).await.into_diagnostic()?;
+        let recovered = recover(&log, &executions, &snapshot, clock.now()).await.map_err(unusable(&data))?;
         let started = Started { at: clock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), bundle: snapshot.digest };
-        log.append(started).await.into_diagnostic()?;
+        let started = log.append(started).await.map_err(unusable(&data))?;
+        // A disk that takes nothing is found out here and not by the first call.
+        log.durable(started).await.map_err(unusable(&data))?;
 
         let digest = snapshot.digest;
         let live = Arc::new(Live::new(snapshot));
@@ -242,6 +242,30 @@ impl Server {
         // The next start replaces a socket file that stays.
         let _ = std::fs::remove_file(self.socket);
     }
+}
+
+/// Says what cannot be done in the data directory, and what may help.
+fn unusable<E: std::fmt::Display>(data: &Path) -> impl Fn(E) -> miette::Report {
+    let data = data.to_owned();
+    move |error| {
+        miette::miette!(
+            help = "free space on its disk, mount it writable, or let this user write there; nothing was recorded half, and what was \
+                    recorded is kept. Of a log that is damaged, `bailiwick log verify` says all that is wrong",
+            "the data directory `{}` cannot be used: {error}",
+            data.display()
+        )
+    }
+}
+
+/// Writes the log's public key, whole and only where it is another, so that a full disk does not take it away.
+fn publish_key(path: &Path, key: &str) -> std::io::Result<()> {
+    let text = format!("{key}\n");
+    if std::fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(());
+    }
+    let unfinished = path.with_extension("new");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(unfinished, path)
 }
 
 /// Answers by a router that wants to know the peer's address.

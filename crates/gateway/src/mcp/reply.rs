@@ -179,12 +179,16 @@ pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Sett
             method,
         ),
         Refusal::Busy(what) => busy(*what),
-        Refusal::NotRecorded(_) => failed(
-            "not_recorded",
-            "The gateway could not record the call, so there is no answer. Tell the operator, and do not retry it.",
-            None,
-            method,
-        ),
+        // Until an operator acts, no call here will fare better: whoever spreads calls over several gateways has to see that.
+        Refusal::NotRecorded(_) => Settled {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..failed(
+                "not_recorded",
+                "The gateway could not record the call, so there is no answer. Tell the operator, and do not retry it.",
+                None,
+                method,
+            )
+        },
         Refusal::Crashed => failed("gateway_failed", "The gateway failed; nobody knows whether the call took effect.", None, method),
     }
 }
@@ -279,7 +283,7 @@ pub fn subscribed(method: &str, mut params: Map<String, Value>, subscription: &V
 #[must_use]
 pub fn in_era(settled: Settled, era: Era) -> Settled {
     match (settled.body, era) {
-        (Ok(Value::Object(result)), Era::Legacy(_)) => Settled { status: StatusCode::OK, body: Ok(Value::Object(legacy(result))) },
+        (Ok(Value::Object(result)), Era::Legacy(_)) => Settled { status: settled.status, body: Ok(Value::Object(legacy(result))) },
         (Err(error), Era::Legacy(_)) if !is_busy(settled.status) => Settled { status: StatusCode::OK, body: Err(error) },
         (body, _) => Settled { status: settled.status, body },
     }

@@ -12,7 +12,6 @@ mod streams;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,14 +27,14 @@ use bailiwick_log::{Expected, Position, Storage, StorageError};
 use event_listener::Event;
 
 pub(crate) use open::check_pending;
-use open::{Opened, Segment, read_tile};
+use open::{Opened, Segment, read_entries};
 use pace::Pace;
 pub(crate) use pending::read as read_pending;
 use pending::{BATCH_HEADER, Batch};
 use publish::Publisher;
 use streams::Streams;
 
-use crate::files::sync_directory;
+use crate::disk::{Disk, Lock, MachineDisk};
 
 /// How the log trades latency, memory and disk space. The defaults suit a server.
 #[derive(Clone, Copy, Debug)]
@@ -94,10 +93,17 @@ pub fn stream_of_record(entry: &[u8]) -> Option<Expected> {
 /// [`StorageError::Damaged`] and left untouched. While the log is open, no other process can open it. Dropping what is
 /// returned writes and publishes all that was appended; it blocks for as long as that takes.
 pub fn open(directory: &Path, signer: Arc<dyn Signer>, options: Options) -> Result<Embedded, StorageError> {
-    let Opened { lock, published, pending, publisher } = open::open(directory, signer)?;
+    open_on(Arc::new(MachineDisk), directory, signer, options)
+}
+
+/// The same on any disk: tests bring one that fails.
+#[doc(hidden)]
+pub fn open_on(disk: Arc<dyn Disk>, directory: &Path, signer: Arc<dyn Signer>, options: Options) -> Result<Embedded, StorageError> {
+    let Opened { lock, published, pending, publisher } = open::open(&disk, directory, signer)?;
     let end = pending.segments.last().map_or(published, |(_, _, end)| *end);
     let batches: VecDeque<Arc<Batch>> = pending.batches.into_iter().map(Arc::new).collect();
     let shared = Arc::new(Shared {
+        disk: Arc::clone(&disk),
         directory: directory.to_owned(),
         options,
         state: Mutex::new(State {
@@ -128,7 +134,7 @@ pub fn open(directory: &Path, signer: Arc<dyn Signer>, options: Options) -> Resu
         changed: Event::new(),
     });
     relearn_streams(&shared, end)?;
-    let writer = pending::Writer::new(directory.join("pending"), options.segment_bytes_max);
+    let writer = pending::Writer::new(disk, directory.join("pending"), options.segment_bytes_max);
     let threads = vec![
         spawn("log-writer", &shared, move |shared| write_batches(shared, writer))?,
         spawn("log-publisher", &shared, move |shared| publish_batches(shared, publisher))?,
@@ -140,10 +146,11 @@ pub fn open(directory: &Path, signer: Arc<dyn Signer>, options: Options) -> Resu
 pub struct Embedded {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 struct Shared {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
     options: Options,
     state: Mutex<State>,
@@ -324,7 +331,7 @@ impl Storage for Embedded {
         }
         let path = TilePath::holding(Holds::Entries, from.0, published);
         let path = path.ok_or_else(|| StorageError::Damaged(format!("entry {from} is in no file").into()))?;
-        let bundle = read_tile(&self.shared.directory, path)?;
+        let bundle = read_entries(&*self.shared.disk, &self.shared.directory, path)?;
         for entry in Entries::new(&bundle).skip((from.0 % tile::WIDTH) as usize).take(entries_max) {
             read.push(entry.map_err(cut)?.to_vec());
         }
@@ -411,7 +418,7 @@ fn relearn_streams(shared: &Arc<Shared>, end: u64) -> Result<(), StorageError> {
     let mut learn = |entry: &[u8]| (shared.options.stream_of)(entry).into_iter().for_each(|place| state.streams.advance(place));
     while position < stored_end {
         let Some(path) = TilePath::holding(Holds::Entries, position, published) else { break };
-        let bundle = read_tile(&shared.directory, path)?;
+        let bundle = read_entries(&*shared.disk, &shared.directory, path)?;
         let entries = Entries::new(&bundle).skip((position % tile::WIDTH) as usize);
         entries.filter_map(Result::ok).take((stored_end - position) as usize).for_each(&mut learn);
         position = (path.index + 1) * tile::WIDTH;
@@ -553,8 +560,8 @@ fn publish_batches(shared: &Shared, mut publisher: Publisher) -> std::io::Result
         shared.changed.notify(usize::MAX);
         for path in covered {
             // One after the other also on disk: a crash must not bring back an older segment without the next.
-            std::fs::remove_file(path)?;
-            sync_directory(&shared.directory.join("pending"))?;
+            shared.disk.remove(&path)?;
+            shared.disk.sync(&shared.directory.join("pending"))?;
         }
         if closing {
             return Ok(());

@@ -1,6 +1,5 @@
 //! Opening a log: what a crash left behind is put in order, and what nobody can have left by a crash is damage.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,83 +12,90 @@ use bailiwick_log::tree::Hash;
 
 use super::pending::{self, Pending};
 use super::publish::Publisher;
-use crate::files::sync_directory;
+use crate::disk::{Disk, Lock};
+use crate::files::{create_directories, replace};
 
 /// A log that was found in order.
 pub(super) struct Opened {
     /// Held as long as the log is open: one process writes.
-    pub(super) lock: File,
+    pub(super) lock: Box<dyn Lock>,
     pub(super) published: u64,
     pub(super) pending: Pending,
     pub(super) publisher: Publisher,
 }
 
 /// Opens the log in `directory`, creating it where there is none.
-pub(super) fn open(directory: &Path, signer: Arc<dyn Signer>) -> Result<Opened, StorageError> {
+pub(super) fn open(disk: &Arc<dyn Disk>, directory: &Path, signer: Arc<dyn Signer>) -> Result<Opened, StorageError> {
+    let machine = disk;
+    let disk = &**machine;
     let pending_directory = directory.join("pending");
-    fs::create_dir_all(&pending_directory).map_err(|error| failed("the directory cannot be created", &error))?;
-    let lock = lock(directory)?;
-    let mut pending = pending::read(&pending_directory).map_err(damaged)?;
-    drop_torn(&mut pending)?;
+    create_directories(disk, &pending_directory).map_err(|error| failed("the directory cannot be created", &error))?;
+    let lock = lock(disk, directory)?;
+    let mut pending = pending::read(disk, &pending_directory)?;
 
-    let checkpoint = match fs::read(directory.join("checkpoint")) {
+    // A process that was killed may have left its newest checkpoint under its name, and the name not on disk.
+    disk.sync(directory).map_err(|error| failed("the directory cannot be written", &error))?;
+    let checkpoint = match disk.read(&directory.join("checkpoint")) {
         Ok(bytes) => Some(Checkpoint::open(&bytes, signer.verifier()).map_err(|error| damaged(format!("`checkpoint`: {error}")))?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed("`checkpoint` cannot be read", &error)),
     };
     let Some(checkpoint) = checkpoint else {
         // The first checkpoint is signed before the first entry is taken.
-        if directory.join("tile").exists() || !pending.segments.is_empty() {
+        if disk.exists(&directory.join("tile")) || !pending.segments.is_empty() {
             return Err(damaged("`checkpoint` is missing".to_owned()));
         }
-        let mut publisher = Publisher::new(directory, signer, Edge::new(), Vec::new());
+        let mut publisher = Publisher::new(Arc::clone(machine), directory, signer, Edge::new(), Vec::new());
         let published = publisher.publish().map_err(|error| failed("the first checkpoint cannot be written", &error))?;
-        sync_directory(directory).map_err(|error| failed("the directory cannot be written", &error))?;
         return Ok(Opened { lock, published, pending, publisher });
     };
 
     let edge = Edge::load(checkpoint.size, |path| {
-        tile::decode_hashes(&read_tile(directory, path)?, path.width).map_err(|error| damaged(format!("`{path}`: {error}")))
+        tile::decode_hashes(&read_tile(disk, directory, path)?, path.width).map_err(|error| damaged(format!("`{path}`: {error}")))
     })?;
     if edge.root() != checkpoint.root {
         return Err(damaged(format!("the tiles at the end do not have the root of `checkpoint` at size {}", checkpoint.size)));
     }
-    let bundle = last_bundle(directory, &edge)?;
-    check_pending(directory, &pending, checkpoint.size)?;
-    remove_unpublished(directory, checkpoint.size, pending.batches.last().map_or(0, pending::Batch::end))?;
-    let publisher = Publisher::new(directory, signer, edge, bundle);
+    let bundle = last_bundle(disk, directory, &edge)?;
+    check_pending(disk, directory, &pending, checkpoint.size)?;
+    settle(disk, &pending_directory, &mut pending)?;
+    remove_unpublished(disk, directory, checkpoint.size, pending.batches.last().map_or(0, pending::Batch::end))?;
+    let publisher = Publisher::new(Arc::clone(machine), directory, signer, edge, bundle);
     Ok(Opened { lock, published: checkpoint.size, pending, publisher })
 }
 
-fn lock(directory: &Path) -> Result<File, StorageError> {
-    let path = directory.join("lock");
-    let lock = File::create(&path).map_err(|error| failed("`lock` cannot be opened", &error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(StorageError::Failed("another process has it open".into())),
-        Err(fs::TryLockError::Error(error)) => Err(failed("`lock` cannot be locked", &error)),
-    }
+fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn Lock>, StorageError> {
+    let lock = disk.lock(&directory.join("lock")).map_err(|error| failed("`lock` cannot be locked", &error))?;
+    lock.ok_or_else(|| StorageError::Failed("another process has it open".into()))
 }
 
-/// Cuts off a batch that was never acknowledged, and takes away segments without a batch.
-fn drop_torn(pending: &mut Pending) -> Result<(), StorageError> {
-    let cannot = |error: &io::Error| failed("a torn batch cannot be cut off", error);
-    if let Some((path, whole, torn)) = pending.torn.take() {
+/// Takes away what a crash left unfinished, and writes the last segment anew, without a batch that was never acknowledged.
+///
+/// That it can be read does not say that it is on disk: its writer may have ended before its last sync, or by a failed one,
+/// after which the system shows bytes that it will never write. What follows it would then be after a gap.
+fn settle(disk: &dyn Disk, directory: &Path, pending: &mut Pending) -> Result<(), StorageError> {
+    let cannot = |error: io::Error| failed("what a crash left unfinished cannot be put in order", &error);
+    for name in disk.list(directory).map_err(cannot)?.into_iter().filter(|name| pending::is_unfinished(name)) {
+        disk.remove(&directory.join(name)).map_err(cannot)?;
+    }
+    if let Some((path, _, torn)) = pending.torn.take() {
         tracing::warn!(segment = %path.display(), bytes = torn, "a crash cut off a batch that nobody was told of; it is dropped");
-        let file = File::options().write(true).open(&path).map_err(|error| cannot(&error))?;
-        file.set_len(whole).and_then(|()| file.sync_all()).map_err(|error| cannot(&error))?;
     }
     for (path, ..) in pending.segments.extract_if(.., |(_, first, end)| first == end) {
-        fs::remove_file(path).map_err(|error| cannot(&error))?;
+        disk.remove(&path).map_err(cannot)?;
+    }
+    if let Some((path, first, _)) = pending.segments.last() {
+        let batches = pending.batches.iter().filter(|batch| batch.first >= *first);
+        replace(disk, path, &pending::segment(*first, batches)).map_err(cannot)?;
     }
     Ok(())
 }
 
 /// The entries of the unfinished bundle, which must be those whose hashes the edge holds.
-fn last_bundle(directory: &Path, edge: &Edge) -> Result<Vec<u8>, StorageError> {
+fn last_bundle(disk: &dyn Disk, directory: &Path, edge: &Edge) -> Result<Vec<u8>, StorageError> {
     let Some((path, hashes)) = edge.partials().find(|(path, _)| path.holds == Holds::Hashes(0)) else { return Ok(Vec::new()) };
     let path = TilePath { holds: Holds::Entries, ..path };
-    let mut bundle = read_tile(directory, path)?;
+    let mut bundle = read_tile(disk, directory, path)?;
     if bundle_at(&mut bundle, path.width) && entries_have(&bundle, hashes) {
         return Ok(bundle);
     }
@@ -114,7 +120,7 @@ fn entries_have(bundle: &[u8], hashes: &[Hash]) -> bool {
 }
 
 /// The pending entries must reach the checkpoint, and those that are under it must be the published ones.
-pub(crate) fn check_pending(directory: &Path, pending: &Pending, published: u64) -> Result<(), StorageError> {
+pub(crate) fn check_pending(disk: &dyn Disk, directory: &Path, pending: &Pending, published: u64) -> Result<(), StorageError> {
     let Some(((_, first, _), (_, _, end))) = pending.segments.first().zip(pending.segments.last()) else { return Ok(()) };
     if *first > published {
         return Err(damaged(format!("`checkpoint` ends at {published}, and `pending` begins at {first}: the checkpoint is an old one")));
@@ -127,7 +133,7 @@ pub(crate) fn check_pending(directory: &Path, pending: &Pending, published: u64)
         for (entry, position) in Entries::new(batch.entries()).zip(batch.first..published) {
             let Some(path) = TilePath::holding(Holds::Hashes(0), position, published) else { break };
             if tile.as_ref().is_none_or(|(read, _)| *read != path) {
-                let bytes = read_tile(directory, path)?;
+                let bytes = read_tile(disk, directory, path)?;
                 let hashes = tile::decode_hashes(&bytes, path.width).map_err(|error| damaged(format!("`{path}`: {error}")))?;
                 tile = Some((path, hashes));
             }
@@ -143,21 +149,21 @@ pub(crate) fn check_pending(directory: &Path, pending: &Pending, published: u64)
 /// Removes partial tiles of a checkpoint that was never signed; full ones are written again from the same entries.
 ///
 /// Tiles of entries that are not pending either are no leftover: they were signed, and the checkpoint was put back.
-fn remove_unpublished(directory: &Path, published: u64, end: u64) -> Result<(), StorageError> {
+fn remove_unpublished(disk: &dyn Disk, directory: &Path, published: u64, end: u64) -> Result<(), StorageError> {
     let (mut published, mut end) = (published, end.max(published));
     for level in 0..64 {
         for holds in [Some(Holds::Hashes(level)), (level == 0).then_some(Holds::Entries)].into_iter().flatten() {
             for index in published / tile::WIDTH..=end / tile::WIDTH + 1 {
                 let full = TilePath { holds, index, width: tile::WIDTH as u16 };
-                if (index + 1) * tile::WIDTH > end && directory.join(full.to_string()).exists() {
+                if (index + 1) * tile::WIDTH > end && disk.exists(&directory.join(full.to_string())) {
                     return Err(put_back(full));
                 }
-                for (path, partial) in partials(directory, full).map_err(|error| failed("a directory cannot be read", &error))? {
+                for (path, partial) in partials(disk, directory, full).map_err(|error| failed("a directory cannot be read", &error))? {
                     let covers = partial.map_or(u64::MAX, |partial| index * tile::WIDTH + u64::from(partial.width));
                     match partial {
                         Some(partial) if covers > end => return Err(put_back(partial)),
                         _ if covers > published => {
-                            fs::remove_file(path).map_err(|error| failed("an unfinished tile cannot be removed", &error))?
+                            disk.remove(&path).map_err(|error| failed("an unfinished tile cannot be removed", &error))?
                         }
                         _ => {}
                     }
@@ -178,19 +184,20 @@ fn put_back(path: TilePath) -> StorageError {
 }
 
 /// The files in a tile's directory of partial tiles; `None` beside what is not one.
-fn partials(directory: &Path, full: TilePath) -> io::Result<Vec<(PathBuf, Option<TilePath>)>> {
-    let listed = match fs::read_dir(directory.join(full.partials())) {
+fn partials(disk: &dyn Disk, directory: &Path, full: TilePath) -> io::Result<Vec<(PathBuf, Option<TilePath>)>> {
+    let partials = directory.join(full.partials());
+    let listed = match disk.list(&partials) {
         Ok(listed) => listed,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let tile = |name: &str| format!("{}/{name}", full.partials()).parse().ok();
-    listed.map(|file| file.map(|file| (file.path(), file.file_name().to_str().and_then(tile)))).collect()
+    Ok(listed.into_iter().map(|name| (partials.join(&name), name.to_str().and_then(tile))).collect())
 }
 
-/// The bytes of a tile, from the full one (cut to width, for hashes) when the partial one is gone.
-pub(super) fn read_tile(directory: &Path, path: TilePath) -> Result<Vec<u8>, StorageError> {
-    let read = |path: TilePath| fs::read(directory.join(path.to_string()));
+/// The bytes of a tile, from the full one (cut to width) when the partial one is gone.
+pub(super) fn read_tile(disk: &dyn Disk, directory: &Path, path: TilePath) -> Result<Vec<u8>, StorageError> {
+    let read = |path: TilePath| disk.read(&directory.join(path.to_string()));
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match read(path) {
         Ok(bytes) => Ok(bytes),
@@ -206,6 +213,15 @@ pub(super) fn read_tile(directory: &Path, path: TilePath) -> Result<Vec<u8>, Sto
         Err(error) if missing(&error) => Err(damaged(format!("`{path}` is missing"))),
         Err(error) => Err(failed(&format!("`{path}` cannot be read"), &error)),
     }
+}
+
+/// The entries of a bundle, which must be those whose hashes the tile of the same place holds: what rotted is not served.
+pub(super) fn read_entries(disk: &dyn Disk, directory: &Path, path: TilePath) -> Result<Vec<u8>, StorageError> {
+    let bundle = read_tile(disk, directory, path)?;
+    let hashes = TilePath { holds: Holds::Hashes(0), ..path };
+    let hashes =
+        tile::decode_hashes(&read_tile(disk, directory, hashes)?, path.width).map_err(|error| damaged(format!("`{hashes}`: {error}")))?;
+    if entries_have(&bundle, &hashes) { Ok(bundle) } else { Err(damaged(format!("the entries in `{path}` are not those of the tree"))) }
 }
 
 pub(super) fn damaged(what: String) -> StorageError {

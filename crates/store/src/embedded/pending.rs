@@ -3,11 +3,16 @@
 //! A segment is `pending/<first position, 20 digits>`: a header, then batches. A batch is written only after the one before
 //! it is on disk, so whatever is wrong before the last batch is damage. The format is in `docs/spec/log.md`.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::files::sync_directory;
+use bailiwick_log::StorageError;
+
+use super::open::{damaged, failed};
+use crate::disk::{Append, Disk};
+use crate::files::UNFINISHED;
 
 /// What a segment begins with.
 const MAGIC: [u8; 8] = *b"bwpend1\n";
@@ -68,14 +73,15 @@ fn batch_header(first: u64, count: u32, length: u32, body: u32) -> [u8; BATCH_HE
 /// Writes segments. After an error it must not be used again: what is on disk is then unknown.
 #[derive(Debug)]
 pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
-    current: Option<(File, usize)>,
+    current: Option<(Box<dyn Append>, usize)>,
     segment_bytes_max: usize,
 }
 
 impl Writer {
-    pub(super) const fn new(directory: PathBuf, segment_bytes_max: usize) -> Self {
-        Self { directory, current: None, segment_bytes_max }
+    pub(super) const fn new(disk: Arc<dyn Disk>, directory: PathBuf, segment_bytes_max: usize) -> Self {
+        Self { disk, directory, current: None, segment_bytes_max }
     }
 
     /// Appends `batch` and waits for the disk. `true` when it began a new segment with it.
@@ -83,24 +89,31 @@ impl Writer {
         let begun = match &self.current {
             Some((_, written)) if *written < self.segment_bytes_max => false,
             _ => {
-                self.current = Some((create_segment(&self.directory, batch.first)?, SEGMENT_HEADER));
+                self.current = Some((create_segment(&*self.disk, &self.directory, batch.first)?, SEGMENT_HEADER));
                 true
             }
         };
         let Some((file, written)) = &mut self.current else { return Err(io::Error::other("no segment is open")) };
-        file.write_all(&batch.frame)?;
-        file.sync_data()?;
+        file.append(&batch.frame)?;
+        file.sync()?;
         *written += batch.frame.len();
         Ok(begun)
     }
 }
 
-fn create_segment(directory: &Path, first: u64) -> io::Result<File> {
-    let mut file = File::options().append(true).create_new(true).open(directory.join(segment_name(first)))?;
-    file.write_all(&segment_header(first))?;
-    file.sync_all()?;
-    sync_directory(directory)?;
+fn create_segment(disk: &dyn Disk, directory: &Path, first: u64) -> io::Result<Box<dyn Append>> {
+    let mut file = disk.create(&directory.join(segment_name(first)))?;
+    file.append(&segment_header(first))?;
+    file.sync()?;
+    disk.sync(directory)?;
     Ok(file)
+}
+
+/// The bytes of a segment that begins at `first` and holds these batches.
+pub(super) fn segment<'a>(first: u64, batches: impl Iterator<Item = &'a Batch>) -> Vec<u8> {
+    let mut bytes = segment_header(first);
+    batches.for_each(|batch| bytes.extend_from_slice(&batch.frame));
+    bytes
 }
 
 fn segment_header(first: u64) -> Vec<u8> {
@@ -127,38 +140,42 @@ pub(crate) struct Pending {
     pub(crate) torn: Option<(PathBuf, u64, u64)>,
 }
 
-/// Reads all segments. `Err` says what is damaged, or why it cannot be read.
-pub(crate) fn read(directory: &Path) -> Result<Pending, String> {
+/// Reads all segments. What cannot be read is no damage: it may be there when it is asked for again.
+pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> Result<Pending, StorageError> {
+    let unreadable = |name: &str, error: &io::Error| failed(&format!("`{name}` cannot be read"), error);
     let mut names: Vec<(u64, PathBuf)> = Vec::new();
-    let listed = match fs::read_dir(directory) {
+    let listed = match disk.list(directory) {
         Ok(listed) => listed,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pending::default()),
-        Err(error) => return Err(format!("`pending` cannot be read: {error}")),
+        Err(error) => return Err(unreadable("pending", &error)),
     };
-    for entry in listed {
-        let entry = entry.map_err(|error| format!("`pending` cannot be read: {error}"))?;
-        let name = entry.file_name();
+    for name in listed.into_iter().filter(|name| !is_unfinished(name)) {
         let first = name.to_str().and_then(|name| name.parse().ok().filter(|first| segment_name(*first) == name));
-        let Some(first) = first else { return Err(format!("`pending/{}` is no segment", name.display())) };
-        names.push((first, entry.path()));
+        let Some(first) = first else { return Err(damaged(format!("`pending/{}` is no segment", name.display()))) };
+        names.push((first, directory.join(name)));
     }
     names.sort();
     let mut pending = Pending::default();
     let count = names.len();
     for (number, (first, path)) in names.into_iter().enumerate() {
-        let bytes = match fs::read(&path) {
+        let bytes = match disk.read(&path) {
             Ok(bytes) => bytes,
             // The log's own process may have folded it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(format!("`pending/{}` cannot be read: {error}", segment_name(first))),
+            Err(error) => return Err(unreadable(&format!("pending/{}", segment_name(first)), &error)),
         };
         if pending.segments.last().is_some_and(|(_, _, end)| *end != first) {
-            return Err(format!("`pending/{}` does not begin where the segment before it ends", segment_name(first)));
+            return Err(damaged(format!("`pending/{}` does not begin where the segment before it ends", segment_name(first))));
         }
         read_segment(&bytes, first, &path, number + 1 == count, &mut pending)
-            .map_err(|what| format!("`pending/{}`: {what}", segment_name(first)))?;
+            .map_err(|what| damaged(format!("`pending/{}`: {what}", segment_name(first))))?;
     }
     Ok(pending)
+}
+
+/// Whether a name is that of a file which was never whole.
+pub(super) fn is_unfinished(name: &OsStr) -> bool {
+    Path::new(name).extension() == Some(OsStr::new(UNFINISHED))
 }
 
 /// Reads one segment into `pending`. Only the last one may end in a torn batch.
@@ -239,13 +256,16 @@ fn lacks_a_sector(bytes: &[u8], offset: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::MachineDisk;
 
     #[test]
     fn the_segment_of_the_specification_is_written_and_read() {
         let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec/vectors/log/pending");
         let directory = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20);
+        let mut writer = Writer::new(Arc::new(MachineDisk), directory.path().to_owned(), 1 << 20);
         for range in [259..261_u64, 261..262] {
             let mut frame = vec![0; BATCH_HEADER];
             for n in range.clone() {
@@ -259,7 +279,7 @@ mod tests {
             fs::write(vector.join(segment_name(259)), &written).unwrap();
         }
         assert_eq!(fs::read(vector.join(segment_name(259))).ok(), Some(written));
-        let read = super::read(&vector).unwrap();
+        let read = super::read(&MachineDisk, &vector).unwrap();
         assert_eq!(read.batches.iter().map(|batch| (batch.first, batch.end())).collect::<Vec<_>>(), [(259, 261), (261, 262)]);
         assert!(read.torn.is_none());
     }

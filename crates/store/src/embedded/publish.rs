@@ -3,7 +3,6 @@
 //! The order is what keeps the log from ever contradicting itself: entries are in the pending file, then the tiles that hold
 //! them are on disk, then the checkpoint is signed, then it is on disk, then the pending file is let go.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +13,12 @@ use bailiwick_log::tile::{self, Edge, Entries, Holds, TilePath};
 use bailiwick_log::tree::Hash;
 
 use super::pending::Batch;
+use crate::disk::Disk;
 use crate::files::{Unsynced, replace};
 
 /// Builds the tree and publishes it. After an error it must not be used again.
 pub(super) struct Publisher {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
     signer: Arc<dyn Signer>,
     edge: Edge,
@@ -30,13 +31,14 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Goes on from a log whose newest checkpoint has the tree that `edge` is the edge of.
-    pub(super) fn new(directory: &Path, signer: Arc<dyn Signer>, edge: Edge, bundle: Vec<u8>) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, directory: &Path, signer: Arc<dyn Signer>, edge: Edge, bundle: Vec<u8>) -> Self {
         let mut publisher = Self {
+            unsynced: Unsynced::new(Arc::clone(&disk), directory.to_owned()),
+            disk,
             directory: directory.to_owned(),
             signer,
             edge,
             bundle,
-            unsynced: Unsynced::new(directory.to_owned()),
             partials: Vec::new(),
         };
         publisher.partials = publisher.partials_now();
@@ -66,16 +68,17 @@ impl Publisher {
 
     /// Publishes all that was added: partial tiles, then, with every tile on disk, the checkpoint. Returns its size.
     pub(super) fn publish(&mut self) -> io::Result<u64> {
-        for (path, hashes) in self.edge.partials() {
+        // What the newest checkpoint covers stays as it is: a crash amid writing it again could take it away.
+        for (path, hashes) in self.edge.partials().filter(|(path, _)| !self.partials.contains(path)) {
             self.unsynced.write(&path.to_string(), &tile::encode_hashes(hashes))?;
         }
-        if let Some(path) = self.bundle_path() {
+        if let Some(path) = self.bundle_path().filter(|path| !self.partials.contains(path)) {
             self.unsynced.write(&path.to_string(), &self.bundle)?;
         }
         self.unsynced.sync()?;
         let checkpoint = Checkpoint { origin: self.signer.verifier().name().to_owned(), size: self.edge.size(), root: self.edge.root() };
         let note = checkpoint.sign(&*self.signer).map_err(io::Error::other)?;
-        replace(&self.directory.join("checkpoint"), note.to_string().as_bytes())?;
+        replace(&*self.disk, &self.directory.join("checkpoint"), note.to_string().as_bytes())?;
 
         let partials = self.partials_now();
         let before = std::mem::replace(&mut self.partials, partials);
@@ -83,7 +86,7 @@ impl Publisher {
             before.iter().filter(|before| !self.partials.iter().any(|now| (now.holds, now.index) == (before.holds, before.index)))
         {
             // Only room is lost if this fails: partial tiles may stay.
-            let _ = fs::remove_dir_all(self.directory.join(finished.partials()));
+            let _ = self.disk.remove_directory(&self.directory.join(finished.partials()));
         }
         Ok(self.edge.size())
     }
