@@ -22,7 +22,7 @@ use bailiwick_store::embedded::{self, Embedded, Options};
 use disk::{Dice, Fault, Simulated, Under};
 
 /// Lives in a usual run.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 60;
 /// Misfortunes in one life.
 const TROUBLES: usize = 6;
 
