@@ -102,7 +102,6 @@ struct State {
     held: bool,
     crashed: bool,
     locked: bool,
-    operations: u64,
     dice: u64,
 }
 
@@ -235,10 +234,6 @@ impl Simulated {
         state.names.iter().filter_map(file).collect()
     }
 
-    pub(crate) fn operations(&self) -> u64 {
-        self.lock_state().operations
-    }
-
     /// Counts an operation; `Err` when it fails, beside how much of it still happens, in thousandths.
     fn operate(&self) -> Result<MutexGuard<'_, State>, (MutexGuard<'_, State>, u64, Fault)> {
         let mut state = self.lock_state();
@@ -251,7 +246,6 @@ impl Simulated {
                 state = self.state.1.wait_while(state, |state| state.held).unwrap();
             }
         }
-        state.operations += 1;
         if state.crashed {
             return Err((state, 0, Fault::Fail));
         }
