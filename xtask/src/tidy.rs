@@ -29,6 +29,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const MODULES: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("model", &["json", "identity", "ledger"]),
+    ("pressure", &[]),
     ("identity", &["json", "model", "execution", "ledger", "bundle"]),
     ("catalog", &["json", "model", "bundle"]),
     ("ledger", &["json", "model", "bundle"]),

@@ -193,6 +193,123 @@ fn a_changed_bundle_comes_into_force_while_it_runs_and_a_broken_one_changes_noth
 }
 
 #[test]
+fn a_bundle_that_changes_under_load_fails_no_call_and_each_is_decided_by_one_bundle() {
+    let house = House::start(MAY);
+    let (_sidecar, said) = house.sidecar(&["--listen", "127.0.0.1:0"]);
+    let address = said.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap().to_owned();
+    let policy = |round: usize| {
+        let text = format!("@id(\"round-{round}\") permit (principal, action == Action::\"tickets/list\", resource);");
+        house.write("policies/round.cedar", &text);
+        let answer = house.reload();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    policy(0);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let made = std::thread::scope(|scope| {
+        let call = || {
+            let mut made = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let answer = post(TcpStream::connect(&address).unwrap(), &address, "tickets__list", "");
+                assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("T-1041"), "{answer}");
+                made += 1;
+            }
+            made
+        };
+        let callers = [scope.spawn(call), scope.spawn(call), scope.spawn(call)];
+        for round in 1..=20 {
+            policy(round);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        callers.map(|caller| caller.join().unwrap()).into_iter().sum::<usize>()
+    });
+    wait_for("every outcome", || house.records().iter().filter(|record| record["kind"] == "outcome").count() == made);
+    let mut rounds = std::collections::BTreeMap::new();
+    for intent in house.records().iter().filter(|record| record["kind"] == "intent") {
+        assert_eq!(intent["verdict"], "allow", "{intent}");
+        let of_round = |id: &&Value| id.as_str().is_some_and(|id| id.starts_with("round-"));
+        let [round] = intent["policies"].as_array().unwrap().iter().filter(of_round).collect::<Vec<_>>()[..] else { panic!("{intent}") };
+        let bundle = rounds.entry(round.as_str().unwrap().to_owned()).or_insert_with(|| intent["bundle"].clone());
+        assert_eq!(*bundle, intent["bundle"], "a round is one bundle");
+    }
+    assert!(rounds.len() > 1, "calls were made under more than one bundle: {rounds:?}");
+}
+
+#[test]
+fn a_server_that_hangs_keeps_its_own_calls_waiting_and_no_others_and_a_stop_lets_them_end() {
+    let mut house = House::start(MAY);
+    assert!(house.stop());
+    house.add_desk();
+    let agent = std::fs::read_to_string(house.bundle().join("agents/helper.toml")).unwrap();
+    house.write("agents/helper.toml", &agent.replace(MAY, "[agent.may]\ncall = [\"tickets/list\", \"desk/list\"]"));
+    let settings = std::fs::read_to_string(house.bundle().join("bailiwick.toml")).unwrap();
+    house.write("bailiwick.toml", &format!("{settings}[limits]\ncalls_max = 9\n"));
+    house.serve();
+    let (_sidecar, said) = house.sidecar(&["--listen", "127.0.0.1:0"]);
+    let address = said.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap().to_owned();
+    let call = |tool: &str| post(TcpStream::connect(&address).unwrap(), &address, tool, "");
+    for tool in ["tickets__list", "desk__list"] {
+        assert!(call(tool).contains("T-1041"));
+    }
+    let hangs = house.tool_server("data");
+    signal(hangs, "STOP");
+    let intents = |house: &House| house.records().iter().filter(|record| record["kind"] == "intent").count();
+    std::thread::scope(|scope| {
+        // A third of the room is one server's at most.
+        let waiting = [(); 3].map(|()| scope.spawn(|| call("tickets__list")));
+        wait_for("the intents to be on the log", || intents(&house) == 5);
+        let refused = call("tickets__list");
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.to_lowercase().contains("retry-after: 1\r\n"), "{refused}");
+        assert!(refused.contains("tool_busy"), "{refused}");
+        assert!(call("desk__list").contains("T-1041"), "another server is not in its way");
+
+        // A client on standard input does not see it: nothing was done, so its sidecar asks again.
+        let mut client = house.connect(&[]);
+        client.send(&json!({ "jsonrpc": "2.0", "id": "again", "method": "tools/call", "params": {
+            "name": "tickets__list",
+            "arguments": { "since_days": 5 },
+            "_meta": { "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} },
+        } }));
+        let refusals = || house.records().iter().filter(|record| record["kind"] == "refused" && record["code"] == "tool_busy").count();
+        wait_for("its first try to be refused", || refusals() >= 2);
+        signal(hangs, "CONT");
+        for call in waiting {
+            assert!(call.join().unwrap().contains("T-1041"));
+        }
+        assert!(text(&client.receive()).contains("T-1041"));
+
+        // Asked to stop, the server lets a call end that is under way, and takes no other.
+        signal(hangs, "STOP");
+        let waiting = scope.spawn(|| call("tickets__list"));
+        wait_for("the last intent to be on the log", || intents(&house) == 8);
+        house.ask_to_stop();
+        wait_for("the server to stop listening", || TcpStream::connect(house.data).is_err());
+        signal(hangs, "CONT");
+        assert!(waiting.join().unwrap().contains("T-1041"));
+    });
+    assert_eq!(house.end(), Some(0));
+    let records = house.records();
+    let of = |kind: &str| records.iter().filter(|record| record["kind"] == kind).count();
+    assert_eq!((of("intent"), of("outcome")), (8, 8));
+    assert!(house.run(&["log", "verify"]).status.success());
+
+    // A second signal does not wait for anybody.
+    house.serve();
+    assert!(call("tickets__list").contains("T-1041"));
+    let hangs = house.tool_server("data");
+    signal(hangs, "STOP");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| call("tickets__list"));
+        wait_for("the intent to be on the log", || intents(&house) == 10);
+        house.ask_to_stop();
+        wait_for("the server to stop listening", || TcpStream::connect(house.data).is_err());
+        house.ask_to_stop();
+        assert_eq!(house.end(), Some(1));
+        assert!(!waiting.join().unwrap().contains("T-1041"));
+    });
+    signal(hangs, "KILL");
+}
+
+#[test]
 fn with_certificates_everything_is_encrypted_and_a_stranger_is_not_believed() {
     let mut house = House::start(MAY);
     assert!(house.stop());

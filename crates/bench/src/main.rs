@@ -6,10 +6,15 @@
 
 mod clock;
 mod decision;
+mod house;
+mod load;
 mod log;
+mod overload;
 mod records;
+mod soak;
 mod start;
 mod table;
+mod upstream;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -32,6 +37,8 @@ const MEASUREMENTS: &[Measurement] = &[
         tells: "from the start to the first answer, with 10 million records; memory when idle",
         run: start::measure,
     },
+    Measurement { name: "overload", tells: "ten times the callers that can be served, and a server that hangs", run: overload::measure },
+    Measurement { name: "soak", tells: "memory at full load while executions come and go; BENCH_SECONDS says for how long", run: soak::measure },
 ];
 
 /// The allocator of the program that is measured.

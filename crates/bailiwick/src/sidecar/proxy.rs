@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 
 use super::client::is_this_machine;
 use super::credential::{Credentials, NoCredential};
@@ -25,6 +26,9 @@ const REQUEST_BYTES_MAX: usize = 16 << 20;
 
 /// How long a client may take over a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most connections of clients; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -82,15 +86,19 @@ impl Drop for Listener {
 
 /// Serves clients for as long as it is polled.
 pub(crate) async fn serve(listener: &Listener, credentials: Arc<Credentials>) -> Infallible {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
+        // Nobody closes it.
+        let place = Arc::clone(&room).acquire_owned().await.ok();
+        let credentials = Arc::clone(&credentials);
         let accepted = match listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection(stream, true, Arc::clone(&credentials)))
+                tokio::spawn(async move { (connection(stream, true, credentials).await, place) })
             }),
-            Listener::Unix(listener, _) => {
-                listener.accept().await.map(|(stream, _)| tokio::spawn(connection(stream, false, Arc::clone(&credentials))))
-            }
+            Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                tokio::spawn(async move { (connection(stream, false, credentials).await, place) })
+            }),
         };
         if let Err(error) = accepted {
             tracing::warn!("a connection was not accepted: {error}");

@@ -37,6 +37,9 @@ const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-versi
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// JSON-RPC's own codes for what cannot be read and for what went wrong here.
+/// How many requests of one client may be under way.
+const UNDER_WAY_MAX: usize = 256;
+
 /// How often a request is made again for which the gateway was too busy, each time after a longer pause.
 const RETRIES_MAX: u32 = 5;
 
@@ -125,6 +128,10 @@ async fn read(bridge: &Arc<Bridge>, mut input: impl AsyncBufRead + Unpin, tasks:
             // The order matters: what follows belongs to the session that this begins, or was answered to be known.
             Some("initialize") | None => bridge.exchange(&message).await,
             Some(_) if message.id.is_none() => bridge.exchange(&message).await,
+            Some(_) if tasks.answering.len() + tasks.endless.len() >= UNDER_WAY_MAX => {
+                let id = message.id.as_ref().unwrap_or(&Value::Null);
+                bridge.say(error(id, INTERNAL_ERROR, "too many requests are under way; wait for one to be answered")).await;
+            }
             Some(method) => {
                 let tasks = if method == "subscriptions/listen" { &mut tasks.endless } else { &mut tasks.answering };
                 bridge.start(message, tasks);

@@ -92,6 +92,42 @@ impl House {
         std::fs::read_to_string(self.directory.path().join("said")).unwrap()
     }
 
+    /// Writes a second tool server, `desk`, which is the same program with a directory of its own.
+    pub(crate) fn add_desk(&self) {
+        let tickets = std::fs::read_to_string(self.bundle().join("servers/tickets.toml")).unwrap();
+        let desk = tickets.replace("name = \"tickets\"", "name = \"desk\"").replace("\"data\"]", "\"desk-data\"]");
+        self.write("servers/desk.toml", &desk);
+        self.write("servers/desk.tools.json", include_str!("../../../../examples/demo/servers/tickets.tools.json"));
+    }
+
+    /// The process of a tool server, by an argument of it.
+    pub(crate) fn tool_server(&self, argument: &str) -> u32 {
+        let is_it = |process: &u32| {
+            let command = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            command.split('\0').any(|word| word == argument)
+        };
+        children(self.server_id()).into_iter().find(is_it).unwrap()
+    }
+
+    /// Asks the server to stop, and returns at once.
+    pub(crate) fn ask_to_stop(&self) {
+        signal(self.server_id(), "TERM");
+    }
+
+    /// Waits for the server's end, and returns the code that it ended with.
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        self.server.take().unwrap().wait().unwrap().code()
+    }
+
+    /// Reads the bundle anew, as `POST /api/v1/bundle/reload` does.
+    pub(crate) fn reload(&self) -> String {
+        let mut socket = std::os::unix::net::UnixStream::connect(self.bundle().join(".bailiwick/admin.sock")).unwrap();
+        write!(socket, "POST /api/v1/bundle/reload HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     pub(crate) fn server_id(&self) -> u32 {
         self.server.as_ref().unwrap().id()
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bailiwick_core::model::Entropy;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::task::AbortHandle;
 
 use super::under_way::{Asked, UnderWay};
 
@@ -23,7 +24,14 @@ pub(super) struct Held {
 
 /// The calls that wait.
 #[derive(Debug, Default)]
-pub(super) struct Parked(Mutex<HashMap<String, Held>>);
+pub(super) struct Parked(Mutex<HashMap<String, Waits>>);
+
+/// A call that waits, and what ends its waiting; that goes with it, so that no timer outlives what it is for.
+#[derive(Debug)]
+struct Waits {
+    held: Held,
+    giving_up: AbortHandle,
+}
 
 impl Parked {
     /// Lets a call wait, and returns the id by which it is taken up again.
@@ -31,23 +39,25 @@ impl Parked {
         let mut bytes = [0; 16];
         entropy.fill(&mut bytes);
         let id = URL_SAFE_NO_PAD.encode(bytes);
-        self.table().insert(id.clone(), held);
         let (table, given_up) = (Arc::downgrade(self), id.clone());
-        tokio::spawn(async move {
+        let giving_up = tokio::spawn(async move {
             tokio::time::sleep(WAIT).await;
             if let Some(table) = table.upgrade() {
-                table.take(&given_up);
+                table.table().remove(&given_up);
             }
         });
+        self.table().insert(id.clone(), Waits { held, giving_up: giving_up.abort_handle() });
         id
     }
 
     /// Takes a call up again; each id works once.
     pub(super) fn take(&self, id: &str) -> Option<Held> {
-        self.table().remove(id)
+        let Waits { held, giving_up } = self.table().remove(id)?;
+        giving_up.abort();
+        Some(held)
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Waits>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

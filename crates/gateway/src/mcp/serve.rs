@@ -10,7 +10,7 @@ use bailiwick_core::bundle::{Listen, Snapshot};
 use bailiwick_core::execution::Execution;
 use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
 use bailiwick_core::json::{self, InvalidJson};
-use bailiwick_core::model::{Arguments, Call, Entropy, Protocol, Refused, Timestamp, ToolName};
+use bailiwick_core::model::{AgentName, Arguments, Call, Entropy, Protocol, Refused, Timestamp, ToolName};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Position;
 use bytes::Bytes;
@@ -34,10 +34,14 @@ use super::seal::{Bound, Seal, State};
 use super::session::{Session, Sessions};
 use super::{Offered, Offers, metadata};
 use crate::connection::TooSlow;
+use crate::room::{NoPlace, Room};
 use crate::{Busy, Extras, Gateway};
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// How many bodies of requests may be on their way at once; one agent has at most half of these places.
+const BODIES_MAX: usize = 512;
 
 /// How long an answer may be silent: then a stream is begun, or kept alive, so that nothing in between gives it up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -57,6 +61,8 @@ pub struct Face {
     sessions: Sessions,
     refusals: Mutex<Refusals>,
     pressure: Pressure,
+    /// Bodies that are being received, so that slow senders cannot fill the memory.
+    bodies: Arc<Room<AgentName>>,
     stop: watch::Sender<bool>,
 }
 
@@ -90,6 +96,7 @@ impl Face {
             sessions: Sessions::default(),
             refusals: Mutex::new(Refusals { left: REFUSALS_AT_ONCE, at: gateway.parts().clock.now(), skipped: 0 }),
             pressure: Pressure::default(),
+            bodies: Room::new(BODIES_MAX, 1),
             stop: watch::Sender::new(false),
             gateway,
             offers,
@@ -204,8 +211,7 @@ impl Face {
             Admission::Refused => {}
             Admission::RefusedLate(_waiting) => tokio::time::sleep(pressure::LATE).await,
         }
-        let Settled { status, body } = reply::busy(Busy::Gateway);
-        Some(json_response(status, &json!({ "jsonrpc": "2.0", "error": body.err() })))
+        Some(busy(Busy::Gateway))
     }
 
     async fn authenticate(&self, place: &Place<'_>, method: &Method) -> Result<Authenticated, Response<Body>> {
@@ -258,7 +264,14 @@ impl Face {
         parse::media(place.headers)?;
         let limits = &place.snapshot.settings.limits;
         let limits = json::Limits { bytes_max: limits.body_bytes_max, depth_max: limits.depth_max };
-        let message = parse::message(&read(body, limits.bytes_max).await?, &limits)?;
+        let on_its_way = match self.bodies.take(&who.execution.started().agent) {
+            Ok(one_more) => one_more,
+            Err(NoPlace::All) => return Ok(busy(Busy::Gateway)),
+            Err(NoPlace::Yours) => return Ok(busy(Busy::Agent)),
+        };
+        let body = read(body, limits.bytes_max).await?;
+        drop(on_its_way);
+        let message = parse::message(&body, &limits)?;
         let era = parse::era(place.headers, &message)?;
         match (era, message) {
             (Era::Modern, Message::Request(request)) => self.modern(place, who, request, &limits).await,
@@ -386,6 +399,10 @@ impl Face {
                 let name = request.text("uri").and_then(|uri| place.route.resource(place.snapshot, uri));
                 let invalid = || Fault::new(code::INVALID_PARAMS, "invalid_params", "`uri` is missing or no resource's");
                 let name = name.ok_or_else(|| invalid().status(StatusCode::OK).to(&request.id))?;
+                if begins && !session.may_subscribe() {
+                    let full = Fault::new(code::INVALID_PARAMS, "too_many_subscriptions", "this session subscribes to too many resources");
+                    return Err(full.status(StatusCode::OK).to(&request.id));
+                }
                 let ended = self.subscribe(method, &who, &name, &extras).await;
                 match &ended {
                     Ok(answer) if begins && answer.body.is_ok() => session.subscribe(name.server(), own(&name)),
@@ -817,6 +834,12 @@ fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(Busy::RETRY_AFTER_S));
     }
     response
+}
+
+/// The refusal of a request that was not read, so that its id is not known.
+fn busy(what: Busy) -> Response<Body> {
+    let Settled { status, body } = reply::busy(what);
+    json_response(status, &json!({ "jsonrpc": "2.0", "error": body.err() }))
 }
 
 fn faulted(fault: Fault) -> Response<Body> {

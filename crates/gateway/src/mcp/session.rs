@@ -20,6 +20,9 @@ use crate::{Answered, ToolFault};
 /// The most sessions that one execution may have; the one longest unused makes room.
 const PER_EXECUTION_MAX: usize = 16;
 
+/// The most resources that one session may subscribe to.
+const SUBSCRIBED_MAX: usize = 256;
+
 /// One session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -110,6 +113,11 @@ impl Session {
         for cancel in self.state().calls.get(&id.to_string()).into_iter().flatten() {
             cancel.notify_one();
         }
+    }
+
+    /// Whether the client may want to hear of one resource more.
+    pub(super) fn may_subscribe(&self) -> bool {
+        self.state().subscribed.len() < SUBSCRIBED_MAX
     }
 
     /// Remembers that the client wants to hear of a resource.
