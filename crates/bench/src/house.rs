@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::upstream::{Upstream, read_message};
 use crate::clock::WallClock;
+use crate::upstream::{Upstream, read_message};
 use crate::{Result, clock};
 
 /// How long the server may take to listen.
@@ -46,7 +46,8 @@ impl House {
         let (data, identity) = (free_port()?, free_port()?);
         let key = write(&home, (data, identity), credential, limits, servers)?;
         let said = fs::File::create(home.join("said"))?;
-        let server = Command::new(&program).arg("serve").arg(home.join("bundle")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn()?;
+        let server =
+            Command::new(&program).arg("serve").arg(home.join("bundle")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn()?;
         let house = Self { server, key, home, identity, tokens: AtomicU64::new(0), port: data };
         let began = clock::now();
         // A credential can be had once both doors are open and the tool servers were asked what they offer.
@@ -148,7 +149,8 @@ fn write(home: &Path, (data, identity): (u16, u16), credential: &str, limits: &s
         )?;
     }
     for (name, upstream) in servers {
-        let declared = format!("[server]\nname = \"{name}\"\nmcp = \"http://127.0.0.1:{}/mcp\"\n[tools.read]\neffect = \"read\"\n", upstream.port);
+        let declared =
+            format!("[server]\nname = \"{name}\"\nmcp = \"http://127.0.0.1:{}/mcp\"\n[tools.read]\neffect = \"read\"\n", upstream.port);
         fs::write(bundle.join(format!("servers/{name}.toml")), declared)?;
         fs::write(bundle.join(format!("servers/{name}.tools.json")), json!([crate::upstream::definition()]).to_string())?;
     }

@@ -38,7 +38,11 @@ const MEASUREMENTS: &[Measurement] = &[
         run: start::measure,
     },
     Measurement { name: "overload", tells: "ten times the callers that can be served, and a server that hangs", run: overload::measure },
-    Measurement { name: "soak", tells: "memory at full load while executions come and go; BENCH_SECONDS says for how long", run: soak::measure },
+    Measurement {
+        name: "soak",
+        tells: "memory at full load while executions come and go; BENCH_SECONDS says for how long",
+        run: soak::measure,
+    },
 ];
 
 /// The allocator of the program that is measured.

@@ -36,7 +36,17 @@ async fn measured() -> Result {
     let port = house.port;
     let noisy = |connections, tool, pace| (connections > 0).then(|| Callers::start(port, &tokens, connections, tool, pace));
 
-    let mut table = Table::new(&["noisy callers", "answered/s", "refused/s", "p50", "p99", "CPU per request", "quiet p50", "quiet p99", "quiet refused"]);
+    let mut table = Table::new(&[
+        "noisy callers",
+        "answered/s",
+        "refused/s",
+        "p50",
+        "p99",
+        "CPU per request",
+        "quiet p50",
+        "quiet p99",
+        "quiet refused",
+    ]);
     let mut cpu_of_a_call = Duration::ZERO;
     let mut refusal = None;
     for (name, connections, pace) in [
@@ -77,7 +87,12 @@ async fn measured() -> Result {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let after = began.elapsed();
         let seen = few.stop().await?;
-        table.row([format!("{} ms", after.as_millis()), seen.answered.len().to_string(), seen.refused.to_string(), millis(seen.quantile(0.99))]);
+        table.row([
+            format!("{} ms", after.as_millis()),
+            seen.answered.len().to_string(),
+            seen.refused.to_string(),
+            millis(seen.quantile(0.99)),
+        ]);
     }
     println!("{table}");
     Ok(())

@@ -70,7 +70,8 @@ pub(crate) async fn read_message(stream: &mut TcpStream, waiting: &mut Vec<u8>) 
     loop {
         if let Some(end) = waiting.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(waiting.get(..end).unwrap_or_default()).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).map_or(Ok(0), |text| text.trim().parse::<usize>())?;
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length:")).map_or(Ok(0), |text| text.trim().parse::<usize>())?;
             let whole = end + 4 + length;
             if waiting.len() >= whole {
                 let rest = waiting.split_off(whole);

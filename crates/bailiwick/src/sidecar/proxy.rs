@@ -96,9 +96,10 @@ pub(crate) async fn serve(listener: &Listener, credentials: Arc<Credentials>) ->
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(async move { (connection(stream, true, credentials).await, place) })
             }),
-            Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
-                tokio::spawn(async move { (connection(stream, false, credentials).await, place) })
-            }),
+            Listener::Unix(listener, _) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| tokio::spawn(async move { (connection(stream, false, credentials).await, place) })),
         };
         if let Err(error) = accepted {
             tracing::warn!("a connection was not accepted: {error}");
