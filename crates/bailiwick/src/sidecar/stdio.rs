@@ -566,10 +566,11 @@ impl Refusal {
     }
 
     /// How long to wait before the same request is made again, where the gateway itself says that it was too busy for it. A
-    /// proxy in between may say the same of a request that it has passed on.
+    /// proxy in between may give the same status to a request that it has passed on, and the gateway to one that it could not
+    /// record.
     fn retry_after(&self) -> Option<Duration> {
         let is_busy = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        let is_the_gateways = self.body.as_ref()?.pointer("/error/data/dev.bailiwick~1failure").is_some();
+        let is_the_gateways = self.body.as_ref()?.pointer("/error/data/dev.bailiwick~1failure/retryAfter").is_some();
         self.retry_after.filter(|pause| is_busy && is_the_gateways && *pause <= PAUSE_MAX)
     }
 

@@ -289,7 +289,13 @@ pub fn in_era(settled: Settled, era: Era) -> Settled {
     }
 }
 
-/// Whether this status says that the same request may be made again later, as it is.
+/// Whether a message says that the same request may be made again later, as it is: what is not recorded may not.
+pub fn may_be_repeated(message: &Value) -> bool {
+    let failure = message.get("error").and_then(|error| error.get("data")).and_then(|data| data.get(META_FAILURE));
+    failure.is_some_and(|failure| failure.get("retryAfter").is_some())
+}
+
+/// Whether this status is one of those that say that there is too much.
 pub fn is_busy(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }

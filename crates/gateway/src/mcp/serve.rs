@@ -830,7 +830,7 @@ fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if reply::is_busy(status) {
+    if reply::is_busy(status) && reply::may_be_repeated(value) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(Busy::RETRY_AFTER_S));
     }
     response
