@@ -5,6 +5,7 @@
 
 mod bench;
 mod crash;
+mod fuzz;
 mod gateway;
 mod http;
 mod init;
@@ -33,6 +34,10 @@ cargo xtask sim --seeds N [--from K]
                          torment the path in N worlds made from one seed each; `--seed K` replays one and tells its story
 cargo xtask crash [--kills N] [--cuts N] [--seed N]
                          kill -9, cuts of the power, full and read-only disks, a clock set back; on the program as shipped
+cargo xtask fuzz [TARGET] [--seconds N]
+                         let libFuzzer search for what breaks a parser; every target if none is named
+cargo xtask fuzz TARGET --input FILE
+                         try one input again
 cargo xtask tidy         what the compiler cannot hold: directions, absences, habits
 cargo xtask setup        install what the other steps need, and nothing else";
 
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
         ["bench", rest @ ..] => bench::run(rest),
         ["sim", rest @ ..] => sim::run(rest),
         ["crash", rest @ ..] => crash::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["tidy"] => steps::run(&steps::Selection::only("tidy")),
         ["setup"] => steps::run(&steps::Selection::only("setup")),
         _ => Err(USAGE.into()),

@@ -21,6 +21,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // Measures and torments: nothing may use them.
     ("bailiwick-bench", &["bailiwick-gateway", "bailiwick-control", "bailiwick-store", "bailiwick-core", "bailiwick-log"]),
     ("bailiwick-sim", &["bailiwick-gateway", "bailiwick-control", "bailiwick-store", "bailiwick-core", "bailiwick-log"]),
+    ("bailiwick-fuzz", &["bailiwick-gateway", "bailiwick-control", "bailiwick-store", "bailiwick-core", "bailiwick-log"]),
     ("xtask", &[]),
 ];
 

@@ -10,22 +10,25 @@ const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
 /// The parameters of a form by name. Those without a value are left out (RFC 6749 §3.2).
 #[derive(Debug, Default)]
-pub(super) struct Form(BTreeMap<String, Vec<String>>);
+pub struct Form(BTreeMap<String, Vec<String>>);
 
 /// Why a form was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InvalidForm {
+pub enum InvalidForm {
+    /// Not `application/x-www-form-urlencoded` in UTF-8.
     #[error("the body is not a form in UTF-8")]
     Malformed,
+    /// More parameters than a form may have.
     #[error("the form has more than {PARAMETERS_MAX} parameters")]
     TooMany,
+    /// A parameter repeats that may not.
     #[error("a parameter comes more than once")]
     Repeated,
 }
 
 impl Form {
     /// Reads `application/x-www-form-urlencoded`.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, InvalidForm> {
+    pub fn parse(body: &[u8]) -> Result<Self, InvalidForm> {
         let mut parameters = BTreeMap::<String, Vec<String>>::new();
         for (count, pair) in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).enumerate() {
             if count >= PARAMETERS_MAX {
@@ -48,12 +51,12 @@ impl Form {
     }
 
     /// The value of a parameter that may come once.
-    pub(super) fn one(&self, name: &str) -> Option<&str> {
+    pub fn one(&self, name: &str) -> Option<&str> {
         self.all(name).first().map(String::as_str)
     }
 
     /// Every value of a parameter that may repeat.
-    pub(super) fn all(&self, name: &str) -> &[String] {
+    pub fn all(&self, name: &str) -> &[String] {
         self.0.get(name).map_or(&[], Vec::as_slice)
     }
 }

@@ -6,7 +6,7 @@
 
 mod answer;
 mod client;
-mod form;
+pub mod form;
 mod introspect;
 mod issue;
 mod revoke;

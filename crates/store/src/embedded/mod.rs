@@ -29,6 +29,7 @@ use event_listener::Event;
 pub(crate) use open::check_pending;
 use open::{Opened, Segment, read_entries};
 use pace::Pace;
+pub use pending::check_segment;
 pub(crate) use pending::read as read_pending;
 use pending::{BATCH_HEADER, Batch};
 use publish::Publisher;

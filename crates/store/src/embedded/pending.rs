@@ -178,6 +178,14 @@ pub(super) fn is_unfinished(name: &OsStr) -> bool {
     Path::new(name).extension() == Some(OsStr::new(UNFINISHED))
 }
 
+/// Reads the bytes of the last segment, whose first entry is `first`, and says how many entries are whole (pure; fuzzed).
+/// Fails where it was changed, as opposed to cut off by a crash.
+pub fn check_segment(bytes: &[u8], first: u64) -> Result<u64, String> {
+    let mut pending = Pending::default();
+    read_segment(bytes, first, Path::new(&segment_name(first)), true, &mut pending)?;
+    Ok(pending.batches.iter().map(|batch| batch.count).sum())
+}
+
 /// Reads one segment into `pending`. Only the last one may end in a torn batch.
 fn read_segment(bytes: &[u8], first: u64, path: &Path, is_last: bool, pending: &mut Pending) -> Result<(), String> {
     let header = segment_header(first);

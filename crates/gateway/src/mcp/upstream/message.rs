@@ -20,17 +20,34 @@ pub(super) const METHOD_NOT_FOUND: i64 = -32601;
 
 /// One message of a server.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Message {
+pub enum Message {
     /// The answer to a request of ours; without an id when the server could not read ours.
-    Response { id: Option<u64>, body: Result<Value, ToolFault> },
+    Response {
+        /// The id that we gave it.
+        id: Option<u64>,
+        /// What it came to.
+        body: Result<Value, ToolFault>,
+    },
     /// A question of the server (revisions up to 2025-11-25).
-    Request { id: Value, method: String, params: Value },
+    Request {
+        /// Its id: a text or a number.
+        id: Value,
+        /// What is asked.
+        method: String,
+        /// With what.
+        params: Value,
+    },
     /// Something that wants no answer: the method, and the whole message.
-    Notification { method: String, message: Map<String, Value> },
+    Notification {
+        /// What it tells.
+        method: String,
+        /// The whole of it.
+        message: Map<String, Value>,
+    },
 }
 
-/// Reads one message.
-pub(super) fn read(text: &[u8], limits: &json::Limits) -> Result<Message, UpstreamError> {
+/// Reads one message (pure; fuzzed). Fails on what is no single JSON-RPC 2.0 message within `limits`.
+pub fn read(text: &[u8], limits: &json::Limits) -> Result<Message, UpstreamError> {
     let value = json::parse(text, limits).map_err(|invalid| match invalid {
         InvalidJson::TooLong(bytes_max) => UpstreamError::TooLarge(bytes_max),
         other => UpstreamError::Garbage(other.to_string().into()),

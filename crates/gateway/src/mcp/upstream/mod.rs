@@ -9,7 +9,7 @@ mod converse;
 mod described;
 mod http;
 mod ids;
-mod message;
+pub mod message;
 pub mod mirror;
 mod news;
 mod peer;

@@ -1,0 +1,6 @@
+//! The targets, by whose bytes they read.
+
+pub(crate) mod core;
+pub(crate) mod identity;
+pub(crate) mod log;
+pub(crate) mod mcp;
