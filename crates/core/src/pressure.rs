@@ -245,7 +245,7 @@ mod tests {
             let mut seen = Seen::default();
             for _ in 0..beats {
                 self.now += 1;
-                for (who, requests) in [noisy, u64::from(self.now % 3 == 0)].into_iter().enumerate() {
+                for (who, requests) in [noisy, u64::from(self.now.is_multiple_of(3))].into_iter().enumerate() {
                     for _ in 0..requests {
                         match self.pressure.admit(|| who) {
                             Admission::Granted => {
@@ -292,8 +292,7 @@ mod tests {
 
     #[test]
     fn a_late_beat_refuses_nobody_where_little_arrives() {
-        let mut server = Server::default();
-        server.queue = 1_000_000;
+        let mut server = Server { queue: 1_000_000, ..Server::default() };
         assert_eq!(server.run(300, 1).refused, [0, 0]);
         assert!(!server.pressure.is_high());
     }
