@@ -1,6 +1,6 @@
 //! The only clocks here.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bailiwick_core::model::{Clock, Timestamp};
 
@@ -18,4 +18,10 @@ impl Clock for WallClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
+}
+
+/// The time of day in seconds since the epoch, for claims.
+#[expect(clippy::disallowed_methods, reason = "this program measures time and nothing else")]
+pub(crate) fn seconds() -> crate::Result<u64> {
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
 }

@@ -4,6 +4,7 @@
 //! there is the output of a command. What another program would need for the same work is measured beside it in the same run:
 //! ratios survive a busy or a slow machine, times do not.
 
+mod calls;
 mod clock;
 mod decision;
 mod house;
@@ -31,6 +32,7 @@ struct Measurement {
 
 const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "decision", tells: "one decision, with ever more policies and agents", run: decision::measure },
+    Measurement { name: "calls", tells: "a whole call, beside nginx, and the price of each feature", run: calls::measure },
     Measurement { name: "log", tells: "durable appends, beside the disk, SQLite and redb; verifying and proving", run: log::measure },
     Measurement {
         name: "start",
@@ -51,7 +53,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
-    match measure(&names) {
+    let done = match names.as_slice() {
+        // Not a measurement, but the tool server behind one: it is started by it, as a process of its own.
+        [command, port] if command == calls::echo::COMMAND => calls::echo::serve(port),
+        names => measure(names),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");

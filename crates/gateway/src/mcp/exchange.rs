@@ -59,8 +59,10 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Makes the call and sees it through.
-    pub(super) async fn run(self, frames: Frames) {
-        let under_way = self.start(self.extras.clone());
+    pub(super) async fn run(mut self, frames: Frames) {
+        // Only the call of a legacy client may have to be made again from here, with what the client answered.
+        let extras = if self.session.is_some() { self.extras.clone() } else { std::mem::take(&mut self.extras) };
+        let under_way = self.start(extras);
         self.go_on(under_way, frames).await;
     }
 

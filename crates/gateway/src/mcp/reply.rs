@@ -10,6 +10,7 @@ use bailiwick_core::model::Code;
 use bailiwick_log::Position;
 use bytes::Bytes;
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::parse::{Era, Fault, META_SUBSCRIPTION, code};
@@ -43,12 +44,20 @@ impl Settled {
         Self { status: StatusCode::OK, body: Ok(result) }
     }
 
-    /// The message that answers the request with this id.
-    pub fn message(self, id: &Value) -> Value {
-        match self.body {
-            Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-            Err(error) => json!({ "jsonrpc": "2.0", "id": id, "error": error }),
+    /// The text of the message that answers the request with this id. The result is written as it stands and never copied
+    /// into another value first: it may be large.
+    pub fn message(&self, id: &Value) -> Bytes {
+        #[derive(Serialize)]
+        struct Message<'a> {
+            jsonrpc: &'static str,
+            id: &'a Value,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            result: Option<&'a Value>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            error: Option<&'a Value>,
         }
+        let (result, error) = (self.body.as_ref().ok(), self.body.as_ref().err());
+        text(&Message { jsonrpc: "2.0", id, result, error })
     }
 }
 
@@ -68,9 +77,14 @@ pub fn fault(fault: Fault) -> (StatusCode, Value) {
     (fault.status, message)
 }
 
-/// A message as an event of a stream.
-pub fn event(message: &Value) -> Bytes {
-    format!("event: message\ndata: {message}\n\n").into()
+/// A message as text. Values with text keys can always be written; if one could not, the client would have an empty body.
+pub fn text(message: &impl Serialize) -> Bytes {
+    serde_json::to_vec(message).unwrap_or_default().into()
+}
+
+/// A message's text as an event of a stream. JSON text holds no line break of its own.
+pub fn event(message: &[u8]) -> Bytes {
+    [b"event: message\ndata: ", message, b"\n\n"].concat().into()
 }
 
 fn error(code: i64, message: &str, data: Option<Value>) -> Value {

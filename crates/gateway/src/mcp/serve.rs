@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -172,7 +173,7 @@ impl Face {
     {
         if let Some(route) = metadata::route(head.uri.path(), snapshot) {
             return match head.method {
-                Method::GET => json_response(StatusCode::OK, &metadata::document(&route, snapshot)),
+                Method::GET => json_response(StatusCode::OK, reply::text(&metadata::document(&route, snapshot))),
                 _ => not_allowed("GET"),
             };
         }
@@ -232,7 +233,7 @@ impl Face {
         let code = error.code().unwrap_or("invalid_request");
         let mut response = json_response(
             StatusCode::UNAUTHORIZED,
-            &json!({ "error": code, "error_description": error.code().map_or("a credential is needed", metadata::sentence) }),
+            reply::text(&json!({ "error": code, "error_description": error.code().map_or("a credential is needed", metadata::sentence) })),
         );
         for challenge in metadata::challenges(&error, place.route, place.snapshot) {
             if let Ok(challenge) = HeaderValue::from_str(&challenge) {
@@ -310,7 +311,7 @@ impl Face {
                 let (sender, receiver) = mpsc::channel(16);
                 let listener = Listener { face: Arc::clone(self), who, route: place.route.clone() };
                 tokio::spawn(listener.session(session, sender));
-                events(Value::Null, None, receiver)
+                events(Value::Null, None, receiver.into())
             }
             Err(fault) => faulted(fault),
         }
@@ -358,7 +359,7 @@ impl Face {
                 let listener = Listener { face: Arc::clone(self), who, route: place.route.clone() };
                 let (sender, receiver) = mpsc::channel(16);
                 tokio::spawn(listener.subscription(request.id.clone(), asked, extras, sender));
-                return Ok(respond(request.id, receiver).await);
+                return Ok(respond(request.id, receiver.into()).await);
             }
             method if is_list(method) => self.list(place, &who, &request, Era::Modern).await?,
             _ => {
@@ -371,7 +372,7 @@ impl Face {
                 return self.call(place, who, request, (Era::Modern, None), (capabilities, level, extras), limits).await;
             }
         };
-        Ok(json_response(settled.status, &settled.message(&request.id)))
+        Ok(json_response(settled.status, settled.message(&request.id)))
     }
 
     async fn legacy(
@@ -423,7 +424,7 @@ impl Face {
                 return self.call(place, who, request, (era, Some(session)), (capabilities, level, extras), limits).await;
             }
         };
-        Ok(json_response(settled.status, &settled.message(&request.id)))
+        Ok(json_response(settled.status, settled.message(&request.id)))
     }
 
     async fn initialize(&self, place: &Place<'_>, who: &Authenticated, request: &Request) -> Response<Body> {
@@ -443,7 +444,7 @@ impl Face {
             result.insert("instructions".to_owned(), instructions.into());
         }
         let message = Settled::result(Value::Object(result)).message(&request.id);
-        let mut response = json_response(StatusCode::OK, &message);
+        let mut response = json_response(StatusCode::OK, message);
         if let Ok(id) = HeaderValue::from_str(&session.id) {
             response.headers_mut().insert(HeaderName::from_static("mcp-session-id"), id);
         }
@@ -510,7 +511,7 @@ impl Face {
             let fault = Fault::new(code::INVALID_PARAMS, "unknown_tool", "a tool was named that no tool can be called");
             let record = self.refuse("parse", &fault, place.peer, Some(&who.execution)).await.unwrap_or_default();
             let settled = reply::in_era(reply::unknown(record, method, era), era);
-            return Ok(json_response(settled.status, &settled.message(&request.id)));
+            return Ok(json_response(settled.status, settled.message(&request.id)));
         };
         let call = Call { tool, protocol: Protocol::Mcp, method, arguments };
         if era == Era::Modern {
@@ -544,11 +545,19 @@ impl Face {
         let id = request.id.clone();
         let exchange = Exchange { face: Arc::clone(self), who, era, session, id: id.clone(), call, extras, capabilities, level, progress };
         let (sender, receiver) = mpsc::channel(16);
-        match held {
-            None => tokio::spawn(exchange.run(sender)),
-            Some(held) => tokio::spawn(async move { exchange.resume(held, &answers, sender).await }),
+        let goes_on_alone = exchange.session.is_some();
+        let making: Making = match held {
+            None => Box::pin(exchange.run(sender)),
+            Some(held) => Box::pin(async move { exchange.resume(held, &answers, sender).await }),
         };
-        Ok(respond(id, receiver).await)
+        // A modern client that goes away has cancelled the call, so what makes its answer goes with it and needs no task.
+        let frames = if goes_on_alone {
+            tokio::spawn(making);
+            Frames::from(receiver)
+        } else {
+            Frames { made: receiver, making: Some(making) }
+        };
+        Ok(respond(id, frames).await)
     }
 
     /// Compares the mirrored arguments. Only of a tool that the caller may know: the error would tell of it.
@@ -734,7 +743,7 @@ fn is_meant_for_us(head: &http::request::Parts, listen: &Listen) -> Result<(), F
         return Err(Fault::new(code::INVALID_REQUEST, "transfer_coding", "of the transfer codings, only `chunked` is accepted")
             .status(StatusCode::NOT_IMPLEMENTED));
     }
-    if !host.is_some_and(|host| hosts(listen).any(|own| own.eq_ignore_ascii_case(host))) {
+    if !host.is_some_and(|host| is_ours(listen, host)) {
         return Err(forbidden("host", "the request is for another host"));
     }
     match parse::single(&head.headers, "origin")? {
@@ -742,21 +751,26 @@ fn is_meant_for_us(head: &http::request::Parts, listen: &Listen) -> Result<(), F
         Some(origin) if listen.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) => Ok(()),
         Some(origin) => {
             let host = origin.split_once("://").map_or("", |(_, host)| host);
-            let own = hosts(listen).any(|own| own.eq_ignore_ascii_case(host));
-            if own { Ok(()) } else { Err(forbidden("origin", "pages of this origin may not call the gateway")) }
+            if is_ours(listen, host) { Ok(()) } else { Err(forbidden("origin", "pages of this origin may not call the gateway")) }
         }
     }
 }
 
-/// The names by which the listener may be called.
-fn hosts(listen: &Listen) -> impl Iterator<Item = String> + '_ {
-    let external = listen.origin.split_once("://").map_or("", |(_, host)| host);
-    let port = listen.address.port();
-    let default = if listen.origin.starts_with("https://") { ":443" } else { ":80" };
+/// Whether `host` is one of the names by which the listener may be called: its origin's, its address, and on loopback the
+/// machine's own names for itself.
+fn is_ours(listen: &Listen, host: &str) -> bool {
+    let (scheme, external) = listen.origin.split_once("://").unwrap_or_default();
+    if host.eq_ignore_ascii_case(external) {
+        return true; // nearly always, so nothing is made for the other comparisons before
+    }
+    let default = if scheme == "https" { "443" } else { "80" };
+    let own = listen.address.port().to_string();
     let local = if listen.address.ip().is_loopback() { &["localhost", "127.0.0.1", "[::1]"][..] } else { &[] };
-    [external.to_owned(), format!("{external}{default}"), listen.address.to_string()]
-        .into_iter()
-        .chain(local.iter().map(move |name| format!("{name}:{port}")))
+    let is_named = |(name, port): (&str, &str)| {
+        (port == default && name.eq_ignore_ascii_case(external))
+            || (port == own && local.iter().any(|local| name.eq_ignore_ascii_case(local)))
+    };
+    host.rsplit_once(':').is_some_and(is_named) || host.eq_ignore_ascii_case(&listen.address.to_string())
 }
 
 async fn read<B>(body: B, bytes_max: usize) -> Result<Bytes, Fault>
@@ -777,19 +791,48 @@ where
     }
 }
 
+/// What makes the frames of an answer.
+type Making = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The frames of one answer, and what makes them where no task of its own does. Dropping it gives the answer up.
+struct Frames {
+    made: mpsc::Receiver<Frame>,
+    making: Option<Making>,
+}
+
+impl From<mpsc::Receiver<Frame>> for Frames {
+    fn from(made: mpsc::Receiver<Frame>) -> Self {
+        Self { made, making: None }
+    }
+}
+
+impl Frames {
+    /// The next frame; nothing after the last. May be dropped at any await without losing anything.
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            let Some(making) = &mut self.making else { return self.made.recv().await };
+            tokio::select! {
+                biased;
+                frame = self.made.recv() => return frame,
+                () = making => self.making = None,
+            }
+        }
+    }
+}
+
 /// Answers as JSON when the answer is all there is, and as a stream otherwise.
-async fn respond(id: Value, mut frames: mpsc::Receiver<Frame>) -> Response<Body> {
-    match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
-        Ok(Some(Frame::Last(settled))) => json_response(settled.status, &settled.message(&id)),
+async fn respond(id: Value, mut frames: Frames) -> Response<Body> {
+    match tokio::time::timeout(KEEP_ALIVE, frames.next()).await {
+        Ok(Some(Frame::Last(settled))) => json_response(settled.status, settled.message(&id)),
         Ok(Some(first)) => events(id, Some(first), frames),
         Ok(None) | Err(_) => events(id, None, frames),
     }
 }
 
 /// A stream of server-sent events that begins with `first`.
-fn events(id: Value, first: Option<Frame>, frames: mpsc::Receiver<Frame>) -> Response<Body> {
+fn events(id: Value, first: Option<Frame>, frames: Frames) -> Response<Body> {
     let bytes = move |frame: Frame| match frame {
-        Frame::Message(message) => reply::event(&message),
+        Frame::Message(message) => reply::event(&reply::text(&message)),
         Frame::Last(settled) => reply::event(&settled.message(&id)),
     };
     // A comment at once, so that whoever waits for the head of the answer has it.
@@ -797,7 +840,7 @@ fn events(id: Value, first: Option<Frame>, frames: mpsc::Receiver<Frame>) -> Res
     let stream = stream::unfold((Some(first), frames, bytes), |(first, mut frames, bytes)| async move {
         let chunk = match first {
             Some(first) => first,
-            None => match tokio::time::timeout(KEEP_ALIVE, frames.recv()).await {
+            None => match tokio::time::timeout(KEEP_ALIVE, frames.next()).await {
                 Ok(Some(frame)) => bytes(frame),
                 Ok(None) => return None,
                 Err(_) => Bytes::from_static(b": keep-alive\n\n"),
@@ -825,12 +868,14 @@ fn share(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
 }
 
-fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())).boxed_unsync());
+fn json_response(status: StatusCode, text: Bytes) -> Response<Body> {
+    // Read again only where there is too much, so that what is answered otherwise is written once and not looked at.
+    let may_be_repeated = reply::is_busy(status) && serde_json::from_slice(&text).is_ok_and(|message| reply::may_be_repeated(&message));
+    let mut response = Response::new(Full::new(text).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if reply::is_busy(status) && reply::may_be_repeated(value) {
+    if may_be_repeated {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(Busy::RETRY_AFTER_S));
     }
     response
@@ -839,12 +884,12 @@ fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
 /// The refusal of a request that was not read, so that its id is not known.
 fn busy(what: Busy) -> Response<Body> {
     let Settled { status, body } = reply::busy(what);
-    json_response(status, &json!({ "jsonrpc": "2.0", "error": body.err() }))
+    json_response(status, reply::text(&json!({ "jsonrpc": "2.0", "error": body.err() })))
 }
 
 fn faulted(fault: Fault) -> Response<Body> {
     let (status, message) = reply::fault(fault);
-    json_response(status, &message)
+    json_response(status, reply::text(&message))
 }
 
 fn empty(status: StatusCode) -> Response<Body> {
