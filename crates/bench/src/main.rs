@@ -10,15 +10,21 @@ mod decision;
 mod house;
 mod load;
 mod log;
+mod memory;
 mod overload;
 mod records;
 mod soak;
 mod start;
 mod table;
+mod tokens;
 mod upstream;
 
 use std::error::Error;
 use std::process::ExitCode;
+
+// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -33,6 +39,8 @@ struct Measurement {
 const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "decision", tells: "one decision, with ever more policies and agents", run: decision::measure },
     Measurement { name: "calls", tells: "a whole call, beside nginx, and the price of each feature", run: calls::measure },
+    Measurement { name: "memory", tells: "what executions, revoked ids, remembered tokens and proofs take", run: memory::measure },
+    Measurement { name: "tokens", tells: "telling who is calling, and issuing credentials", run: tokens::measure },
     Measurement { name: "log", tells: "durable appends, beside the disk, SQLite and redb; verifying and proving", run: log::measure },
     Measurement {
         name: "start",
@@ -47,18 +55,15 @@ const MEASUREMENTS: &[Measurement] = &[
     },
 ];
 
-/// The allocator of the program that is measured.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
-    let done = match names.as_slice() {
-        // Not a measurement, but the tool server behind one: it is started by it, as a process of its own.
+    let measured = match names.as_slice() {
+        // Not measurements, but what some are made of: each is started by its measurement, as a process of its own.
         [command, port] if command == calls::echo::COMMAND => calls::echo::serve(port),
+        [case, number] if case == memory::CASE => memory::case(number),
         names => measure(names),
     };
-    match done {
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");

@@ -1,6 +1,19 @@
 //! Tables as Markdown, so that what is printed can be read on a terminal and put into a document as it is.
 
 use std::fmt;
+use std::time::Duration;
+
+/// The duration below which a share of the sorted `times` lies.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a count")]
+pub(crate) fn share(times: &[Duration], share: f64) -> Duration {
+    let place = (times.len() as f64 * share) as usize;
+    times.get(place.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// A duration in microseconds.
+pub(crate) const fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
 
 /// A table with a row of headings.
 pub(crate) struct Table {

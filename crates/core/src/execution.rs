@@ -9,9 +9,9 @@ use arc_swap::ArcSwap;
 use bailiwick_log::Position;
 use event_listener::Event;
 
-use crate::identity::{Grant, Replays};
+use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Labels, Ledger, Tracks};
-use crate::model::{AgentName, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
+use crate::model::{AgentName, Digest, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
 const SHARDS: usize = 64;
@@ -21,6 +21,16 @@ pub const TOKENS_MAX: usize = 32;
 
 /// How many proofs of possession one execution may show within one nonce's slot; the memory for it is taken as it is used.
 const PROOFS_PER_SLOT_MAX: usize = 1 << 18;
+
+/// How many proofs are remembered of all executions together, which takes at most 160 MiB: 34,000 a second for two minutes.
+/// What comes above that is refused.
+const PROOFS_MAX: usize = 1 << 22;
+
+/// How many revoked executions each part of the table keeps whole, to be shown to people; of more, it keeps the id alone.
+const REVOKED_WHOLE_MAX: usize = 16;
+
+/// How many ids of revoked executions each part of the table keeps; more are kept whole, and so count as executions.
+const REVOKED_IDS_MAX: usize = 1 << 15;
 
 /// One run of an agent, as its start is recorded on the log, with what it has seen and done since.
 #[derive(Debug)]
@@ -47,9 +57,20 @@ pub struct Execution {
 /// A credential that has not expired.
 #[derive(Debug)]
 struct Token {
-    id: Box<str>,
-    expires: Timestamp,
+    id: TokenId,
+    expires_us: i64,
     revoked: bool,
+}
+
+/// What stands for a token's `jti`: half of its digest, which takes less memory than most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TokenId([u8; 16]);
+
+impl TokenId {
+    fn of(jti: &str) -> Self {
+        let digest = Digest::of(jti.as_bytes());
+        Self(digest.as_bytes().first_chunk().copied().unwrap_or_default())
+    }
 }
 
 impl Execution {
@@ -158,15 +179,16 @@ impl Execution {
 
     /// Whether the execution, or the credential with this `jti`, is revoked. A credential that merely expired is not.
     pub fn is_stopped_for(&self, token: &str) -> bool {
-        self.is_stopped() || self.tokens().iter().any(|known| &*known.id == token && known.revoked)
+        self.is_stopped() || self.is_token(token, true)
     }
 
     /// Stops what was started with one credential; the execution goes on with another.
     pub fn stop_token(&self, token: &str) {
+        let id = TokenId::of(token);
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
-        match tokens.iter_mut().find(|known| &*known.id == token) {
+        match tokens.iter_mut().find(|known| known.id == id) {
             Some(known) => known.revoked = true,
-            None => tokens.push(Token { id: token.into(), expires: self.expires(), revoked: true }),
+            None => tokens.push(Token { id, expires_us: self.expires_us.load(Ordering::Acquire), revoked: true }),
         }
         drop(tokens);
         self.stop.notify(usize::MAX);
@@ -174,12 +196,18 @@ impl Execution {
 
     /// Whether `token` is a credential of this execution that is on the log and was not revoked.
     pub fn has_token(&self, token: &str) -> bool {
-        self.tokens().iter().any(|known| &*known.id == token && !known.revoked)
+        self.is_token(token, false)
+    }
+
+    /// Whether `token` is a credential of this execution, revoked or not.
+    fn is_token(&self, token: &str, revoked: bool) -> bool {
+        let id = TokenId::of(token);
+        self.tokens().iter().any(|known| known.id == id && known.revoked == revoked)
     }
 
     /// How many credentials it has that have neither expired nor been revoked.
     pub fn tokens_live(&self, now: Timestamp) -> usize {
-        self.tokens().iter().filter(|token| !token.revoked && token.expires > now).count()
+        self.tokens().iter().filter(|token| !token.revoked && token.expires_us > now.as_microsecond()).count()
     }
 
     /// Whether it was revoked or its last credential has expired.
@@ -191,11 +219,12 @@ impl Execution {
     fn renewed(&self, renewal: ExecutionStarted) {
         self.expires_us.fetch_max(renewal.expires.as_microsecond(), Ordering::AcqRel);
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
-        if tokens.iter().any(|token| *token.id == *renewal.token) {
+        let id = TokenId::of(&renewal.token);
+        if tokens.iter().any(|token| token.id == id) {
             return;
         }
-        tokens.retain(|token| token.expires > renewal.at);
-        tokens.push(Token { id: renewal.token.into(), expires: renewal.expires, revoked: false });
+        tokens.retain(|token| token.expires_us > renewal.at.as_microsecond());
+        tokens.push(Token { id, expires_us: renewal.expires.as_microsecond(), revoked: false });
         drop(tokens);
         self.grant.store(Arc::new(renewal.grant));
     }
@@ -226,41 +255,59 @@ struct AgentTracks {
 #[derive(Debug)]
 pub struct Executions {
     hasher: RandomState,
-    shards: [RwLock<HashMap<ExecutionId, Arc<Execution>>>; SHARDS],
+    shards: [RwLock<Shard>; SHARDS],
     agents: Mutex<HashMap<AgentName, Arc<AgentTracks>>>,
+    proofs: Arc<Room>,
+}
+
+/// One part of the table.
+#[derive(Debug, Default)]
+struct Shard {
+    under_way: HashMap<ExecutionId, Arc<Execution>>,
+    /// The revoked ones that are not kept whole, with the time in microseconds after which nothing of theirs is valid.
+    revoked: HashMap<ExecutionId, i64>,
 }
 
 impl Default for Executions {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| RwLock::default()), agents: Mutex::default() }
+        Self {
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| RwLock::default()),
+            agents: Mutex::default(),
+            proofs: Arc::new(Room::new(PROOFS_MAX)),
+        }
     }
 }
 
 impl Executions {
-    /// Takes in the start of an execution, or the renewal of its credential, that is on the log.
+    /// Takes in the start of an execution, or the renewal of its credential, that is on the log. One that was revoked stays
+    /// so.
     pub fn started(&self, started: ExecutionStarted) -> Arc<Execution> {
         let mut shard = self.shard(started.execution).write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(execution) = shard.get(&started.execution) {
+        if let Some(execution) = shard.under_way.get(&started.execution) {
             execution.renewed(started);
             return Arc::clone(execution);
         }
         let agent = self.agent(&started.agent);
+        let expires_us = started.expires.as_microsecond();
         let execution = Arc::new(Execution {
             grant: ArcSwap::from_pointee(started.grant.clone()),
-            expires_us: AtomicI64::new(started.expires.as_microsecond()),
+            expires_us: AtomicI64::new(expires_us),
             agent,
             ledger: Mutex::default(),
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
+            stopped: AtomicBool::new(shard.revoked.contains_key(&started.execution)),
             open: Mutex::default(),
             kept: Mutex::default(),
-            tokens: RwLock::new(vec![Token { id: started.token.as_str().into(), expires: started.expires, revoked: false }]),
-            proofs: Mutex::new(Replays::new(PROOFS_PER_SLOT_MAX)),
+            tokens: RwLock::new(vec![Token { id: TokenId::of(&started.token), expires_us, revoked: false }]),
+            proofs: Mutex::new(Replays::new(PROOFS_PER_SLOT_MAX, &self.proofs)),
             stop: Event::new(),
             started,
         });
-        shard.insert(execution.id(), Arc::clone(&execution));
+        if !execution.is_stopped() {
+            shard.under_way.insert(execution.id(), Arc::clone(&execution));
+        }
         execution
     }
 
@@ -276,12 +323,13 @@ impl Executions {
 
     /// The execution that the credential with this `jti` belongs to. Looks through all of them.
     pub fn find_token(&self, token: &str) -> Option<Arc<Execution>> {
-        self.all().into_iter().find(|execution| execution.tokens().iter().any(|known| &*known.id == token))
+        let id = TokenId::of(token);
+        self.all().into_iter().find(|execution| execution.tokens().iter().any(|known| known.id == id))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).under_way.len()).sum()
     }
 
     /// Whether there are none.
@@ -289,23 +337,52 @@ impl Executions {
         self.len() == 0
     }
 
-    /// The execution with this id, if it is under way or was revoked and its credential has not expired.
+    /// The execution with this id, if it is under way. One that was revoked is still found for a while.
     pub fn find(&self, id: ExecutionId) -> Option<Arc<Execution>> {
-        self.shard(id).read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.shard(id).read().unwrap_or_else(PoisonError::into_inner).under_way.get(&id).cloned()
+    }
+
+    /// Whether the execution with this id was revoked, as long as a credential of it has not expired.
+    pub fn is_revoked(&self, id: ExecutionId) -> bool {
+        let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
+        shard.revoked.contains_key(&id) || shard.under_way.get(&id).is_some_and(|execution| execution.is_stopped())
     }
 
     /// Every execution in the table, in no order.
     pub fn all(&self) -> Vec<Arc<Execution>> {
         self.shards
             .iter()
-            .flat_map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>())
+            .flat_map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).under_way.values().cloned().collect::<Vec<_>>())
             .collect()
     }
 
-    /// Forgets the executions whose last credential expired before `before`.
-    pub fn forget_expired(&self, before: Timestamp) {
+    /// Forgets the executions whose last credential expired before `now`, of revoked ones all but their ids, and the proofs
+    /// that can no longer come.
+    ///
+    /// What somebody holds stays: its credential may be about to be renewed, and must then find its ledger again.
+    pub fn forget_expired(&self, now: Timestamp) {
+        let (now_us, slot) = (now.as_microsecond(), dpop::slot(now));
         for shard in &self.shards {
-            shard.write().unwrap_or_else(PoisonError::into_inner).retain(|_, execution| execution.expires() >= before);
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            let Shard { under_way, revoked } = &mut *shard;
+            revoked.retain(|_, expires_us| *expires_us >= now_us);
+            let mut whole = 0;
+            under_way.retain(|id, execution| {
+                execution.proofs().pass(slot);
+                let expires_us = execution.expires_us.load(Ordering::Acquire);
+                if Arc::strong_count(execution) > 1 {
+                    return true;
+                }
+                if expires_us < now_us || !execution.is_stopped() {
+                    return expires_us >= now_us;
+                }
+                whole += 1;
+                if whole <= REVOKED_WHOLE_MAX || revoked.len() >= REVOKED_IDS_MAX {
+                    return true;
+                }
+                revoked.insert(*id, expires_us);
+                false
+            });
         }
     }
 
@@ -322,7 +399,7 @@ impl Executions {
         Arc::clone(self.agents.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default())
     }
 
-    fn shard(&self, id: ExecutionId) -> &RwLock<HashMap<ExecutionId, Arc<Execution>>> {
+    fn shard(&self, id: ExecutionId) -> &RwLock<Shard> {
         let index = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
         #[expect(clippy::indexing_slicing, reason = "the index is a remainder by the array's length")]
         &self.shards[index]

@@ -25,8 +25,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bailiwick_core::bundle::Live;
 use bailiwick_core::execution::Executions;
+use bailiwick_core::identity::assertion;
 use bailiwick_core::identity::dpop::{self, InvalidProof, Proof};
-use bailiwick_core::identity::{Authenticator, Refusals, Replays};
+use bailiwick_core::identity::{Authenticator, Refusals, Replays, Room};
 use bailiwick_core::model::{AgentName, Clock, Entropy, Refused, Timestamp, shown};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Log;
@@ -56,6 +57,9 @@ const USES_PER_SLOT_MAX: usize = 1 << 13;
 
 /// The most characters of a reason that go on the log.
 const NOTED_CHARS_MAX: usize = 300;
+
+/// How many assertions and proofs all agents together may use in two slots; some 40 MiB.
+const USES_MAX: usize = 1 << 20;
 
 /// The header that carries a proof of possession.
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -88,6 +92,8 @@ pub struct Identity {
     authenticator: Arc<Authenticator>,
     foreign: Foreign,
     used: Mutex<HashMap<AgentName, Used>>,
+    /// The room for what all agents have used.
+    uses: Arc<Room>,
     refusals: Mutex<Refusals<Option<IpAddr>>>,
     room: Semaphore,
     pressure: Pressure,
@@ -103,9 +109,15 @@ struct Used {
     proofs: Replays,
 }
 
-impl Default for Used {
-    fn default() -> Self {
-        Self { assertions: Replays::new(USES_PER_SLOT_MAX), proofs: Replays::new(USES_PER_SLOT_MAX) }
+impl Used {
+    fn new(room: &Arc<Room>) -> Self {
+        Self { assertions: Replays::new(USES_PER_SLOT_MAX, room), proofs: Replays::new(USES_PER_SLOT_MAX, room) }
+    }
+
+    /// Forgets what can no longer come.
+    fn pass(&mut self, now: Timestamp) {
+        self.assertions.pass(assertion::slot(now));
+        self.proofs.pass(dpop::slot(now));
     }
 }
 
@@ -123,6 +135,7 @@ impl Identity {
             issuer,
             authenticator,
             used: Mutex::default(),
+            uses: Arc::new(Room::new(USES_MAX)),
             refusals: Mutex::default(),
             room: Semaphore::new(REQUESTS_MAX),
             pressure: Pressure::default(),
@@ -169,6 +182,7 @@ impl Identity {
     pub async fn tend(&self) -> Result<(), IssuerError> {
         let now = self.parts.clock.now();
         self.parts.executions.forget_expired(now);
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).values_mut().for_each(|used| used.pass(now));
         self.note_left_out(now).await;
         self.note_turned_away(now).await;
         if self.issuer.tend(now)? {
@@ -211,7 +225,7 @@ impl Identity {
 
     /// Takes note of something that an agent may do once.
     fn used<T>(&self, agent: &AgentName, note: impl FnOnce(&mut Used) -> T) -> T {
-        note(self.used.lock().unwrap_or_else(PoisonError::into_inner).entry(agent.clone()).or_default())
+        note(self.used.lock().unwrap_or_else(PoisonError::into_inner).entry(agent.clone()).or_insert_with(|| Used::new(&self.uses)))
     }
 
     /// Records a refusal, unless there are too many.

@@ -30,7 +30,7 @@ pub use declared::{
 };
 pub use expect::Expectation;
 pub use live::Live;
-pub use pattern::ToolPattern;
+pub use pattern::{ToolPattern, ToolPatterns};
 pub use problem::{Problem, Severity};
 pub use read::{Bundle, FOLDERS, Files, concerns, digest, read};
 pub use secret::looks_secret;

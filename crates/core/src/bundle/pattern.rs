@@ -1,5 +1,6 @@
 //! Patterns over tools: one tool by name, or all the declared tools of one server.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -49,6 +50,45 @@ impl FromStr for ToolPattern {
             }
             _ => Ok(Self::One(text.parse()?)),
         }
+    }
+}
+
+/// Any number of patterns, asked for a tool in the time of one look, however many they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolPatterns {
+    tools: HashSet<ToolName>,
+    servers: HashSet<ServerName>,
+    prefixes: HashMap<ServerName, Vec<String>>,
+}
+
+impl ToolPatterns {
+    /// Whether one of them means `tool`.
+    pub fn matches(&self, tool: &ToolName) -> bool {
+        self.tools.contains(tool)
+            || self.servers.contains(tool.server())
+            || self
+                .prefixes
+                .get(tool.server())
+                .is_some_and(|prefixes| prefixes.iter().any(|prefix| tool.as_str().starts_with(prefix.as_str())))
+    }
+
+    /// Whether one of them is about this server.
+    pub fn speaks_of(&self, server: &ServerName) -> bool {
+        self.servers.contains(server) || self.prefixes.contains_key(server) || self.tools.iter().any(|tool| tool.server() == server)
+    }
+}
+
+impl FromIterator<ToolPattern> for ToolPatterns {
+    fn from_iter<I: IntoIterator<Item = ToolPattern>>(patterns: I) -> Self {
+        let mut own = Self::default();
+        for pattern in patterns {
+            match pattern {
+                ToolPattern::One(tool) => drop(own.tools.insert(tool)),
+                ToolPattern::Server(server) => drop(own.servers.insert(server)),
+                ToolPattern::Prefix(server, prefix) => own.prefixes.entry(server).or_default().push(prefix),
+            }
+        }
+        own
     }
 }
 

@@ -46,7 +46,12 @@ pub fn client(assertion: &Jws<'_>, client: &str, issuer: &str, key: &PublicKey, 
         return Err(InvalidJwt::TooLong);
     }
     let jti = assertion.text("jti")?;
-    Ok(Asserted { id: replay::id(&[client, jti]), slot: u64::try_from(now_s.div_euclid(ASSERTION_SLOT_S)).unwrap_or(0) })
+    Ok(Asserted { id: replay::id(&[client, jti]), slot: slot(now) })
+}
+
+/// The slot of this moment.
+pub fn slot(now: Timestamp) -> u64 {
+    u64::try_from(now.as_second().div_euclid(ASSERTION_SLOT_S)).unwrap_or(0)
 }
 
 /// What is asked of a trusted issuer's token.

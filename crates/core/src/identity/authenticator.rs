@@ -284,8 +284,10 @@ impl Verified {
         if self.expires <= now {
             return Err(refused(format!("the token was refused: {}", InvalidJwt::Expired), self.known()));
         }
-        let execution =
-            executions.find(self.token.execution).ok_or_else(|| refused("its execution is not under way here", self.known()))?;
+        let execution = executions.find(self.token.execution).ok_or_else(|| {
+            let revoked = executions.is_revoked(self.token.execution);
+            refused(if revoked { "its execution was revoked" } else { "its execution is not under way here" }, self.known())
+        })?;
         if execution.is_stopped() {
             return Err(refused("its execution was revoked", self.known()));
         }

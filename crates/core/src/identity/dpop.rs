@@ -56,7 +56,8 @@ impl fmt::Debug for Nonces {
     }
 }
 
-fn slot(now: Timestamp) -> u64 {
+/// The slot of this moment.
+pub fn slot(now: Timestamp) -> u64 {
     u64::try_from(now.as_second().div_euclid(NONCE_SLOT_S)).unwrap_or(0)
 }
 

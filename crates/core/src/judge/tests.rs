@@ -17,7 +17,7 @@ fn acme() -> Fixture {
     let input = |properties: Value| json!({ "type": "object", "properties": properties });
     let paid = History {
         name: "paid".into(),
-        tools: vec!["pay/send".parse().unwrap()],
+        tools: ["pay/send".parse().unwrap()].into_iter().collect(),
         sum: Some("/amount".to_owned()),
         by: Some("/to".to_owned()),
         within: Some(Duration::seconds(3_600)),
@@ -223,5 +223,51 @@ proptest! {
             }
         }
         prop_assert_eq!(live, replayed);
+    }
+
+    /// A grant, and a change of the bundle that takes something away, never let a call through that was not let through before.
+    #[test]
+    fn what_narrows_never_allows_more(
+        change in 0..6_usize,
+        tool in prop::sample::select(vec!["crm/query", "crm/drop", "crm/purge", "pay/send", "mail/ask", "mail/deny"]),
+        (amount, calls, untrusted) in (0..600_i64, 0..12_usize, any::<bool>()),
+        to in "[ab]{1,2}",
+    ) {
+        let wide = acme().snapshot();
+        let narrow = match change {
+            0 => acme().policies("forbid (principal, action, resource) when { context.ledger.calls > 4 };"),
+            1 => acme().budget("support", 3),
+            2 => acme().agent("support", &["reader"], &["crm/query"]).budget("support", 10),
+            3 => acme().targets("pay/send", Otherwise::Deny),
+            4 => acme().unpinned("pay/send", Effect::Spend),
+            _ => acme(),
+        };
+        let narrow = narrow.snapshot();
+        let grant = match change {
+            5 => json!([
+                { "type": "tool_call", "identifier": "crm/*", "max_uses": 3 },
+                { "type": "tool_call", "identifier": "pay/send", "constraints": { "arguments": { "to": { "prefix": "a" } } } },
+            ]),
+            _ => Value::Null,
+        };
+        let held = HashSet::new();
+        let (free, bound) = (Executions::default().started(started("support", Value::Null)), Executions::default().started(started("support", grant)));
+        let call = match tool {
+            "crm/query" => call(tool, &json!({ "limit": amount })),
+            "pay/send" => call(tool, &json!({ "amount": amount, "to": to })),
+            "crm/drop" | "crm/purge" => call(tool, &json!({})),
+            _ => call(tool, &json!({ "to": to })),
+        };
+        // Both have the same past.
+        let mut ledger = Ledger::default();
+        for _ in 0..calls {
+            recorded(Known { snapshot: &wide, held: &held }, &free, &mut ledger, &call, now());
+        }
+        if untrusted {
+            ledger.learned(&Labels::undeclared());
+        }
+        let before = judge(Known { snapshot: &wide, held: &held }, &free, &ledger, &Tracks::default(), &call, now());
+        let after = judge(Known { snapshot: &narrow, held: &held }, &bound, &ledger, &Tracks::default(), &call, now());
+        prop_assert!(after.decision.verdict != Verdict::Allow || before.decision.verdict == Verdict::Allow, "{before:#?}\n{after:#?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Declared counters and sums over time, such as "payments to one recipient within an hour".
 //!
-//! A window is a ring of buckets, so that a call costs the same whatever has happened before; it covers at least the
-//! declared time, and at most two of its sixty buckets more. The number of series is bounded; what comes after the bound shares one
+//! A window is cut into buckets, so that a call costs the same whatever has happened before; it covers at least the
+//! declared time, and at most two of its sixty buckets more. Only buckets that hold something take memory. The number of series is bounded; what comes after the bound shares one
 //! series, which can only count too much, never too little.
 
 use std::collections::HashMap;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::bundle::ToolPattern;
+use crate::bundle::ToolPatterns;
 use crate::model::{Call, Digest, Duration, Timestamp, ToolName};
 
 /// The buckets of a window.
-const BUCKETS: usize = 60;
+const BUCKETS: i64 = 60;
 /// The most series that one history keeps for one execution or agent before further values share one.
 const SERIES_MAX: usize = 1_024;
 
@@ -24,7 +24,7 @@ pub struct History {
     /// The name by which policies see it, `context.history.<name>`.
     pub name: Arc<str>,
     /// The tools whose allowed calls it counts.
-    pub tools: Vec<ToolPattern>,
+    pub tools: ToolPatterns,
     /// The argument whose value is added up; absent, calls are counted. A JSON pointer (RFC 6901).
     pub sum: Option<String>,
     /// The argument by whose value the calls are told apart; absent, all are counted together. A JSON pointer.
@@ -48,7 +48,7 @@ pub enum HistoryOf {
 impl History {
     /// Whether calls of `tool` are counted.
     pub fn counts(&self, tool: &ToolName) -> bool {
-        self.tools.iter().any(|pattern| pattern.matches(tool))
+        self.tools.matches(tool)
     }
 
     /// Whether policies over calls of `tool` can see it: without `by`, everywhere; with it, where it is counted, since
@@ -168,64 +168,49 @@ fn series_of(value: &Value) -> u64 {
 struct Window {
     /// The length of one bucket in milliseconds; 0 for no window.
     bucket_ms: i64,
-    /// The number of the newest bucket since the epoch.
-    newest: i64,
-    /// One bucket more than the window has, for the part of the oldest that is still inside.
-    buckets: Vec<i64>,
+    /// The buckets that hold something, by their number since the epoch, oldest first. At most one more than a window has,
+    /// for the part of the oldest that is still inside.
+    buckets: Vec<(i64, i64)>,
 }
 
 impl Window {
     fn new(within: Option<Duration>) -> Self {
-        let (bucket_ms, buckets) = within.map_or((0, 1), |within| {
+        let bucket_ms = within.map_or(0, |within| {
             let milliseconds = i64::try_from(within.std().as_millis()).unwrap_or(i64::MAX);
-            (milliseconds.saturating_add(BUCKETS as i64 - 1).div_euclid(BUCKETS as i64).max(1), BUCKETS + 1)
+            milliseconds.saturating_add(BUCKETS - 1).div_euclid(BUCKETS).max(1)
         });
-        Self { bucket_ms, newest: i64::MIN, buckets: vec![0; buckets] }
+        Self { bucket_ms, buckets: Vec::new() }
     }
 
     fn add(&mut self, amount: i64, at: Timestamp) {
-        // A clock that was set back must not empty the window: time only moves forward here.
-        let bucket = self.number(at).max(self.newest);
-        if self.bucket_ms > 0 && self.newest != i64::MIN {
-            let passed = bucket.saturating_sub(self.newest).min(self.buckets.len() as i64);
-            for step in 1..=passed {
-                let index = self.index(self.newest.saturating_add(step));
-                if let Some(slot) = self.buckets.get_mut(index) {
-                    *slot = 0;
+        let newest = self.newest(at);
+        self.buckets.retain(|(bucket, _)| *bucket >= newest.saturating_sub(BUCKETS));
+        match self.buckets.last_mut() {
+            Some((bucket, sum)) if *bucket == newest => *sum = sum.saturating_add(amount),
+            _ => {
+                if self.buckets.is_empty() {
+                    // Most series have one payment or two.
+                    self.buckets.reserve_exact(1);
                 }
+                self.buckets.push((newest, amount));
             }
-            if passed == self.buckets.len() as i64 {
-                self.buckets.fill(0);
-            }
-        }
-        self.newest = bucket;
-        let index = self.index(bucket);
-        if let Some(slot) = self.buckets.get_mut(index) {
-            *slot = slot.saturating_add(amount);
         }
     }
 
     fn total(&self, now: Timestamp) -> i64 {
-        let sum = |buckets: &mut dyn Iterator<Item = i64>| buckets.fold(0, i64::saturating_add);
-        if self.bucket_ms == 0 {
-            return sum(&mut self.buckets.iter().copied());
-        }
-        let oldest = self.number(now).max(self.newest).saturating_sub(BUCKETS as i64);
-        let kept = self.newest.saturating_sub(self.buckets.len() as i64 - 1).max(oldest);
-        sum(&mut (kept..=self.newest).filter_map(|bucket| self.buckets.get(self.index(bucket)).copied()))
+        let oldest = self.newest(now).saturating_sub(BUCKETS);
+        self.buckets.iter().filter(|(bucket, _)| *bucket >= oldest).fold(0, |total, (_, sum)| total.saturating_add(*sum))
     }
 
     /// Whether anything in it still counts.
     fn is_live(&self, now: Timestamp) -> bool {
-        self.bucket_ms == 0 || self.newest.saturating_add(BUCKETS as i64) >= self.number(now)
+        self.buckets.last().is_some_and(|(bucket, _)| *bucket >= self.newest(now).saturating_sub(BUCKETS))
     }
 
-    fn number(&self, at: Timestamp) -> i64 {
-        if self.bucket_ms == 0 { 0 } else { at.as_millisecond().div_euclid(self.bucket_ms) }
-    }
-
-    fn index(&self, bucket: i64) -> usize {
-        usize::try_from(bucket.rem_euclid(self.buckets.len() as i64)).unwrap_or(0)
+    /// The bucket of this moment. A clock that was set back must not empty the window: time only moves forward here.
+    fn newest(&self, at: Timestamp) -> i64 {
+        let bucket = if self.bucket_ms == 0 { 0 } else { at.as_millisecond().div_euclid(self.bucket_ms) };
+        self.buckets.last().map_or(bucket, |(newest, _)| bucket.max(*newest))
     }
 }
 
@@ -270,7 +255,7 @@ mod tests {
     fn series_whose_window_has_passed_make_room() {
         let history = History {
             name: "paid".into(),
-            tools: vec!["bank/pay".parse().unwrap()],
+            tools: ["bank/pay".parse().unwrap()].into_iter().collect(),
             sum: None,
             by: Some("/to".into()),
             within: Some(Duration::seconds(60)),
@@ -297,7 +282,7 @@ mod tests {
     fn past_the_bound_series_share_one_that_counts_too_much() {
         let history = History {
             name: "paid".into(),
-            tools: vec!["bank/pay".parse().unwrap()],
+            tools: ["bank/pay".parse().unwrap()].into_iter().collect(),
             sum: Some("/amount".into()),
             by: Some("/to".into()),
             within: None,

@@ -1,6 +1,6 @@
 //! From declarations and hand-written Cedar to [`Policies`], with every mistake found in one run.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use cedar_policy::{
@@ -9,8 +9,8 @@ use cedar_policy::{
 use miette::Diagnostic;
 
 use super::declared::{self, BUDGET};
-use super::schema::{CALL, ToolEntry, schema, server_action};
-use super::slice::{Index, Kind, Row};
+use super::schema::{CALL, ToolEntry, schema, schema_of, server_action};
+use super::slice::{Index, Kind, Row, Slices};
 use super::{Declared, Policies};
 use crate::model;
 
@@ -62,7 +62,7 @@ pub(super) fn compile(declared: &Declared<'_>, sources: &[Source<'_>]) -> Result
     let written = written(sources, &schema, declared, &tools)?;
     written.into_iter().for_each(|written| index.add(written.kind, written.policy));
 
-    let rows = declared.agents.iter().map(|(name, agent)| Ok((name.clone(), Row::new(agent)?)));
+    let rows = declared.agents.iter().enumerate().map(|(number, (name, agent))| Ok((name.clone(), Row::new(number, agent)?)));
     let rows = rows.collect::<Result<_, String>>().map_err(nowhere)?;
     let by_name = tools.iter().enumerate().map(|(number, tool)| (tool.action.clone(), number)).collect();
     let is_covering =
@@ -74,7 +74,7 @@ pub(super) fn compile(declared: &Declared<'_>, sources: &[Source<'_>]) -> Result
         .filter_map(|(number, tool)| Some((tool.action.strip_suffix('*')?.to_owned(), number)))
         .collect();
     by_prefix.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    Ok(Policies { schema, schema_text, declared_text, index, rows, tools, by_name, by_prefix })
+    Ok(Policies { schema, schema_text, declared_text, index, rows, slices: Slices::default(), tools, by_name, by_prefix })
 }
 
 /// What the declarations mean. It is our own text, so a failure here is a mistake in this program.
@@ -111,9 +111,12 @@ fn written<'a>(
         }
     }
     unique_ids(&mut written, &mut problems);
-    validate(&written, schema, tools, &mut problems);
+    for (policies, tools, schema) in neighbourhoods(&written, schema, tools) {
+        validate(&policies, &schema, tools, &mut problems);
+    }
+    let roles = declared.agents.values().flat_map(|agent| &agent.roles).map(String::as_str).collect();
     for policy in &written {
-        name_check(policy, declared, &mut problems);
+        name_check(policy, declared, &roles, &mut problems);
     }
     problems.sort_by(|a, b| (&a.path, a.span.start, a.span.end).cmp(&(&b.path, b.span.start, b.span.end)));
     problems.dedup();
@@ -188,10 +191,73 @@ fn unique_ids(written: &mut [Written<'_>], problems: &mut Vec<PolicyProblem>) {
     }
 }
 
+/// How many tools a neighbourhood has, unless one server alone has more.
+const NEIGHBOURHOOD: usize = 64;
+
+/// The policies in groups, each with the tools that they speak of and the schema of these.
+///
+/// Cedar checks each policy against each action of the schema, also those that its scope excludes, so that all against all
+/// takes time by the product of both. A policy whose scope and conditions name only actions of a few neighbouring servers
+/// is checked against those alone, with the same result. The others are checked against everything.
+fn neighbourhoods<'w, 't>(
+    written: &'w [Written<'w>],
+    schema: &Schema,
+    tools: &'t [ToolEntry],
+) -> Vec<(Vec<&'w Written<'w>>, &'t [ToolEntry], Schema)> {
+    // Where one neighbourhood ends and the next begins: between two servers, the tools of one standing together.
+    let mut bounds = vec![0];
+    for group in tools.chunk_by(|a, b| a.server == b.server) {
+        let (begun, ended) = (bounds.last().copied().unwrap_or(0), bounds.len());
+        let start = tools.partition_point(|tool| group.first().is_some_and(|first| tool.server < first.server));
+        if start > begun && start + group.len() - begun > NEIGHBOURHOOD {
+            bounds.insert(ended, start);
+        }
+    }
+    let mut homes = HashMap::new();
+    for (number, tool) in tools.iter().enumerate() {
+        let home = bounds.partition_point(|bound| *bound <= number);
+        homes.insert(tool.action.clone(), home);
+        homes.insert(server_action(&tool.server), home);
+    }
+    let everywhere = |uid: &EntityUid| {
+        let id = uid.id().unescaped();
+        id == CALL || model::Effect::ALL.iter().any(|effect| effect.as_str() == id)
+    };
+    let home = |uid: &EntityUid| homes.get(uid.id().unescaped()).copied();
+    let home_of = |policy: &Policy| {
+        let named = match policy.action_constraint() {
+            ActionConstraint::Any => return None,
+            ActionConstraint::Eq(uid) => vec![uid],
+            ActionConstraint::In(uids) => uids,
+        };
+        let first = home(named.first()?)?;
+        let literals = policy.entity_literals();
+        let mut actions = literals.iter().filter(|uid| uid.type_name().to_string() == "Action");
+        let is_local = named.iter().all(|uid| home(uid) == Some(first)) && actions.all(|uid| everywhere(uid) || home(uid) == Some(first));
+        is_local.then_some(first)
+    };
+    let mut groups: BTreeMap<Option<usize>, Vec<&Written<'_>>> = BTreeMap::new();
+    for policy in written {
+        groups.entry(home_of(&policy.policy)).or_default().push(policy);
+    }
+    let mut neighbourhoods = Vec::new();
+    let mut all = groups.remove(&None).unwrap_or_default();
+    for (home, policies) in groups {
+        let range = home.and_then(|home| Some(*bounds.get(home.checked_sub(1)?)?..bounds.get(home).copied().unwrap_or(tools.len())));
+        let near = range.and_then(|range| tools.get(range));
+        match near.and_then(|near| Some((near, schema_of(near).ok()?))) {
+            Some((near, schema)) => neighbourhoods.push((policies, near, schema)),
+            None => all.extend(policies),
+        }
+    }
+    neighbourhoods.push((all, tools, schema.clone()));
+    neighbourhoods
+}
+
 /// Checks the policies' types, strictly. A policy that can never apply is a mistake too, unless it speaks of a group of
 /// tools that has no member yet.
-fn validate(written: &[Written<'_>], schema: &Schema, tools: &[ToolEntry], problems: &mut Vec<PolicyProblem>) {
-    let by_id: HashMap<&PolicyId, &Written<'_>> = written.iter().map(|written| (written.policy.id(), written)).collect();
+fn validate(written: &[&Written<'_>], schema: &Schema, tools: &[ToolEntry], problems: &mut Vec<PolicyProblem>) {
+    let by_id: HashMap<&PolicyId, &Written<'_>> = written.iter().map(|written| (written.policy.id(), *written)).collect();
     let Ok(set) = PolicySet::from_policies(written.iter().map(|written| written.policy.clone())) else { return };
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
     let mut found: Vec<PolicyProblem> = Vec::new();
@@ -232,28 +298,30 @@ fn speaks_of_no_tool(constraint: &ActionConstraint, tools: &[ToolEntry]) -> bool
     }
 }
 
-/// Checks the entities that a policy names: Cedar knows their types, only we know which exist.
-fn name_check(written: &Written<'_>, declared: &Declared<'_>, problems: &mut Vec<PolicyProblem>) {
+/// Checks the entities that a policy names: Cedar knows their types, only we know which exist. `roles` are those held.
+fn name_check(written: &Written<'_>, declared: &Declared<'_>, roles: &BTreeSet<&str>, problems: &mut Vec<PolicyProblem>) {
     let literals: BTreeSet<EntityUid> = written.policy.entity_literals().into_iter().collect();
     for literal in literals {
         let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
-        let near = |names: &mut dyn Iterator<Item = String>| nearest(&id, names);
+        // A likely name is looked for only where one is missing: it takes a look at all of them.
         let (known, near) = match kind.as_str() {
-            "Agent" => (declared.agents.keys().any(|name| name.as_str() == id), near(&mut declared.agents.keys().map(ToString::to_string))),
-            "Server" => {
-                (declared.servers.keys().any(|name| name.as_str() == id), near(&mut declared.servers.keys().map(ToString::to_string)))
-            }
+            "Agent" if id.parse().is_ok_and(|name: model::AgentName| declared.agents.contains_key(&name)) => continue,
+            "Agent" => (false, nearest(&id, declared.agents.keys().map(model::AgentName::as_str))),
+            "Server" if id.parse().is_ok_and(|name: model::ServerName| declared.servers.contains_key(&name)) => continue,
+            "Server" => (false, nearest(&id, declared.servers.keys().map(model::ServerName::as_str))),
             "Tool" => {
                 let name = id.parse::<model::ToolName>().ok();
-                let known = name.and_then(|name| declared.servers.get(name.server())?.tool(&name)).is_some();
+                if name.and_then(|name| declared.servers.get(name.server())?.tool(&name)).is_some() {
+                    continue;
+                }
                 let names = declared.servers.values().flat_map(|server| server.tools.keys().map(|own| format!("{}/{own}", server.name)));
-                (known, near(&mut names.into_iter()))
+                (false, nearest(&id, names))
             }
+            "Role" if roles.contains(id.as_str()) => continue,
             "Role" => {
                 // A role exists by being held. One that nobody holds is no mistake, unless it is nearly one that somebody holds.
-                let roles: BTreeSet<String> = declared.agents.values().flat_map(|agent| agent.roles.iter().cloned()).collect();
-                let near = near(&mut roles.iter().cloned());
-                (roles.contains(&id) || near.is_none(), near)
+                let near = nearest(&id, roles);
+                (near.is_none(), near)
             }
             _ => continue,
         };

@@ -15,6 +15,7 @@ mod slice;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use cedar_policy::{Context, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 use serde_json::Value;
@@ -24,7 +25,7 @@ pub use matrix::matrix;
 
 use self::schema::ToolEntry;
 use self::shape::Read;
-use self::slice::{Index, Prospect, Row, Slice};
+use self::slice::{Index, Prospect, Row, Slice, Slices};
 use crate::bundle::{Agent, Server};
 use crate::ledger::{Facts, History, Integrity};
 use crate::model::{AgentName, Member, ServerName, Timestamp, ToolName};
@@ -48,6 +49,7 @@ pub struct Policies {
     declared_text: String,
     index: Index,
     rows: HashMap<AgentName, Row>,
+    slices: Slices,
     tools: Vec<ToolEntry>,
     /// The place in `tools` of each declared name.
     by_name: HashMap<String, usize>,
@@ -149,10 +151,10 @@ impl Policies {
     }
 
     /// The policies that can concern calls of `tool` by `agent`, and what is known of the tool.
-    fn slice(&self, agent: &AgentName, tool: &ToolName) -> Option<(&Slice, &ToolEntry)> {
+    fn slice(&self, agent: &AgentName, tool: &ToolName) -> Option<(Arc<Slice>, &ToolEntry)> {
         let number = self.number(tool)?;
-        let entry = self.tools.get(number)?;
-        Some((self.rows.get(agent)?.slice(number, entry, &self.index, self.tools.len())?, entry))
+        let (entry, row) = (self.tools.get(number)?, self.rows.get(agent)?);
+        Some((self.slices.of(row, number, || row.cut(entry, &self.index))?, entry))
     }
 
     /// The place of the declaration that governs `tool`; the same that [`Server::tool`] finds.
@@ -165,34 +167,53 @@ impl Policies {
     }
 }
 
-/// What policies see as `context`, with the arguments that some policy looks at. Fails with a sentence when the
-/// arguments are not what the tool takes.
+/// What policies see as `context`, as far as some policy looks at it. Fails with a sentence when the arguments are not what
+/// the tool takes, whether or not some policy looks at them.
 fn context(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Context, String> {
     let typed = tool.shape.typed(question.arguments, read)?;
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let texts = |texts: &mut dyn Iterator<Item = String>| RestrictedExpression::new_set(texts.map(RestrictedExpression::new_string));
+    let number = |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));
     let record = |fields: Vec<(String, RestrictedExpression)>| RestrictedExpression::new_record(fields).map_err(|error| error.to_string());
     let facts = question.facts;
-    let history = tool.histories.iter().filter_map(|(name, _)| {
-        let charge = facts.history.iter().find(|charge| *charge.name == **name)?;
-        Some((name.clone(), RestrictedExpression::new_long(charge.total)))
-    });
-    let ledger = vec![
-        ("calls".to_owned(), RestrictedExpression::new_long(i64::try_from(facts.calls).unwrap_or(i64::MAX))),
-        ("integrity".to_owned(), text(integrity(facts.labels.integrity))),
-        ("confidentiality".to_owned(), texts(&mut facts.labels.confidentiality.iter().map(|label| label.to_string()))),
-    ];
-    let mut fields = vec![
-        ("input".to_owned(), typed.input),
-        ("unseen".to_owned(), texts(&mut typed.unseen.into_iter())),
-        ("ledger".to_owned(), record(ledger)?),
-        ("history".to_owned(), record(history.collect())?),
-        ("chain".to_owned(), texts(&mut question.chain.iter().map(|member| member.agent.to_string()))),
-        ("depth".to_owned(), RestrictedExpression::new_long(i64::try_from(question.chain.len()).unwrap_or(i64::MAX))),
-        ("now".to_owned(), RestrictedExpression::new_datetime(question.now.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())),
-    ];
-    fields.extend(question.subject.map(|subject| ("subject".to_owned(), text(subject))));
-    fields.extend(question.task.map(|task| ("task".to_owned(), text(task))));
+    let mut fields = Vec::new();
+    let mut put = |name: &str, value: RestrictedExpression| fields.push((name.to_owned(), value));
+    if read.context("input") {
+        put("input", typed.input);
+    }
+    if read.context("unseen") {
+        put("unseen", texts(&mut typed.unseen.into_iter()));
+    }
+    if read.context("ledger") {
+        let ledger = vec![
+            ("calls".to_owned(), number(facts.calls)),
+            ("integrity".to_owned(), text(integrity(facts.labels.integrity))),
+            ("confidentiality".to_owned(), texts(&mut facts.labels.confidentiality.iter().map(|label| label.to_string()))),
+        ];
+        put("ledger", record(ledger)?);
+    }
+    if read.context("history") {
+        let history = tool.histories.iter().filter_map(|(name, _)| {
+            let charge = facts.history.iter().find(|charge| *charge.name == **name)?;
+            Some((name.clone(), RestrictedExpression::new_long(charge.total)))
+        });
+        put("history", record(history.collect())?);
+    }
+    if read.context("chain") {
+        put("chain", texts(&mut question.chain.iter().map(|member| member.agent.to_string())));
+    }
+    if read.context("depth") {
+        put("depth", number(question.chain.len() as u64));
+    }
+    if read.context("now") {
+        put("now", RestrictedExpression::new_datetime(question.now.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()));
+    }
+    if let Some(subject) = question.subject.filter(|_| read.context("subject")) {
+        put("subject", text(subject));
+    }
+    if let Some(task) = question.task.filter(|_| read.context("task")) {
+        put("task", text(task));
+    }
     Context::from_pairs(fields).map_err(|error| error.to_string())
 }
 

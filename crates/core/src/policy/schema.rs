@@ -1,5 +1,7 @@
 //! The Cedar schema of a bundle: which agents, tools and facts policies may speak of, and of which type each is.
 
+use std::collections::BTreeSet;
+
 use cedar_policy::{Schema, SchemaFragment};
 use serde_json::{Map, Value, json};
 
@@ -36,7 +38,7 @@ impl ToolEntry {
         let seen = |history: &&History| {
             // A pattern's calls differ, so what is counted for some of them only is there for some of them only.
             let always = history.by.is_none() || (!is_pattern && action.parse().is_ok_and(|name| history.seen_by(&name)));
-            let sometimes = always || (is_pattern && history.tools.iter().any(|tools| *tools.server() == server.name));
+            let sometimes = always || (is_pattern && history.tools.speaks_of(&server.name));
             sometimes.then(|| (history.name.to_string(), always))
         };
         let histories = histories.iter().filter_map(|history| seen(&history)).collect();
@@ -51,9 +53,22 @@ pub(super) fn server_action(server: &ServerName) -> String {
 
 /// Makes the schema, and its text in Cedar's own syntax.
 pub(super) fn schema(declared: &Declared<'_>, tools: &[ToolEntry]) -> Result<(Schema, String), String> {
+    let fragment = fragment(declared.servers.keys(), tools)?;
+    // Nothing here shadows Cedar's own types, so that people need not read where they come from.
+    let text = fragment.to_cedarschema().map_err(|error| error.to_string())?.replace("__cedar::", "");
+    Ok((Schema::from_schema_fragments([fragment]).map_err(|error| error.to_string())?, text))
+}
+
+/// Makes the part of the schema that speaks of these tools and their servers.
+pub(super) fn schema_of(tools: &[ToolEntry]) -> Result<Schema, String> {
+    let servers: BTreeSet<&ServerName> = tools.iter().map(|tool| &tool.server).collect();
+    Schema::from_schema_fragments([fragment(servers, tools)?]).map_err(|error| error.to_string())
+}
+
+fn fragment<'a>(servers: impl IntoIterator<Item = &'a ServerName>, tools: &[ToolEntry]) -> Result<SchemaFragment, String> {
     let groups = std::iter::once((CALL.to_owned(), json!({})))
         .chain(Effect::ALL.iter().map(|effect| (effect.as_str().to_owned(), json!({ "memberOf": [{ "id": CALL }] }))))
-        .chain(declared.servers.keys().map(|server| (server_action(server), json!({ "memberOf": [{ "id": CALL }] }))));
+        .chain(servers.into_iter().map(|server| (server_action(server), json!({ "memberOf": [{ "id": CALL }] }))));
     let actions: Map<String, Value> = groups.chain(tools.iter().map(|tool| (tool.action.clone(), action(tool)))).collect();
     let text = json!({ "type": "String" });
     let texts = json!({ "type": "Set", "element": text });
@@ -80,10 +95,7 @@ pub(super) fn schema(declared: &Declared<'_>, tools: &[ToolEntry]) -> Result<(Sc
         },
         "actions": actions,
     }});
-    let fragment = SchemaFragment::from_json_value(schema).map_err(|error| error.to_string())?;
-    // Nothing here shadows Cedar's own types, so that people need not read where they come from.
-    let text = fragment.to_cedarschema().map_err(|error| error.to_string())?.replace("__cedar::", "");
-    Ok((Schema::from_schema_fragments([fragment]).map_err(|error| error.to_string())?, text))
+    SchemaFragment::from_json_value(schema).map_err(|error| error.to_string())
 }
 
 fn action(tool: &ToolEntry) -> Value {

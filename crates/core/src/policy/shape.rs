@@ -65,19 +65,53 @@ pub(super) struct Typed {
     pub(super) unseen: BTreeSet<String>,
 }
 
-/// Which arguments some policy looks at.
+/// What some policy looks at: of the context, and of the arguments in it. What nobody looks at is not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Read {
+pub(super) struct Read {
+    context: Names,
+    input: Names,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Names {
     All,
     Only(BTreeSet<String>),
 }
 
-impl Read {
-    fn holds(&self, name: &str) -> bool {
+impl Names {
+    fn hold(&self, name: &str) -> bool {
         match self {
             Self::All => true,
             Self::Only(names) => names.contains(name),
         }
+    }
+
+    fn add(&mut self, name: String) {
+        if let Self::Only(names) = self {
+            names.insert(name);
+        }
+    }
+}
+
+impl Read {
+    /// Nothing.
+    pub(super) const fn nothing() -> Self {
+        Self { context: Names::Only(BTreeSet::new()), input: Names::Only(BTreeSet::new()) }
+    }
+
+    /// Everything.
+    pub(super) const fn all() -> Self {
+        Self { context: Names::All, input: Names::All }
+    }
+
+    /// Whether some policy looks at `context.<name>`.
+    pub(super) fn context(&self, name: &str) -> bool {
+        self.context.hold(name)
+    }
+
+    /// Whether some policy looks at `context.input.<name>`.
+    fn input(&self, name: &str) -> bool {
+        self.input.hold(name)
     }
 
     /// Adds what a policy, in Cedar's JSON form, looks at.
@@ -88,15 +122,24 @@ impl Read {
         };
         let is_context = |value: &Value| value.get("Var").is_some_and(|name| name == "context");
         let is_input = |value: &Value| attribute_of(value, &is_context).is_some_and(|name| name == "input");
-        match (json, &mut *self) {
-            (_, Self::All) => {}
-            (json, Self::Only(names)) if attribute_of(json, &is_input).is_some() => names.extend(attribute_of(json, &is_input)),
-            // `context.input` in another way than by an attribute, or `context` in one that is not understood.
-            (json, _) if is_input(json) || is_context(json) => *self = Self::All,
-            (json, _) if attribute_of(json, &is_context).is_some() => {}
-            (Value::Object(object), _) => object.values().for_each(|value| self.add(value)),
-            (Value::Array(values), _) => values.iter().for_each(|value| self.add(value)),
-            _ => {}
+        if let Some(name) = attribute_of(json, &is_input) {
+            self.context.add("input".to_owned());
+            self.input.add(name);
+        } else if let Some(name) = attribute_of(json, &is_context) {
+            if name == "input" {
+                // The arguments in another way than by one of their names.
+                self.input = Names::All;
+            }
+            self.context.add(name);
+        } else if is_context(json) {
+            // In a way that is not understood.
+            *self = Self::all();
+        } else {
+            match json {
+                Value::Object(object) => object.values().for_each(|value| self.add(value)),
+                Value::Array(values) => values.iter().for_each(|value| self.add(value)),
+                _ => {}
+            }
         }
     }
 }
@@ -156,7 +199,7 @@ impl Record {
             let length = reading.at.len();
             push(&mut reading.at, name);
             if let Some(read) = read {
-                reading.keep = read.holds(name);
+                reading.keep = read.input(name);
             }
             match self.members.get(name) {
                 None if self.open => reading.unseen()?,

@@ -1,13 +1,14 @@
 //! The index: for each agent and tool, the policies whose scope can match; all others cost a call nothing.
 //!
-//! A slice is made when it is first asked for and kept as long as the snapshot lives, so the memory follows what is used.
+//! A slice is made when it is first asked for. A bounded number is kept, so that the memory follows what is used and no
+//! agent can fill it by asking for everything.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Context, Decision, Entities, Entity, EntityUid, PartialEntities, PartialEntityUid, PartialRequest,
-    Policy, PolicySet, PrincipalConstraint, Request, ResourceConstraint, RestrictedExpression, Schema,
+    Policy, PolicyId, PolicySet, PrincipalConstraint, Request, ResourceConstraint, RestrictedExpression, Schema,
 };
 
 use super::schema::{CALL, ToolEntry, server_action};
@@ -69,21 +70,56 @@ impl Index {
     }
 }
 
+/// How many parts the kept slices are in, so that unrelated calls rarely meet at a lock, and then only to look one up.
+const SHARDS: usize = 64;
+
+/// How many slices each part keeps; 32,768 altogether.
+const SLICES_PER_SHARD_MAX: usize = 512;
+
+/// The slices that were made.
+#[derive(Debug)]
+pub(super) struct Slices([RwLock<HashMap<(usize, usize), Kept>>; SHARDS]);
+
+/// A slice, or nothing for one that cannot be made, which denies.
+type Kept = Option<Arc<Slice>>;
+
+impl Default for Slices {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| RwLock::default()))
+    }
+}
+
+impl Slices {
+    /// The slice of an agent for the tool with this number; nothing if it cannot be made, which denies.
+    pub(super) fn of(&self, row: &Row, tool: usize, cut: impl FnOnce() -> Result<Slice, String>) -> Kept {
+        let shard = row.number.wrapping_add(tool) % SHARDS;
+        #[expect(clippy::indexing_slicing, reason = "the index is a remainder by the array's length")]
+        let shard = &self.0[shard];
+        if let Some(kept) = shard.read().unwrap_or_else(PoisonError::into_inner).get(&(row.number, tool)) {
+            return kept.clone();
+        }
+        let kept = cut().ok().map(Arc::new);
+        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        if shard.len() >= SLICES_PER_SHARD_MAX {
+            shard.clear();
+        }
+        shard.insert((row.number, tool), kept.clone());
+        kept
+    }
+}
+
 /// One agent's part of the index.
 #[derive(Debug)]
 pub(super) struct Row {
+    number: usize,
     agent: Entity,
     uid: EntityUid,
     roles: HashSet<EntityUid>,
-    /// By the tool's number. The row is made when the agent first acts.
-    slices: OnceLock<Box<[Kept]>>,
 }
 
-/// Where a slice is kept; nothing in it is one that could not be made.
-type Kept = OnceLock<Option<Box<Slice>>>;
-
 impl Row {
-    pub(super) fn new(agent: &Agent) -> Result<Self, String> {
+    /// The part of the agent that is declared as the one with this number.
+    pub(super) fn new(number: usize, agent: &Agent) -> Result<Self, String> {
         let own = uid("Agent", agent.name.as_str())?;
         let roles = agent.roles.iter().map(|role| uid("Role", role)).collect::<Result<HashSet<_>, _>>()?;
         let attributes = HashMap::from([
@@ -91,17 +127,11 @@ impl Row {
             ("owner".to_owned(), RestrictedExpression::new_string(agent.owner.clone())),
         ]);
         let entity = Entity::new(own.clone(), attributes, roles.clone()).map_err(|error| error.to_string())?;
-        Ok(Self { agent: entity, uid: own, roles, slices: OnceLock::new() })
-    }
-
-    /// The slice for the tool with this number; nothing if it cannot be made, which denies.
-    pub(super) fn slice(&self, number: usize, tool: &ToolEntry, index: &Index, tools: usize) -> Option<&Slice> {
-        let row = self.slices.get_or_init(|| (0..tools).map(|_| OnceLock::new()).collect());
-        row.get(number)?.get_or_init(|| self.cut(tool, index).ok().map(Box::new)).as_deref()
+        Ok(Self { number, agent: entity, uid: own, roles })
     }
 
     /// The policies that can concern calls of `tool` by this agent.
-    fn cut(&self, tool: &ToolEntry, index: &Index) -> Result<Slice, String> {
+    pub(super) fn cut(&self, tool: &ToolEntry, index: &Index) -> Result<Slice, String> {
         let place = Place::new(tool)?;
         let chosen = index.near(&self.uid, &place).filter(|(_, policy)| {
             self.is_principal(&policy.principal_constraint())
@@ -166,12 +196,11 @@ impl Place {
 /// The policies and entities that can concern calls of one tool by one agent.
 #[derive(Debug)]
 pub(super) struct Slice {
-    kinds: HashMap<String, Kind>,
+    kinds: HashMap<PolicyId, Kind>,
     all: PolicySet,
-    permits: PolicySet,
-    /// All but those that a person may lift and the budget's.
-    standing: PolicySet,
-    /// Which arguments some policy looks at; found out at the first call.
+    /// Of these, those that permit; made when first needed.
+    permits: OnceLock<PolicySet>,
+    /// What some policy looks at; found out at the first call.
     read: OnceLock<Read>,
     principal: EntityUid,
     place: Place,
@@ -207,17 +236,8 @@ pub(super) enum Prospect {
 impl Slice {
     fn new(row: &Row, tool: &ToolEntry, place: Place, policies: &[&(Kind, Policy)]) -> Result<Self, String> {
         let error = |error: &dyn std::error::Error| error.to_string();
-        let (mut kinds, mut all, mut permits, mut standing) = (HashMap::new(), PolicySet::new(), PolicySet::new(), PolicySet::new());
-        for (kind, policy) in policies {
-            kinds.insert(policy.id().to_string(), *kind);
-            all.add(policy.clone()).map_err(|e| error(&e))?;
-            if *kind == Kind::Permit {
-                permits.add(policy.clone()).map_err(|e| error(&e))?;
-            }
-            if matches!(kind, Kind::Permit | Kind::Forbid) {
-                standing.add(policy.clone()).map_err(|e| error(&e))?;
-            }
-        }
+        let kinds = policies.iter().map(|(kind, policy)| (policy.id().clone(), *kind)).collect();
+        let all = PolicySet::from_policies(policies.iter().map(|(_, policy)| policy.clone())).map_err(|e| error(&e))?;
         let attributes = ToolAttributes {
             server: tool.server.to_string(),
             effect: tool.effect.as_str(),
@@ -231,8 +251,7 @@ impl Slice {
         Ok(Self {
             kinds,
             all,
-            permits,
-            standing,
+            permits: OnceLock::new(),
             principal: row.uid.clone(),
             place,
             entities,
@@ -242,14 +261,14 @@ impl Slice {
         })
     }
 
-    /// Which arguments some policy looks at.
+    /// What some policy looks at.
     pub(super) fn read(&self) -> &Read {
         self.read.get_or_init(|| {
-            let mut read = Read::Only(BTreeSet::new());
+            let mut read = Read::nothing();
             for policy in self.all.policies() {
                 match policy.to_json() {
                     Ok(json) => read.add(&json),
-                    Err(_) => read = Read::All,
+                    Err(_) => read = Read::all(),
                 }
             }
             read
@@ -258,7 +277,18 @@ impl Slice {
 
     /// Whether some policy's scope permits.
     pub(super) fn permits_anything(&self) -> bool {
-        !self.permits.is_empty()
+        self.kinds.values().any(|kind| *kind == Kind::Permit)
+    }
+
+    /// The policies of these kinds. They were one set, so they are one here too.
+    fn those(&self, is_wanted: impl Fn(Kind) -> bool) -> PolicySet {
+        let wanted = self.all.policies().filter(|policy| self.kinds.get(policy.id()).is_some_and(|kind| is_wanted(*kind)));
+        PolicySet::from_policies(wanted.cloned()).unwrap_or_default()
+    }
+
+    /// All but those that a person may lift and the budget's.
+    fn standing(&self) -> PolicySet {
+        self.those(|kind| matches!(kind, Kind::Permit | Kind::Forbid))
     }
 
     /// Rules on one call of `tool`, which the slice was made for.
@@ -279,7 +309,7 @@ impl Slice {
         policies.sort_unstable();
         let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
         errors.sort_unstable();
-        let is_kind = |kind: Kind| policies.iter().any(|id| self.kinds.get(id) == Some(&kind));
+        let is_kind = |kind: Kind| response.diagnostics().reason().any(|id| self.kinds.get(id) == Some(&kind));
         let outcome = match response.decision() {
             _ if !errors.is_empty() => RulingOutcome::Failed,
             Decision::Allow => RulingOutcome::Permitted,
@@ -294,7 +324,8 @@ impl Slice {
     }
 
     fn is_permitted(&self, request: &Request, entities: &Entities) -> bool {
-        Authorizer::new().is_authorized(request, &self.permits, entities).decision() == Decision::Allow
+        let permits = self.permits.get_or_init(|| self.those(|kind| kind == Kind::Permit));
+        Authorizer::new().is_authorized(request, permits, entities).decision() == Decision::Allow
     }
 
     /// The resource of a call, and the entities with it where the slice does not hold it already.
@@ -316,7 +347,7 @@ impl Slice {
 
     /// Whether some call might be allowed or asked about.
     pub(super) fn may_ever(&self, tool: &ToolName, schema: &Schema) -> bool {
-        let judge = || self.permits_anything() && self.partial(&self.standing, Some(tool), schema) != Some(Decision::Deny);
+        let judge = || self.permits_anything() && self.partial(&self.standing(), Some(tool), schema) != Some(Decision::Deny);
         if self.place.resource.is_some() { *self.may_ever.get_or_init(judge) } else { judge() }
     }
 
@@ -325,13 +356,8 @@ impl Slice {
         if !self.permits_anything() {
             return Prospect::Deny;
         }
-        let mut but_budget = self.standing.clone();
-        for policy in self.all.policies().filter(|policy| self.kinds.get(&policy.id().to_string()) == Some(&Kind::Ask)) {
-            if but_budget.add(policy.clone()).is_err() {
-                return Prospect::Depends;
-            }
-        }
-        match (self.partial(&self.standing, None, schema), self.partial(&but_budget, None, schema)) {
+        let but_budget = self.those(|kind| kind != Kind::Budget);
+        match (self.partial(&self.standing(), None, schema), self.partial(&but_budget, None, schema)) {
             (Some(Decision::Deny), _) => Prospect::Deny,
             (Some(Decision::Allow), Some(Decision::Allow)) => Prospect::Allow,
             (Some(Decision::Allow), Some(Decision::Deny)) => Prospect::Ask,

@@ -44,7 +44,7 @@ fn id(execution: u8) -> ExecutionId {
 fn histories() -> Vec<History> {
     let history = |name: &str, of, within| History {
         name: name.into(),
-        tools: vec!["bank/pay".parse().unwrap()],
+        tools: ["bank/pay".parse().unwrap()].into_iter().collect(),
         sum: Some("/amount".into()),
         by: Some("/to".into()),
         within,

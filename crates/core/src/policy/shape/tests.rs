@@ -13,7 +13,7 @@ fn record(input: &Value) -> Record {
 
 /// The arguments `{"a": value}` under the property schema `a`, as Cedar sees them, and what it does not see.
 fn read(a: &Value, value: &Value) -> Result<(String, BTreeSet<String>), String> {
-    let typed = record(&json!({ "type": "object", "properties": { "a": a } })).typed(&json!({ "a": value }), &Read::All)?;
+    let typed = record(&json!({ "type": "object", "properties": { "a": a } })).typed(&json!({ "a": value }), &Read::all())?;
     let context = Context::from_pairs([("input".to_owned(), typed.input)]).unwrap();
     Ok((context.get("input").unwrap().to_string(), typed.unseen))
 }
@@ -101,7 +101,7 @@ fn undeclared_arguments_are_refused_unless_the_schema_asks_for_them() {
         (json!({ "$ref": "#/$defs/args", "$defs": { "args": { "type": "object", "properties": {} } } }), false),
         (json!(true), true),
     ] {
-        let typed = record(&schema).typed(&json!({ "b": 1 }), &Read::All);
+        let typed = record(&schema).typed(&json!({ "b": 1 }), &Read::all());
         assert_eq!(typed.as_ref().map(|typed| typed.unseen.iter().eq(["/b"])).unwrap_or(false), taken, "{schema} {typed:?}");
     }
 }
@@ -110,15 +110,15 @@ fn undeclared_arguments_are_refused_unless_the_schema_asks_for_them() {
 fn an_agent_cannot_push_a_place_out_of_what_is_unseen() {
     let schema = json!({ "type": "object" });
     let many = |count: usize| (0..count).map(|key| (key.to_string(), json!(1))).collect::<Map<_, _>>();
-    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX)), &Read::Only(BTreeSet::new())).is_ok());
-    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX + 1)), &Read::Only(BTreeSet::new())).is_err());
+    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX)), &Read::nothing()).is_ok());
+    assert!(record(&schema).typed(&Value::Object(many(UNSEEN_MAX + 1)), &Read::nothing()).is_err());
 }
 
 #[test]
 fn a_recursive_schema_ends() {
     let schema = json!({ "type": "object", "properties": { "n": { "$ref": "#" } } });
     let deep = (0..40).fold(json!({}), |inner, _| json!({ "n": inner }));
-    assert!(record(&schema).typed(&deep, &Read::All).is_ok());
+    assert!(record(&schema).typed(&deep, &Read::all()).is_ok());
 }
 
 /// Another reading of the same standard: where the published generator takes a definition, the types agree. It knows no
@@ -198,8 +198,8 @@ proptest! {
     #[test]
     fn what_is_read_is_of_the_type_that_was_declared(schema in schema(), arguments in value()) {
         let record = record(&schema);
-        let Ok(typed) = record.typed(&arguments, &Read::All) else { return Ok(()) };
-        prop_assert_eq!(&record.typed(&arguments, &Read::Only(BTreeSet::new())).unwrap().unseen, &typed.unseen);
+        let Ok(typed) = record.typed(&arguments, &Read::all()) else { return Ok(()) };
+        prop_assert_eq!(&record.typed(&arguments, &Read::nothing()).unwrap().unseen, &typed.unseen);
         let context = json!({ "type": "Record", "attributes": { "input": record.cedar_type() } });
         let cedar = json!({ "": { "entityTypes": { "Agent": {} }, "actions": {
             "t": { "appliesTo": { "principalTypes": ["Agent"], "resourceTypes": ["Agent"], "context": context } }
@@ -212,25 +212,27 @@ proptest! {
 }
 
 #[test]
-fn which_arguments_a_policy_looks_at() {
-    let only = |names: &[&str]| Read::Only(names.iter().map(ToString::to_string).collect());
-    for (condition, expected) in [
-        ("context.ledger.calls > 5", only(&[])),
-        ("context.input.a > 5 && context.history.input > 5", only(&["a"])),
-        (r#"context.input has a && context.input["b-c"] == principal.name"#, only(&["a", "b-c"])),
-        ("context.input.a.b.c", only(&["a"])),
-        ("context.input has a.b", Read::All),
-        (r#"context["in\u{70}ut"]["\u{61}"] == 1"#, only(&["a"])),
-        ("[context.input.a, 1].contains(context.input.b) || {x: context.input.c}.x", only(&["a", "b", "c"])),
-        ("if context.input.a then context.input.b else context.input.c like \"x*\"", only(&["a", "b", "c"])),
-        ("context.input == {a: 1}", Read::All),
-        ("context == {input: 1}", Read::All),
-        ("(if true then context else context).input.a", Read::All),
+fn what_a_policy_looks_at() {
+    let only = |names: &[&str]| Names::Only(names.iter().map(ToString::to_string).collect());
+    for (condition, context, input) in [
+        ("context.ledger.calls > 5", only(&["ledger"]), only(&[])),
+        ("context has task && context.input.a > 5 && context.history.input > 5", only(&["task", "input", "history"]), only(&["a"])),
+        (r#"context.input has a && context.input["b-c"] == principal.name"#, only(&["input"]), only(&["a", "b-c"])),
+        ("context.input.a.b.c", only(&["input"]), only(&["a"])),
+        ("context has input", only(&["input"]), Names::All),
+        ("context.input has a.b", only(&["input"]), Names::All),
+        (r#"context["in\u{70}ut"]["\u{61}"] == 1"#, only(&["input"]), only(&["a"])),
+        ("[context.input.a, 1].contains(context.input.b) || {x: context.input.c}.x", only(&["input"]), only(&["a", "b", "c"])),
+        ("if context.input.a then context.input.b else context.input.c like \"x*\"", only(&["input"]), only(&["a", "b", "c"])),
+        ("context.input == {a: 1}", only(&["input"]), Names::All),
+        ("context == {input: 1}", Names::All, Names::All),
+        ("(if true then context else context).input.a", Names::All, Names::All),
+        ("context.now.toDate() == {now: context.depth}.now", only(&["now", "depth"]), only(&[])),
     ] {
         let policy = cedar_policy::Policy::parse(None, format!("permit (principal, action, resource) when {{ {condition} }};")).unwrap();
-        let mut read = Read::Only(BTreeSet::new());
+        let mut read = Read::nothing();
         read.add(&policy.to_json().unwrap());
-        assert_eq!(read, expected, "{condition}");
+        assert_eq!(read, Read { context, input }, "{condition}");
     }
 }
 
@@ -255,7 +257,7 @@ fn a_hostile_schema_is_read_in_bounded_time_and_leads_nowhere() {
     ] {
         let record = record(&schema);
         let _ = record.cedar_type();
-        let typed = record.typed(&arguments, &Read::All).unwrap_or_else(|error| panic!("{error}"));
+        let typed = record.typed(&arguments, &Read::all()).unwrap_or_else(|error| panic!("{error}"));
         Context::from_pairs([("input".to_owned(), typed.input)]).unwrap();
     }
 }
