@@ -82,26 +82,29 @@ async fn answer(
             json!({ "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} }, "resultType": "complete" }).to_string()
         }
         ("tools/list", _) => json!({ "tools": definitions(), "resultType": "complete", "ttlMs": 3_600_000 }).to_string(),
-        ("tools/call", Some(Params { name: Some("large"), .. })) => return Ok(large(id)),
+        ("tools/call", Some(Params { name: Some("large"), .. })) => {
+            return Ok(reply("text/event-stream", Either::Right(StreamBody::new(large(id)))));
+        }
         ("tools/call", Some(Params { arguments: Some(Arguments { text: Some(text) }), .. })) => {
             format!(r#"{{"content":[{{"type":"text","text":{text}}}],"resultType":"complete"}}"#)
         }
         _ => return Err(format!("`{method}` is not done here").into()),
     };
     let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(message))));
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(reply("application/json", Either::Left(Full::new(Bytes::from(message)))))
+}
+
+fn reply<B>(media: &'static str, body: B) -> Response<B> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(media));
+    response
 }
 
 /// One event of a megabyte, piece by piece.
-fn large<B>(id: &str) -> Response<Either<B, StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<B>>>> {
+fn large(id: &str) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
     let head = format!(r#"data: {{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":""#);
     let pieces = std::iter::repeat_n(Bytes::from_static(&[b'x'; PIECE_BYTES]), LARGE_BYTES / PIECE_BYTES);
     let tail = Bytes::from_static(b"\"}],\"resultType\":\"complete\"}}\n\n");
     let all = std::iter::once(Bytes::from(head)).chain(pieces).chain(std::iter::once(tail));
-    let stream = futures_util::stream::iter(all.map(|piece| Ok(Frame::data(piece))));
-    let mut response = Response::new(Either::Right(StreamBody::new(stream)));
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/event-stream"));
-    response
+    futures_util::stream::iter(all.map(|piece| Ok(Frame::data(piece))))
 }
