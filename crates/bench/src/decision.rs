@@ -15,7 +15,7 @@ use bailiwick_core::json;
 use bailiwick_core::judge::{Judged, Known, judge};
 use bailiwick_core::ledger::{Facts, History, HistoryOf, Labels};
 use bailiwick_core::model::{
-    AgentName, Arguments, Call, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Protocol, ServerName, Timestamp, ToolName, Verdict,
+    AgentName, Arguments, Call, Digest, Effect, ExecutionId, ExecutionStarted, Protocol, ServerName, Timestamp, ToolName, Verdict,
 };
 use bailiwick_core::policy::{Declared, Policies, Question, Source};
 use bailiwick_log::Position;
@@ -131,25 +131,8 @@ pub(crate) fn take(snapshot: &Snapshot, execution: &Execution, call: &Call, judg
     if judged.decision.verdict != Verdict::Allow {
         return Err(format!("{judged:?}").into());
     }
-    let (started, sequence) = (execution.started(), execution.ledger().sequence());
-    let intent = Intent {
-        at: now,
-        bundle: snapshot.digest,
-        state: Position(0),
-        execution: execution.id(),
-        sequence,
-        agent: started.agent.clone(),
-        subject: started.subject.clone(),
-        tool: call.tool.clone(),
-        effect: judged.effect,
-        protocol: call.protocol,
-        method: call.method.to_owned(),
-        arguments_digest: call.arguments.digest(),
-        arguments: None,
-        facts: judged.facts,
-        returns: snapshot.tool(&call.tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone()),
-        decision: judged.decision,
-    };
+    let sequence = execution.ledger().sequence();
+    let intent = judged.into_intent(snapshot, execution, call, Position(0), sequence, now);
     execution.ledger().took(&intent, &snapshot.histories);
     execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, now);
     Ok(())

@@ -6,11 +6,13 @@
 
 use std::collections::HashSet;
 
+use bailiwick_log::Position;
+
 use crate::bundle::{Otherwise, Snapshot, Tool};
 use crate::execution::Execution;
 use crate::identity::Admission;
-use crate::ledger::{Facts, GrantUse, Integrity, Ledger, Tracks};
-use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Timestamp, ToolName, Verdict};
+use crate::ledger::{Facts, GrantUse, Integrity, Labels, Ledger, Tracks};
+use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Intent, Timestamp, ToolName, Verdict};
 use crate::policy::{Question, RulingOutcome};
 
 /// What is known when a call is judged, beside the execution itself.
@@ -31,6 +33,41 @@ pub struct Judged {
     pub effect: Effect,
     /// What the ledger said.
     pub facts: Facts,
+}
+
+impl Judged {
+    /// The record of it: what was decided, and all that it was decided by. The call was judged `at` that time, by a ledger
+    /// whose next place was `sequence`, when the log was known up to `state`.
+    pub fn into_intent(
+        self,
+        snapshot: &Snapshot,
+        execution: &Execution,
+        call: &Call,
+        state: Position,
+        sequence: u64,
+        at: Timestamp,
+    ) -> Intent {
+        let started = execution.started();
+        let logged = call.arguments.text().get().len() <= snapshot.settings.limits.arguments_logged_max;
+        Intent {
+            at,
+            bundle: snapshot.digest,
+            state,
+            execution: execution.id(),
+            sequence,
+            agent: started.agent.clone(),
+            subject: started.subject.clone(),
+            tool: call.tool.clone(),
+            effect: self.effect,
+            protocol: call.protocol,
+            method: call.method.to_owned(),
+            arguments_digest: call.arguments.digest(),
+            arguments: logged.then(|| call.arguments.text().to_owned()),
+            facts: self.facts,
+            returns: snapshot.tool(&call.tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone()),
+            decision: self.decision,
+        }
+    }
 }
 
 /// Decides one call.

@@ -10,7 +10,7 @@ use bailiwick_core::execution::{Execution, Executions};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Labels};
-use bailiwick_core::model::{AgentName, Call, Clock, Ending, Intent, Outcome, ServerName, Timestamp, ToolName, Verdict};
+use bailiwick_core::model::{AgentName, Call, Clock, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
 use bailiwick_log::{Log, Position, Recorded, StorageError};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -208,28 +208,7 @@ impl Gateway {
             let ledger = execution.ledger();
             (judge(known, execution, &ledger, &execution.agent_tracks(), &call, now), ledger.sequence())
         };
-
-        let started = execution.started();
-        let logged = call.arguments.text().get().len() <= snapshot.settings.limits.arguments_logged_max;
-        let intent = Intent {
-            at: now,
-            bundle: snapshot.digest,
-            state,
-            execution: execution.id(),
-            sequence,
-            agent: started.agent.clone(),
-            subject: started.subject.clone(),
-            tool: call.tool.clone(),
-            effect: judged.effect,
-            protocol: call.protocol,
-            method: call.method.to_owned(),
-            arguments_digest: call.arguments.digest(),
-            arguments: logged.then(|| call.arguments.text().to_owned()),
-            facts: judged.facts,
-            returns: snapshot.tool(&call.tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone()),
-            decision: judged.decision,
-        };
-        Decided::new(intent, call)
+        Decided::new(judged.into_intent(snapshot, execution, &call, state, sequence, now), call)
     }
 
     /// Gets the upstream's credential, forwards the call and waits for its end, whichever comes first.

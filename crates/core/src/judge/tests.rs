@@ -163,24 +163,7 @@ fn every_answer_has_its_cause() {
 /// Judges a call and folds its intent in, as the gateway does.
 fn recorded(known: Known<'_>, execution: &Execution, ledger: &mut Ledger, call: &Call, at: Timestamp) -> Intent {
     let judged = judge(known, execution, ledger, &Tracks::default(), call, at);
-    let intent = Intent {
-        at,
-        bundle: known.snapshot.digest,
-        state: Position::default(),
-        execution: execution.id(),
-        sequence: ledger.sequence(),
-        agent: execution.started().agent.clone(),
-        subject: None,
-        tool: call.tool.clone(),
-        effect: judged.effect,
-        protocol: call.protocol,
-        method: call.method.to_owned(),
-        arguments_digest: call.arguments.digest(),
-        arguments: None,
-        facts: judged.facts,
-        returns: Labels::undeclared(),
-        decision: judged.decision,
-    };
+    let intent = judged.into_intent(known.snapshot, execution, call, Position::default(), ledger.sequence(), at);
     ledger.took(&intent, &known.snapshot.histories);
     intent
 }
