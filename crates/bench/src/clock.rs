@@ -1,6 +1,6 @@
 //! The only clocks here: of the wall, and of this process's share of the processors.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bailiwick_core::model::{Clock, Timestamp};
 
@@ -20,12 +20,6 @@ impl Clock for WallClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
-}
-
-/// The time of day in seconds since the epoch, for claims.
-#[expect(clippy::disallowed_methods, reason = "this program measures time and nothing else")]
-pub(crate) fn seconds() -> crate::Result<u64> {
-    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
 }
 
 /// The processor time that all threads of this process have used; counted in hundredths of a second (proc_pid_stat(5)).

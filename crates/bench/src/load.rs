@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::upstream::read_message;
+use crate::http::{Answer, Connection, tools_call};
 use crate::{Result, clock};
 
 /// How a caller goes on after an answer.
@@ -90,38 +87,21 @@ impl Callers {
 }
 
 fn request(port: u16, token: &str, tool: &str) -> Vec<u8> {
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-        "name": tool,
-        "arguments": { "text": "x".repeat(20) },
-        "_meta": { "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} },
-    } })
-    .to_string();
-    format!(
-        "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\n\
-         mcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: {tool}\r\nauthorization: Bearer {token}\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+    let (head, body) = tools_call(port, "/mcp", tool, &"x".repeat(20));
+    format!("{head}authorization: Bearer {token}\r\n\r\n{body}").into_bytes()
 }
 
 async fn call(port: u16, request: Vec<u8>, pace: Pace, told: Arc<Told>) -> Result<Seen> {
     let mut seen = Seen::default();
     let mut connection = None;
-    let mut waiting = Vec::new();
     while !told.stop.load(Ordering::Relaxed) {
-        let stream = match &mut connection {
-            Some(stream) => stream,
-            None => {
-                waiting.clear();
-                let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-                stream.set_nodelay(true)?;
-                connection.insert(stream)
-            }
+        let open = match &mut connection {
+            Some(open) => open,
+            None => connection.insert(Connection::open(port).await?),
         };
         let (began, counts) = (clock::now(), told.count.load(Ordering::Relaxed));
-        stream.write_all(&request).await?;
-        let (head, body) = read_message(stream, &mut waiting).await?.ok_or("the gateway closed a connection on which it was called")?;
+        let Answer { head, body } = open.send(&request).await?;
+        let head = head.to_ascii_lowercase();
         let was_refused = head.starts_with("http/1.1 503") || head.starts_with("http/1.1 429");
         if was_refused {
             if !head.contains("\r\nretry-after: 1") {

@@ -4,14 +4,17 @@
 //! there is the output of a command. What another program would need for the same work is measured beside it in the same run:
 //! ratios survive a busy or a slow machine, times do not.
 
+mod agent;
 mod calls;
 mod clock;
 mod decision;
 mod house;
+mod http;
 mod load;
 mod log;
 mod memory;
 mod overload;
+mod process;
 mod records;
 mod soak;
 mod start;
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let measured = match names.as_slice() {
         // Not measurements, but what some are made of: each is started by its measurement, as a process of its own.
-        [command, port] if command == calls::echo::COMMAND => calls::echo::serve(port),
+        [command, port] if command == upstream::COMMAND => upstream::serve(port),
         [case, number] if case == memory::CASE => memory::case(number),
         names => measure(names),
     };

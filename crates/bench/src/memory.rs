@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::Result;
 use crate::decision::{World, call, start, take};
+use crate::process::resident_kib;
 use crate::table::Table;
 use crate::tokens::{Key, Random, presented, token_for};
 
@@ -62,9 +63,7 @@ pub(crate) fn case(number: &str) -> Result {
 
 /// The memory of this process that is in the machine's, in bytes.
 fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("`VmRSS` is not told here")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? << 10)
+    Ok(resident_kib(std::process::id())? << 10)
 }
 
 /// Starts executions of the world's agents in turn, each with what only it has.

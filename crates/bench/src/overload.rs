@@ -26,14 +26,14 @@ pub(crate) fn measure() -> Result {
 
 async fn measured() -> Result {
     let (echo, slow) = (Upstream::start().await?, Upstream::start().await?);
-    let house = House::start("overload", "ttl = \"15m\"", "calls_max = 300", &[("echo", &echo), ("slow", &slow)]).await?;
+    let house = House::start("ttl = \"15m\"", "calls_max = 300", &[("echo", &echo), ("slow", &slow)]).await?;
     // An execution has at most 64 calls under way, so ten times as many callers are ten executions of one agent and more.
     let mut tokens = Vec::new();
     for _ in 0..16 {
-        tokens.push(house.token("noisy").await?);
+        tokens.push(house.noisy().await?);
     }
-    let quiet = [house.token("quiet").await?];
-    let port = house.port;
+    let quiet = [house.quiet().await?];
+    let port = house.port();
     let noisy = |connections, tool, pace| (connections > 0).then(|| Callers::start(port, &tokens, connections, tool, pace));
 
     let mut table = Table::new(&[
@@ -133,7 +133,7 @@ impl State {
 async fn state(house: &House, noisy: Option<Callers>, quiet: &[String], name: &str) -> Result<State> {
     tokio::time::sleep(SETTLES).await;
     let (began, cpu) = (clock::now(), house.cpu()?);
-    let quiet = Callers::start(house.port, quiet, 1, "echo__read", QUIET);
+    let quiet = Callers::start(house.port(), quiet, 1, "echo__read", QUIET);
     quiet.count();
     if let Some(noisy) = &noisy {
         noisy.count();

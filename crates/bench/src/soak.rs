@@ -30,21 +30,21 @@ async fn measured() -> Result {
         Err(_) => LASTS,
     };
     let echo = Upstream::start().await?;
-    let house = House::start("soak", CREDENTIAL, "", &[("echo", &echo)]).await?;
+    let house = House::start(CREDENTIAL, "", &[("echo", &echo)]).await?;
     let began = clock::now();
     let (mut calls, mut executions) = (0, 0);
     let mut samples = Vec::new();
     while began.elapsed() < lasts {
         let mut tokens = Vec::new();
         for _ in 0..8 {
-            tokens.push(house.token("noisy").await?);
+            tokens.push(house.noisy().await?);
         }
         executions += tokens.len();
-        let callers = Callers::start(house.port, &tokens, CALLERS, "echo__read", Pace::Heeding);
+        let callers = Callers::start(house.port(), &tokens, CALLERS, "echo__read", Pace::Heeding);
         callers.count();
         tokio::time::sleep(EXECUTION).await;
         calls += callers.stop().await?.answered.len();
-        samples.push((began.elapsed().as_secs_f64(), house.memory_kib()? as f64 / 1024.0));
+        samples.push((began.elapsed().as_secs_f64(), house.resident_kib()? as f64 / 1024.0));
     }
     // What is filled once, caches and the allocator's pools, is filled in the first part.
     let settled = samples.split_off(samples.len() / 4);

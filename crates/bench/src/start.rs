@@ -1,6 +1,6 @@
 //! Starting: how long until the program answers, with an empty log and with a long one, and what it takes when idle.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::Result;
 use crate::clock::{WallClock, now};
 use crate::log::{audited, on_disk, signer};
+use crate::process::{self, resident_kib};
 use crate::records;
 use crate::table::Table;
 
@@ -116,9 +117,9 @@ struct Start {
 
 /// Starts the program on the bundle in `house`, waits for its first answer and its greeting, and stops it.
 fn start(house: &Path, (data, _): (SocketAddr, SocketAddr)) -> Result<Start> {
-    let program = std::env::current_exe()?.with_file_name("bailiwick");
+    let mut program = process::bailiwick()?;
     let began = now();
-    let child = Command::new(program).arg("serve").arg(house).env("RUST_LOG", "warn").stderr(Stdio::piped()).spawn()?;
+    let child = program.arg("serve").arg(house).env("RUST_LOG", "warn").stderr(Stdio::piped()).spawn()?;
     let mut child = Running(child);
     let said = child.0.stderr.take().ok_or("the program has no output")?;
     let greeting = std::thread::spawn(move || greeted(said, began));
@@ -174,14 +175,4 @@ fn ask(address: SocketAddr) -> Result {
     let mut answer = [0; 9];
     stream.read_exact(&mut answer)?;
     if answer == *b"HTTP/1.1 " { Ok(()) } else { Err("this is not an answer".into()) }
-}
-
-fn resident_kib(process: u32) -> Result<u64> {
-    let status = BufReader::new(File::open(format!("/proc/{process}/status"))?);
-    for line in status.lines() {
-        if let Some(rest) = line?.strip_prefix("VmRSS:") {
-            return Ok(rest.trim().trim_end_matches(" kB").parse()?);
-        }
-    }
-    Err("the system does not say how much memory the program has".into())
 }

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
-use super::agent::{Agent, Key};
-use super::process::Program;
+use crate::agent::{Agent, Doors};
+use crate::http::{Answer, Connection, post, tools_call};
+use crate::process::Program;
 use crate::{Result, clock};
 
 /// Calls on each connection before those that count.
@@ -22,16 +20,7 @@ pub(super) struct Target<'a> {
     /// Whose CPU time counts.
     pub(super) program: &'a Program,
     /// Who calls, where that is asked.
-    pub(super) caller: Option<Caller>,
-}
-
-/// Who calls a gateway.
-#[derive(Clone)]
-pub(super) struct Caller {
-    pub(super) agent: Agent,
-    pub(super) key: Arc<Key>,
-    pub(super) data: u16,
-    pub(super) identity: u16,
+    pub(super) caller: Option<(Agent, Doors)>,
 }
 
 impl<'a> Target<'a> {
@@ -110,33 +99,21 @@ impl Load<'_> {
     /// What one connection sends: a credential of its own, and with each request a proof of its own.
     async fn requests(&self, connection: usize, calls: usize) -> Result<Requests> {
         let Target { port, path, caller, .. } = &self.target;
-        let text = "x".repeat(self.size_bytes);
-        let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} });
-        let params = json!({ "name": self.tool, "arguments": { "text": text }, "_meta": meta });
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
-        let mut head = format!(
-            "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-             accept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: tools/call\r\n\
-             mcp-name: {}\r\n",
-            body.len(),
-            self.tool
-        );
+        let (mut head, body) = tools_call(*port, path, self.tool, &"x".repeat(self.size_bytes));
         let mut proofs = Vec::new();
-        if let Some(Caller { agent, key, data, identity }) = caller {
+        if let Some((agent, doors)) = caller {
             // No number is ever used twice: a proof is good once, whoever shows it.
             let number = format!("{connection}-{:?}", clock::now());
-            let token = key.credential(*agent, *data, *identity, path, &number).await?;
-            match agent {
-                Agent::Bearer => head.push_str(&format!("authorization: Bearer {token}\r\n")),
-                Agent::Proven => {
-                    head.push_str(&format!("authorization: DPoP {token}\r\n"));
-                    let answer = post(*data, path, "", b"").await?;
-                    let nonce = answer.header("dpop-nonce");
-                    let url = format!("http://127.0.0.1:{data}{path}");
-                    for call in 0..calls {
-                        let proof = key.proof(&url, Some(&token), nonce.as_deref(), &format!("{number}-{call}"))?;
-                        proofs.push(format!("dpop: {proof}\r\n"));
-                    }
+            let token = agent.credential(*doors, path, &number).await?;
+            if agent.is_bearer {
+                head.push_str(&format!("authorization: Bearer {token}\r\n"));
+            } else {
+                head.push_str(&format!("authorization: DPoP {token}\r\n"));
+                let nonce = post(*port, path, "", b"").await?.header("dpop-nonce");
+                let url = format!("http://127.0.0.1:{port}{path}");
+                for call in 0..calls {
+                    let proof = agent.key.proof(&url, Some(&token), nonce.as_deref(), &format!("{number}-{call}"))?;
+                    proofs.push(format!("dpop: {proof}\r\n"));
                 }
             }
         }
@@ -204,91 +181,4 @@ async fn call(prepared: Prepared) -> Result<Vec<Duration>> {
 fn undone(answer: &Answer) -> Box<dyn std::error::Error + Send + Sync> {
     let text: String = String::from_utf8_lossy(&answer.body).chars().take(600).collect();
     format!("a call was not done; {} bytes: {}{text}", answer.body.len(), answer.head).into()
-}
-
-/// An answer.
-pub(super) struct Answer {
-    head: String,
-    /// The body, out of its chunks where it came in any.
-    pub(super) body: Vec<u8>,
-}
-
-impl Answer {
-    /// A header's value.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
-    }
-}
-
-/// Posts once, on a connection of its own.
-pub(super) async fn post(port: u16, path: &str, headers: &str, body: &[u8]) -> Result<Answer> {
-    let mut request =
-        format!("POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
-    request.extend_from_slice(body);
-    Connection::open(port).await?.send(&request).await
-}
-
-/// One connection, with the bytes that came.
-struct Connection {
-    stream: TcpStream,
-    came: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, came: Vec::with_capacity(64 << 10) })
-    }
-
-    async fn send(&mut self, request: &[u8]) -> Result<Answer> {
-        self.stream.write_all(request).await?;
-        self.came.clear();
-        let head = loop {
-            if let Some(end) = self.came.windows(4).position(|four| four == b"\r\n\r\n") {
-                break end + 4;
-            }
-            self.more().await?;
-        };
-        let text = String::from_utf8(self.came.get(..head).unwrap_or_default().to_vec())?;
-        let mut answer = Answer { head: text, body: Vec::new() };
-        match answer.header("content-length") {
-            Some(length) => {
-                let length: usize = length.parse()?;
-                while self.came.len() < head + length {
-                    self.more().await?;
-                }
-            }
-            // The last chunk is empty, and no body here holds what ends it.
-            None => {
-                while !self.came.ends_with(b"\r\n0\r\n\r\n") {
-                    self.more().await?;
-                }
-            }
-        }
-        let mut rest = self.came.get(head..).unwrap_or_default();
-        if answer.header("content-length").is_some() {
-            answer.body.extend_from_slice(rest);
-            return Ok(answer);
-        }
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (size, after) = rest.split_at(end + 1);
-            let bytes = usize::from_str_radix(std::str::from_utf8(size)?.trim_ascii(), 16)?;
-            if bytes == 0 {
-                break;
-            }
-            let (chunk, after) = after.split_at_checked(bytes).ok_or("a chunk is cut off")?;
-            answer.body.extend_from_slice(chunk);
-            rest = after.strip_prefix(b"\r\n").ok_or("a chunk does not end where it should")?;
-        }
-        Ok(answer)
-    }
-
-    async fn more(&mut self) -> Result {
-        if self.stream.read_buf(&mut self.came).await? == 0 {
-            return Err("the connection was closed before the answer".into());
-        }
-        Ok(())
-    }
 }

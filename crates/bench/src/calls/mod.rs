@@ -4,24 +4,20 @@
 //! Everything that is measured is a process of its own, reached over loopback, and its CPU time is the kernel's count.
 //! Credentials and proofs are made beforehand and in this process, so that no agent's work is counted.
 
-mod agent;
-pub(crate) mod echo;
 mod gateway;
 mod load;
 mod nginx;
-mod process;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::Result;
-use crate::table::Table;
-
-use agent::Agent;
 use gateway::{Bundle, Gateway};
 use load::{Load, Measured, Target};
 use nginx::Nginx;
-use process::{Program, free_port};
+
+use crate::process::{Program, free_port};
+use crate::table::Table;
+use crate::{Result, upstream};
 
 /// How many connections call at once.
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
@@ -51,11 +47,11 @@ pub(crate) fn measure() -> Result {
 async fn measured() -> Result {
     let home = home()?;
     let upstream_port = free_port()?;
-    let upstream = Program::start(
-        std::process::Command::new(std::env::current_exe()?).args([echo::COMMAND, &upstream_port.to_string()]),
+    let echo = Program::start(
+        std::process::Command::new(std::env::current_exe()?).args([upstream::COMMAND, &upstream_port.to_string()]),
         &home.join("upstream.log"),
     )?;
-    upstream.wait_until_it_listens(upstream_port).await?;
+    echo.wait_until_it_listens(upstream_port).await?;
     let nginx = Nginx::start(&home, upstream_port).await?;
     if nginx.is_none() {
         println!("**nginx is not installed, so there is nothing to compare with: `apt-get install nginx`, then run this again.**\n");
@@ -66,13 +62,13 @@ async fn measured() -> Result {
     for size in SIZES {
         for (connections, calls) in CONNECTIONS.into_iter().zip(size.calls) {
             let load = |target| Load { target, size_bytes: size.argument_bytes, tool: size.tool, connections, calls };
-            let direct = load(Target::plain(upstream_port, &upstream)).run().await?;
+            let direct = load(Target::plain(upstream_port, &echo)).run().await?;
             let by_nginx = match &nginx {
                 Some(nginx) => Some(load(Target::plain(nginx.port, &nginx.program)).run().await?),
                 None => None,
             };
-            let bearer = load(gateway.target(Agent::Bearer)).run().await?;
-            let proven = load(gateway.target(Agent::Proven)).run().await?;
+            let bearer = load(gateway.target(&gateway.bearer)).run().await?;
+            let proven = load(gateway.target(&gateway.proven)).run().await?;
             let mut row = |way: &str, measured: &Measured, compared: bool| {
                 let against = by_nginx.as_ref().filter(|_| compared);
                 table.row([
@@ -101,7 +97,7 @@ async fn measured() -> Result {
 
 /// What each feature costs: everything on, then one thing another way.
 async fn prices(home: &std::path::Path, upstream_port: u16, gateway: Gateway) -> Result {
-    let everything = priced(gateway.target(Agent::Proven), "read").await?;
+    let everything = priced(gateway.target(&gateway.proven), "read").await?;
     let mut table = Table::new(&["8 connections, 200 B", "requests/s", "p50", "CPU per request", "against everything on"]);
     let mut row = |what: &str, measured: &Measured| {
         let difference = measured.cpu_each().as_secs_f64() * 1e6 - everything.cpu_each().as_secs_f64() * 1e6;
@@ -114,15 +110,15 @@ async fn prices(home: &std::path::Path, upstream_port: u16, gateway: Gateway) ->
         ]);
     };
     row("everything on: fresh proof, policy, ledger, log, arguments recorded", &everything);
-    row("no proof: a bearer token", &priced(gateway.target(Agent::Bearer), "read").await?);
-    row("an effect: the intent is on the disk before the call", &priced(gateway.target(Agent::Proven), "write").await?);
+    row("no proof: a bearer token", &priced(gateway.target(&gateway.bearer), "read").await?);
+    row("an effect: the intent is on the disk before the call", &priced(gateway.target(&gateway.proven), "write").await?);
     drop(gateway);
     for (what, bundle) in [
         ("arguments not recorded", Bundle { policies: 2, records_arguments: false }),
         ("1,000 policies", Bundle { policies: 1_000, records_arguments: true }),
     ] {
         let gateway = Gateway::start(home, upstream_port, bundle).await?;
-        row(what, &priced(gateway.target(Agent::Proven), "read").await?);
+        row(what, &priced(gateway.target(&gateway.proven), "read").await?);
     }
     println!("{table}");
     Ok(())

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::process::{Program, free_port};
 use crate::Result;
+use crate::process::{Program, free_port};
 
 /// A running nginx.
 pub(super) struct Nginx {

@@ -14,14 +14,14 @@ use crate::{Result, clock};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running program. It is killed when this is dropped.
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
     log: std::path::PathBuf,
 }
 
 impl Program {
     /// Starts it with all that it says in `log`.
-    pub(super) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let said = File::create(log)?;
         command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
         let child = command.spawn().map_err(|error| format!("{} does not start: {error}", command.get_program().display()))?;
@@ -29,7 +29,7 @@ impl Program {
     }
 
     /// Waits until something listens on `port`.
-    pub(super) async fn wait_until_it_listens(&self, port: u16) -> Result {
+    pub(crate) async fn wait_until_it_listens(&self, port: u16) -> Result {
         let began = clock::now();
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             if began.elapsed() > PATIENCE {
@@ -41,7 +41,7 @@ impl Program {
     }
 
     /// The CPU time of the program and its children up to now, user and system.
-    pub(super) fn cpu(&self) -> Result<Duration> {
+    pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut sum = Duration::ZERO;
         let mut waiting = vec![self.child.id()];
         while let Some(id) = waiting.pop() {
@@ -57,6 +57,11 @@ impl Program {
         }
         Ok(sum)
     }
+
+    /// Its resident memory now, in KiB.
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
+        resident_kib(self.child.id())
+    }
 }
 
 impl Drop for Program {
@@ -68,6 +73,23 @@ impl Drop for Program {
 }
 
 /// A port on loopback that nothing listens on.
-pub(super) fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The resident memory of a process, in KiB.
+pub(crate) fn resident_kib(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("the kernel counts no memory")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// The release build of `bailiwick` beside this program, where `cargo xtask bench` puts both.
+pub(crate) fn bailiwick() -> Result<Command> {
+    let program = std::env::current_exe()?.with_file_name("bailiwick");
+    if program.exists() {
+        Ok(Command::new(program))
+    } else {
+        Err(format!("there is no {}: `cargo xtask bench` builds it", program.display()).into())
+    }
 }
