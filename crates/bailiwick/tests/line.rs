@@ -242,7 +242,7 @@ fn a_server_that_hangs_keeps_its_own_calls_waiting_and_no_others_and_a_stop_lets
     let agent = std::fs::read_to_string(house.bundle().join("agents/helper.toml")).unwrap();
     house.write("agents/helper.toml", &agent.replace(MAY, "[agent.may]\ncall = [\"tickets/list\", \"desk/list\"]"));
     let settings = std::fs::read_to_string(house.bundle().join("bailiwick.toml")).unwrap();
-    house.write("bailiwick.toml", &format!("{settings}[limits]\ncalls_max = 9\n"));
+    house.write("bailiwick.toml", &format!("{settings}[limits]\ncalls_max = 18\n"));
     house.serve();
     let (_sidecar, said) = house.sidecar(&["--listen", "127.0.0.1:0"]);
     let address = said.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap().to_owned();
@@ -254,12 +254,12 @@ fn a_server_that_hangs_keeps_its_own_calls_waiting_and_no_others_and_a_stop_lets
     signal(hangs, "STOP");
     let intents = |house: &House| house.records().iter().filter(|record| record["kind"] == "intent").count();
     std::thread::scope(|scope| {
-        // A third of the room is one server's at most.
+        // A third of the room is one server's at most, and half of that one agent's.
         let waiting = [(); 3].map(|()| scope.spawn(|| call("tickets__list")));
         wait_for("the intents to be on the log", || intents(&house) == 5);
         let refused = call("tickets__list");
-        assert!(refused.starts_with("HTTP/1.1 503") && refused.to_lowercase().contains("retry-after: 1\r\n"), "{refused}");
-        assert!(refused.contains("tool_busy"), "{refused}");
+        assert!(refused.starts_with("HTTP/1.1 429") && refused.to_lowercase().contains("retry-after: 1\r\n"), "{refused}");
+        assert!(refused.contains("too_many_calls"), "{refused}");
         assert!(call("desk__list").contains("T-1041"), "another server is not in its way");
 
         // A client on standard input does not see it: nothing was done, so its sidecar asks again.
@@ -269,7 +269,7 @@ fn a_server_that_hangs_keeps_its_own_calls_waiting_and_no_others_and_a_stop_lets
             "arguments": { "since_days": 5 },
             "_meta": { "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} },
         } }));
-        let refusals = || house.records().iter().filter(|record| record["kind"] == "refused" && record["code"] == "tool_busy").count();
+        let refusals = || house.records().iter().filter(|record| record["kind"] == "refused" && record["code"] == "too_many_calls").count();
         wait_for("its first try to be refused", || refusals() >= 2);
         signal(hangs, "CONT");
         for call in waiting {

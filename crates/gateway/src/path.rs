@@ -59,6 +59,8 @@ pub struct Gateway {
     agents: Arc<Room<AgentName>>,
     /// The same places shared among the tool servers: one that hangs keeps at most a third.
     servers: Arc<Room<ServerName>>,
+    /// A server's places shared among the agents: one alone gets at most half of them, so that it shuts nobody out.
+    pairs: Arc<Room<(AgentName, ServerName)>>,
     /// How many calls are under way, and how they are told to end.
     under_way: watch::Sender<usize>,
     ending: watch::Sender<bool>,
@@ -70,9 +72,9 @@ impl Gateway {
     /// A gateway of these parts; its bound on calls under way is the bundle's at this moment.
     pub fn new(parts: Parts) -> Self {
         let places = parts.bundle.load().settings.limits.calls_max;
-        let (agents, servers) = (Room::new(places, 1), Room::new(places, 2));
+        let (agents, servers, pairs) = (Room::new(places, 1), Room::new(places, 2), Room::new(places, 1));
         let (under_way, ending) = (watch::Sender::new(0), watch::Sender::new(false));
-        Self { parts, agents, servers, under_way, ending, followed: Followed::default() }
+        Self { parts, agents, servers, pairs, under_way, ending, followed: Followed::default() }
     }
 
     /// The same gateway, whose executions already hold all that the log says before `next`.
@@ -148,13 +150,18 @@ impl Gateway {
         ended.into_reply(made.position)
     }
 
-    /// A place among the agent's calls and one among the server's, or why there is none: asked before anything is judged.
-    fn places(&self, agent: &AgentName, server: &ServerName) -> Result<(Place<AgentName>, Place<ServerName>), Refusal> {
+    /// A place among the agent's calls, one among the server's and one among the agent's at the server, or why there is
+    /// none: asked before anything is judged.
+    fn places(&self, agent: &AgentName, server: &ServerName) -> Result<Places, Refusal> {
         if !self.parts.log.storage().has_room() {
             return Err(Refusal::Busy(Busy::Log));
         }
         let busy = |whose: Busy| move |none| Refusal::Busy(if none == NoPlace::All { Busy::Gateway } else { whose });
-        Ok((self.agents.take(agent).map_err(busy(Busy::Agent))?, self.servers.take(server).map_err(busy(Busy::Server))?))
+        let of_agent = self.agents.take(agent).map_err(busy(Busy::Agent))?;
+        let left = self.servers.left(server);
+        let of_server = self.servers.take(server).map_err(busy(Busy::Server))?;
+        let of_both = self.pairs.take_within(&(agent.clone(), server.clone()), left).map_err(busy(Busy::Agent))?;
+        Ok((of_agent, of_server, of_both))
     }
 
     /// Judges the call and appends the intent. Calls of one execution take turns here, and so do those of one agent
@@ -396,6 +403,9 @@ impl Caller for Learning<'_> {
         self.caller.ask(method, params).await
     }
 }
+
+/// The places that a call has while it is under way.
+type Places = (Place<AgentName>, Place<ServerName>, Place<(AgentName, ServerName)>);
 
 /// A call under way on its own task. Dropping it tells the path that the caller has gone, and does nothing else.
 #[derive(Debug)]

@@ -38,10 +38,23 @@ impl<K: Eq + Hash + Clone> Room<K> {
         Arc::new(Self { places, restraint, taken: Mutex::new(Taken { all: 0, of: HashMap::new() }) })
     }
 
+    /// How many more places `whose` could take now, if nobody else took any.
+    pub(crate) fn left(&self, whose: &K) -> usize {
+        let taken = self.taken();
+        let free = self.places.saturating_sub(taken.all);
+        let own = taken.of.get(whose).copied().unwrap_or(0);
+        free.saturating_sub(own.saturating_mul(self.restraint)).div_ceil(self.restraint.saturating_add(1))
+    }
+
     /// Takes a place for `whose`, given back when it is dropped. Never waits.
     pub(crate) fn take(self: &Arc<Self>, whose: &K) -> Result<Place<K>, NoPlace> {
+        self.take_within(whose, usize::MAX)
+    }
+
+    /// The same, where no more than `left` places are free for `whose` besides.
+    pub(crate) fn take_within(self: &Arc<Self>, whose: &K, left: usize) -> Result<Place<K>, NoPlace> {
         let mut taken = self.taken();
-        let free = self.places.saturating_sub(taken.all);
+        let free = self.places.saturating_sub(taken.all).min(left);
         let own = taken.of.get(whose).copied().unwrap_or(0);
         if free == 0 {
             return Err(NoPlace::All);
@@ -104,6 +117,34 @@ mod tests {
         assert!(room.taken().of.is_empty(), "who has left is forgotten");
         assert_eq!(takes_all_it_can(&Room::new(99, 2), "noisy").len(), 33);
         assert_eq!(takes_all_it_can(&Room::new(1, 2), "only").len(), 1);
+    }
+
+    #[test]
+    fn what_is_left_is_what_can_be_taken() {
+        for restraint in [1, 2] {
+            let room = Room::new(100, restraint);
+            let _others = takes_all_it_can(&room, "others");
+            let mut own = Vec::new();
+            while room.left(&"own") > 0 {
+                let left = room.left(&"own");
+                own.push(room.take(&"own").unwrap());
+                assert_eq!(room.left(&"own"), left - 1);
+            }
+            assert_eq!(room.take(&"own").unwrap_err(), NoPlace::Yours);
+        }
+    }
+
+    #[test]
+    fn a_room_within_a_room_is_not_used_up_by_one_either() {
+        let (servers, pairs) = (Room::new(300, 2), Room::new(300, 1));
+        let take = |agent| {
+            let pair = pairs.take_within(&(agent, "server"), servers.left(&"server")).ok()?;
+            Some((pair, servers.take(&"server").ok()?))
+        };
+        let noisy: Vec<_> = std::iter::from_fn(|| take("noisy")).collect();
+        assert_eq!(noisy.len(), 50, "half of the server's third");
+        let quiet = take("quiet");
+        assert!(quiet.is_some(), "and the other half is for the others");
     }
 
     #[test]

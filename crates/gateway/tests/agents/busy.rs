@@ -24,25 +24,33 @@ async fn begin(world: &World, agent: &Agent) -> crate::support::Stream {
 async fn who_fills_the_room_is_refused_while_others_get_through_and_goes_on_when_calls_have_ended() {
     let world = World::limited("calls_max = 13\n").await;
     let noisy = [world.agent("bot"), world.agent("bot")];
-    // One server alone gets a third of the room, and a place more where that is not whole.
+    let said = |reply: &Reply| (reply.status, reply.header("retry-after").to_owned(), reply.code());
+    // One server alone gets a third of the room, and a place more where that is not whole; one agent half of that.
     let mut calls = Vec::new();
-    for number in 0..5 {
+    for number in 0..3 {
         calls.push(begin(&world, &noisy[number % 2]).await);
     }
     let refused = send(query(&world, &noisy[0])).await;
-    let said = |reply: &Reply| (reply.status, reply.header("retry-after").to_owned(), reply.code());
+    assert_eq!(said(&refused), (429, "1".to_owned(), 429), "{refused:?}");
+    assert!(refused.body["error"]["message"].as_str().unwrap().starts_with("too_many_calls: "), "{refused:?}");
+    let others = [world.agent("second"), world.agent("third")];
+    assert_eq!(send(query(&world, &others[1])).await.status, 200, "another agent is not shut out");
+    for other in &others {
+        calls.push(begin(&world, other).await);
+    }
+    let refused = send(query(&world, &noisy[0])).await;
     assert_eq!(said(&refused), (503, "1".to_owned(), 503), "{refused:?}");
     assert!(refused.body["error"]["message"].as_str().unwrap().starts_with("tool_busy: "), "{refused:?}");
     assert_eq!(refused.body["error"]["data"]["dev.bailiwick/failure"], json!({ "code": "tool_busy", "retryAfter": 1 }));
-    assert_eq!(world.intents().await.len(), 5, "what is refused for want of room is not judged");
+    assert_eq!(world.intents().await.len(), 6, "what is refused for want of room is not judged");
     assert_eq!(world.refusals().await.pop().unwrap().code, "tool_busy", "and yet it is on the log");
 
     calls.pop();
-    assert_eq!(world.outcome(1).await.code, Ending::Cancelled);
+    assert_eq!(world.outcome(2).await.code, Ending::Cancelled);
     // The place is given back a moment after the outcome is on the log.
-    soon(async { while send(query(&world, &noisy[0])).await.status != 200 {} }).await;
+    soon(async { while send(query(&world, &others[1])).await.status != 200 {} }).await;
     drop(calls);
-    world.outcome(6).await;
+    world.outcome(7).await;
     soon(async { while send(query(&world, &noisy[1])).await.status != 200 {} }).await;
 }
 

@@ -272,6 +272,8 @@ impl World {
                 ),
             ),
             ("agents/bot.toml", agent("bot", &format!("{may}, \"crm/prompt:greet\", \"crm/resource:test://*\""), "")),
+            ("agents/second.toml", agent("second", &may, "")),
+            ("agents/third.toml", agent("third", &may, "")),
             ("agents/plain.toml", agent("plain", "\"crm/query\"", "[agent.credential]\nproof = \"bearer\"\n")),
             (
                 "servers/crm.toml",
