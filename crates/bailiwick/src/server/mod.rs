@@ -1,6 +1,7 @@
 //! The server: everything introduced to everything else, and kept running.
 
 mod admin;
+mod data;
 mod keys;
 pub(crate) mod listen;
 mod pulse;
@@ -18,24 +19,21 @@ use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::token::{self, Identity};
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
-use bailiwick_core::execution::Executions;
-use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Started};
+use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
-use bailiwick_gateway::recover::{Recovered, recover};
+use bailiwick_gateway::recover::Recovered;
 use bailiwick_gateway::{Gateway, Parts};
 use bailiwick_log::Log;
-use bailiwick_log::note::Signer as _;
-use bailiwick_store::embedded;
-use bailiwick_store::keys::Keys;
 use http::Request;
 use miette::IntoDiagnostic as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
+use self::data::Opened;
 use self::keys::IssuerFiles;
 use self::listen::{DRAIN, Door};
 use crate::machine::{MachineClock, MachineEntropy};
@@ -87,23 +85,7 @@ impl Server {
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
         let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
 
-        let keys = Keys::open(&data.join("keys")).map_err(unusable(&data))?;
-        let origin = format!("{}/log", settings.trust_domain);
-        let signer = keys.log_signer(&origin, entropy.as_ref()).map_err(unusable(&data))?;
-        // Whoever verifies the log needs its public key, and must not need the private one.
-        let log_key = signer.verifier().to_string();
-        publish_key(&data.join(crate::records::PUBLIC_KEY), &log_key).map_err(unusable(&data))?;
-        let storage = embedded::open(&data.join("log"), Arc::new(signer), embedded::Options::default()).map_err(unusable(&data))?;
-        #[cfg(feature = "test-switches")]
-        let storage = crate::demo::off::forgetful(storage);
-        let log = Log::new(Arc::new(storage));
-        let executions = Arc::new(Executions::default());
-        let recovered = recover(&log, &executions, &snapshot, clock.now()).await.map_err(unusable(&data))?;
-        let started = Started { at: clock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), bundle: snapshot.digest };
-        let started = log.append(started).await.map_err(unusable(&data))?;
-        // A disk that takes nothing is found out here and not by the first call.
-        log.durable(started).await.map_err(unusable(&data))?;
-
+        let Opened { keys, log, log_key, executions, recovered } = data::open(&data, &snapshot, clock.as_ref(), entropy.as_ref()).await?;
         let digest = snapshot.digest;
         let live = Arc::new(Live::new(snapshot));
         let identity = Identity::open(token::Parts {
@@ -176,16 +158,8 @@ impl Server {
         }));
         let operators = admin::serve(&socket, router, stopped)?;
 
-        let tended = Arc::clone(&identity);
         let chores = vec![
-            tokio::spawn(async move {
-                loop {
-                    if let Err(error) = tended.tend().await {
-                        tracing::error!(%error, "the issuer's keys could not be tended");
-                    }
-                    tokio::time::sleep(TEND_EVERY).await;
-                }
-            }),
+            tokio::spawn(tend(Arc::clone(&identity))),
             tokio::spawn(async move { loader.watch().await }),
             tokio::spawn(pulse::beat(Arc::clone(&face), Arc::clone(&identity))),
         ];
@@ -244,28 +218,14 @@ impl Server {
     }
 }
 
-/// Says what cannot be done in the data directory, and what may help.
-fn unusable<E: std::fmt::Display>(data: &Path) -> impl Fn(E) -> miette::Report {
-    let data = data.to_owned();
-    move |error| {
-        miette::miette!(
-            help = "free space on its disk, mount it writable, or let this user write there; nothing was recorded half, and what was \
-                    recorded is kept. Of a log that is damaged, `bailiwick log verify` says all that is wrong",
-            "the data directory `{}` cannot be used: {error}",
-            data.display()
-        )
+/// Keeps the token service's keys fresh and forgets what ended, for as long as it is polled.
+async fn tend(identity: Arc<Identity>) {
+    loop {
+        if let Err(error) = identity.tend().await {
+            tracing::error!(%error, "the issuer's keys could not be tended");
+        }
+        tokio::time::sleep(TEND_EVERY).await;
     }
-}
-
-/// Writes the log's public key, whole and only where it is another, so that a full disk does not take it away.
-fn publish_key(path: &Path, key: &str) -> std::io::Result<()> {
-    let text = format!("{key}\n");
-    if std::fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
-        return Ok(());
-    }
-    let unfinished = path.with_extension("new");
-    std::fs::write(&unfinished, text)?;
-    std::fs::rename(unfinished, path)
 }
 
 /// Answers by a router that wants to know the peer's address.

@@ -1,0 +1,67 @@
+//! The data directory: keys and log opened, and what the log still says of executions read back.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bailiwick_core::bundle::Snapshot;
+use bailiwick_core::execution::Executions;
+use bailiwick_core::model::{Clock, Entropy, Started};
+use bailiwick_gateway::recover::{Recovered, recover};
+use bailiwick_log::Log;
+use bailiwick_log::note::Signer as _;
+use bailiwick_store::embedded;
+use bailiwick_store::keys::Keys;
+
+/// What a server finds in its data directory.
+pub(super) struct Opened {
+    pub(super) keys: Keys,
+    pub(super) log: Log,
+    /// The log's public key, as text.
+    pub(super) log_key: String,
+    pub(super) executions: Arc<Executions>,
+    pub(super) recovered: Recovered,
+}
+
+/// Opens the directory, or makes it, and closes what a crash left open. When this returns, the start is on the disk.
+pub(super) async fn open(data: &Path, snapshot: &Snapshot, clock: &dyn Clock, entropy: &dyn Entropy) -> miette::Result<Opened> {
+    let keys = Keys::open(&data.join("keys")).map_err(unusable(data))?;
+    let signer = keys.log_signer(&format!("{}/log", snapshot.settings.trust_domain), entropy).map_err(unusable(data))?;
+    // Whoever verifies the log needs its public key, and must not need the private one.
+    let log_key = signer.verifier().to_string();
+    publish_key(&data.join(crate::records::PUBLIC_KEY), &log_key).map_err(unusable(data))?;
+    let storage = embedded::open(&data.join("log"), Arc::new(signer), embedded::Options::default()).map_err(unusable(data))?;
+    #[cfg(feature = "test-switches")]
+    let storage = crate::demo::off::forgetful(storage);
+    let log = Log::new(Arc::new(storage));
+    let executions = Arc::new(Executions::default());
+    let recovered = recover(&log, &executions, snapshot, clock.now()).await.map_err(unusable(data))?;
+    let started = Started { at: clock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), bundle: snapshot.digest };
+    let started = log.append(started).await.map_err(unusable(data))?;
+    // A disk that takes nothing is found out here and not by the first call.
+    log.durable(started).await.map_err(unusable(data))?;
+    Ok(Opened { keys, log, log_key, executions, recovered })
+}
+
+/// Says what cannot be done in the data directory, and what may help.
+fn unusable<E: std::fmt::Display>(data: &Path) -> impl Fn(E) -> miette::Report {
+    let data = data.to_owned();
+    move |error| {
+        miette::miette!(
+            help = "free space on its disk, mount it writable, or let this user write there; nothing was recorded half, and what was \
+                    recorded is kept. Of a log that is damaged, `bailiwick log verify` says all that is wrong",
+            "the data directory `{}` cannot be used: {error}",
+            data.display()
+        )
+    }
+}
+
+/// Writes the log's public key, whole and only where it is another, so that a full disk does not take it away.
+fn publish_key(path: &Path, key: &str) -> std::io::Result<()> {
+    let text = format!("{key}\n");
+    if std::fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(());
+    }
+    let unfinished = path.with_extension("new");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(unfinished, path)
+}
