@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::Result;
-use crate::agent::{Agent, Doors, Key};
+use crate::agent::{Agent, Doors};
+use crate::key::Key;
 use crate::process::{self, Program, free_port};
 use crate::upstream::{self, Upstream};
 
@@ -22,7 +22,6 @@ pub(crate) struct House {
     doors: Doors,
     noisy: Agent,
     quiet: Agent,
-    credentials: AtomicU64,
     _home: TempDir,
 }
 
@@ -31,7 +30,7 @@ impl House {
     pub(crate) async fn start(credential: &str, limits: &str, servers: &[(&str, &Upstream)]) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let doors = Doors { data: free_port()?, identity: free_port()? };
-        let key = Arc::new(Key::generate()?);
+        let key = Arc::new(Key::new()?);
         let noisy = Agent { name: "noisy", is_bearer: true, key: Arc::clone(&key) };
         let quiet = Agent { name: "quiet", is_bearer: true, key };
         let bundle = home.path().join("bundle");
@@ -44,7 +43,7 @@ impl House {
         let server = Program::start(process::bailiwick()?.arg("serve").arg(bundle), &home.path().join("said"))?;
         server.wait_until_it_listens(doors.data).await?;
         server.wait_until_it_listens(doors.identity).await?;
-        Ok(Self { server, doors, noisy, quiet, credentials: AtomicU64::new(0), _home: home })
+        Ok(Self { server, doors, noisy, quiet, _home: home })
     }
 
     /// Where agents reach it.
@@ -63,8 +62,7 @@ impl House {
     }
 
     async fn credential(&self, agent: &Agent) -> Result<String> {
-        let number = self.credentials.fetch_add(1, Ordering::Relaxed);
-        agent.credential(self.doors, "/mcp", &format!("credential-{number}")).await
+        agent.credential(self.doors, "/mcp").await
     }
 
     /// The CPU time of the server up to now.

@@ -10,6 +10,7 @@ mod clock;
 mod decision;
 mod house;
 mod http;
+mod key;
 mod load;
 mod log;
 mod memory;

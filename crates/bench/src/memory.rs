@@ -10,9 +10,10 @@ use serde_json::json;
 
 use crate::Result;
 use crate::decision::{World, call, start, take};
+use crate::key::Key;
 use crate::process::resident_kib;
 use crate::table::Table;
-use crate::tokens::{Key, Random, presented, token_for};
+use crate::tokens::{Random, presented, token_for};
 
 /// The argument that asks this program for one case, in a process whose memory holds nothing else.
 pub(crate) const CASE: &str = "--memory-case";
@@ -170,7 +171,7 @@ fn remembered() -> Result<(u64, u64)> {
     }
     let before = resident()?;
     for token in &shown {
-        let proof = device.proof("POST", "https://gw.acme.example/mcp", Some(token), &authenticator.nonce(now), now)?;
+        let proof = device.proof("https://gw.acme.example/mcp", Some(token), Some(&authenticator.nonce(now)), now)?;
         let (authorization, proof) = (format!("DPoP {token}"), proof);
         authenticator.authenticate(&presented(&[&authorization], &[&proof]), &executions, now)?;
     }

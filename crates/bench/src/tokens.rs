@@ -1,32 +1,31 @@
 //! Tokens: telling who is calling, and issuing credentials, beside the bare signatures that both are made of.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use axum::body::Body;
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::issuer::KeyFiles;
 use bailiwick_control::token::{Identity, Parts};
 use bailiwick_core::bundle::{self, Live};
 use bailiwick_core::execution::Executions;
-use bailiwick_core::identity::{AccessToken, Algorithm, Authenticator, Grant, KeySet, Presented, Signer, SigningFailed, thumbprint};
-use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionStarted, SpiffeId, Timestamp};
+use bailiwick_core::identity::{AccessToken, Authenticator, Grant, KeySet, Presented};
+use bailiwick_core::model::{Clock, Entropy, ExecutionStarted, SpiffeId, Timestamp};
 use bailiwick_log::Log;
 use bailiwick_log::note::Ed25519Signer;
 use bailiwick_store::embedded::{self, Options};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use serde_json::json;
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
 use crate::Result;
 use crate::clock::{WallClock, cpu, now};
 use crate::decision::{World, start};
+use crate::key::{Key, unique};
 use crate::table::{Table, micros, share};
 
 const ISSUER: &str = "https://id.acme.example";
@@ -59,7 +58,7 @@ fn shown() -> Result {
     }
     let nonce = authenticator.nonce(at);
     let show = |token: &str| -> Result<Duration> {
-        let (authorization, proof) = (format!("DPoP {token}"), device.proof("POST", ENDPOINT, Some(token), &nonce, at)?);
+        let (authorization, proof) = (format!("DPoP {token}"), device.proof(ENDPOINT, Some(token), Some(&nonce), at)?);
         let began = now();
         black_box(authenticator.authenticate(black_box(&presented(&[&authorization], &[&proof])), &executions, at)?);
         Ok(began.elapsed())
@@ -68,8 +67,8 @@ fn shown() -> Result {
     let one = tokens.first().ok_or("there is no token")?;
     let known = tokens.iter().map(|_| show(one)).collect::<Result<Vec<_>>>()?;
 
-    let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, device.0.public_key().as_ref())?;
-    let proof = device.proof("POST", ENDPOINT, Some(one), &nonce, at)?;
+    let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, device.point())?;
+    let proof = device.proof(ENDPOINT, Some(one), Some(&nonce), at)?;
     let (signed, signature) = proof.rsplit_once('.').ok_or("the proof is no token")?;
     let signature = URL_SAFE_NO_PAD.decode(signature)?;
     let bare = (0..TOKENS).map(|_| {
@@ -126,7 +125,7 @@ async fn issued() -> Result {
         let form = format!(
             "grant_type=client_credentials&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion={assertion}&task=Pay+the+invoices"
         );
-        let proof = device.proof("POST", &format!("{ISSUER}/token"), None, &nonce, at)?;
+        let proof = device.proof(&format!("{ISSUER}/token"), None, Some(&nonce), at)?;
         let request = http::Request::post("/token")
             .header("content-type", "application/x-www-form-urlencoded")
             .header("dpop", proof)
@@ -168,12 +167,9 @@ async fn issued() -> Result {
 
 /// The bundle of the token service: one agent with a registered key.
 fn files(agent: &Key) -> bundle::Files {
-    let jwk = agent.jwk();
-    let text = |pointer: &str| jwk.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let declared = format!(
-        "[agent]\nname = \"bot\"\nowner = \"o@acme.example\"\npurpose = \"Measure\"\n[[agent.key]]\nkid = \"k1\"\njwk = {{ kty = \"EC\", crv = \"P-256\", x = \"{}\", y = \"{}\" }}\n[agent.may]\ncall = [\"crm/query\"]\n",
-        text("/x"),
-        text("/y"),
+        "[agent]\nname = \"bot\"\nowner = \"o@acme.example\"\npurpose = \"Measure\"\n[[agent.key]]\nkid = \"k1\"\njwk = {}\n[agent.may]\ncall = [\"crm/query\"]\n",
+        agent.jwk_toml(),
     );
     let settings = format!(
         "trust_domain = \"acme.example\"\n[data]\nlisten = \"127.0.0.1:8480\"\norigin = \"https://gw.acme.example\"\n[identity]\nlisten = \"127.0.0.1:8481\"\norigin = \"{ISSUER}\"\n"
@@ -205,62 +201,6 @@ pub(crate) fn token_for(started: &ExecutionStarted, issuer: &Key, device: &Key, 
 /// A request as the gateway's endpoint gets it.
 pub(crate) const fn presented<'a>(authorization: &'a [&'a str], dpop: &'a [&'a str]) -> Presented<'a> {
     Presented { authorization, dpop, method: "POST", url: ENDPOINT, audience: ENDPOINT }
-}
-
-/// An ES256 key pair.
-pub(crate) struct Key(EcdsaKeyPair);
-
-impl Key {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?))
-    }
-
-    pub(crate) fn jwk(&self) -> Value {
-        let point = self.0.public_key().as_ref();
-        let coordinate = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default());
-        json!({ "kty": "EC", "crv": "P-256", "x": coordinate(1..33), "y": coordinate(33..65), "kid": "k" })
-    }
-
-    fn thumbprint(&self) -> Result<String> {
-        Ok(thumbprint(self.jwk().as_object().ok_or("a key is an object")?)?)
-    }
-
-    fn token(&self, header: &Value, claims: &Value) -> Result<String> {
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let signature = self.sign(signed.as_bytes())?;
-        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
-    }
-
-    /// A proof that it holds this key (RFC 9449 §4.2).
-    pub(crate) fn proof(&self, method: &str, url: &str, token: Option<&str>, nonce: &str, at: Timestamp) -> Result<String> {
-        let mut jwk = self.jwk();
-        jwk.as_object_mut().and_then(|jwk| jwk.remove("kid"));
-        let mut claims = json!({ "htm": method, "htu": url, "iat": at.as_second(), "jti": unique(), "nonce": nonce });
-        if let (Some(token), Some(claims)) = (token, claims.as_object_mut()) {
-            claims.insert("ath".to_owned(), json!(URL_SAFE_NO_PAD.encode(Digest::of(token.as_bytes()).as_bytes())));
-        }
-        self.token(&json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": jwk }), &claims)
-    }
-}
-
-impl Signer for Key {
-    fn kid(&self) -> &str {
-        "k"
-    }
-
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::Es256
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningFailed> {
-        self.0.sign(&SystemRandom::new(), message).map(|signature| signature.as_ref().to_vec()).map_err(|_| SigningFailed)
-    }
-}
-
-/// An id that no other has.
-fn unique() -> String {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    format!("0198c0de-0000-7000-8000-{:012}", SERIAL.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Randomness from the signature library.

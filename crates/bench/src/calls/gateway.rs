@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::load::Target;
-use crate::agent::{Agent, Doors, Key};
+use crate::agent::{Agent, Doors};
+use crate::key::Key;
 use crate::process::{self, Program, free_port};
 use crate::{Result, upstream};
 
@@ -39,7 +40,7 @@ impl Gateway {
     pub(super) async fn start(home: &Path, upstream_port: u16, bundle: Bundle) -> Result<Self> {
         let home = home.join(format!("bundle-{}-{}", bundle.policies, bundle.records_arguments));
         let doors = Doors { data: free_port()?, identity: free_port()? };
-        let key = Arc::new(Key::generate()?);
+        let key = Arc::new(Key::new()?);
         let bearer = Agent { name: "bearer", is_bearer: true, key: Arc::clone(&key) };
         let proven = Agent { name: "proven", is_bearer: false, key };
         write(&home, bundle, doors, upstream_port, &[&bearer, &proven])?;

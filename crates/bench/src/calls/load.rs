@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::Barrier;
 
+use bailiwick_core::model::Clock as _;
+
 use crate::agent::{Agent, Doors};
+use crate::clock::WallClock;
 use crate::http::{Answer, Connection, post, tools_call};
 use crate::process::Program;
 use crate::{Result, clock};
@@ -74,8 +77,8 @@ impl Load<'_> {
         let (ready, go, done) =
             (Arc::new(Barrier::new(self.connections + 1)), Arc::new(Barrier::new(self.connections + 1)), self.connections);
         let mut tasks = Vec::new();
-        for connection in 0..done {
-            let requests = self.requests(connection, each + WARMING).await?;
+        for _ in 0..done {
+            let requests = self.requests(each + WARMING).await?;
             let (ready, go, port) = (Arc::clone(&ready), Arc::clone(&go), self.target.port);
             tasks.push(tokio::spawn(async move {
                 let prepared = connect(port, requests).await;
@@ -97,22 +100,20 @@ impl Load<'_> {
     }
 
     /// What one connection sends: a credential of its own, and with each request a proof of its own.
-    async fn requests(&self, connection: usize, calls: usize) -> Result<Requests> {
+    async fn requests(&self, calls: usize) -> Result<Requests> {
         let Target { port, path, caller, .. } = &self.target;
         let (mut head, body) = tools_call(*port, path, self.tool, &"x".repeat(self.size_bytes));
         let mut proofs = Vec::new();
         if let Some((agent, doors)) = caller {
-            // No number is ever used twice: a proof is good once, whoever shows it.
-            let number = format!("{connection}-{:?}", clock::now());
-            let token = agent.credential(*doors, path, &number).await?;
+            let token = agent.credential(*doors, path).await?;
             if agent.is_bearer {
                 head.push_str(&format!("authorization: Bearer {token}\r\n"));
             } else {
                 head.push_str(&format!("authorization: DPoP {token}\r\n"));
                 let nonce = post(*port, path, "", b"").await?.header("dpop-nonce");
                 let url = format!("http://127.0.0.1:{port}{path}");
-                for call in 0..calls {
-                    let proof = agent.key.proof(&url, Some(&token), nonce.as_deref(), &format!("{number}-{call}"))?;
+                for _ in 0..calls {
+                    let proof = agent.key.proof(&url, Some(&token), nonce.as_deref(), WallClock.now())?;
                     proofs.push(format!("dpop: {proof}\r\n"));
                 }
             }
