@@ -1,4 +1,4 @@
-//! A record: one entry of the log, stored as the JSON object that its type here writes.
+//! A record: one entry of the log.
 //!
 //! A record is one JSON object. `kind`, `at`, `execution`, `agent`, `subject`, `tool`, `effect`, `verdict` and `code`
 //! are its top-level members wherever they apply, so that an index needs to know nothing more of it.
