@@ -56,12 +56,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
     if let Some(unknown) = asked.target.as_ref().filter(|name| !targets.contains(name)) {
         return Err(format!("no target is called `{unknown}`; there are {}", targets.join(", ")).into());
     }
+    // libFuzzer is compiled with the targets.
+    tools.debian(&[("g++", "/usr/bin/g++")])?;
     let folder = tools.root.join("target/fuzz");
     let mut build = tools.cargo();
     build.args(["build", "--release", "--package", "bailiwick-fuzz", "--features", "libfuzzer", "--target", TRIPLE]);
     build.env("RUSTFLAGS", FLAGS).env("CARGO_TARGET_DIR", &folder);
     if !process::run(&tools, "fuzz-build", &mut build)?.success {
-        return Err("the targets could not be built; libFuzzer wants a C++ compiler: `apt-get install g++`".into());
+        return Err("the targets could not be built".into());
     }
     let program = folder.join(TRIPLE).join("release/bailiwick-fuzz");
 

@@ -101,6 +101,12 @@ impl Tools {
         Ok(report)
     }
 
+    /// The same, for a command that cannot go on without it.
+    pub(crate) fn must_set_up(&self) -> Result<()> {
+        let failures = self.set_up()?.failures;
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
+    }
+
     fn rust_components(&self) -> Result<()> {
         for component in ["fmt", "clippy"] {
             let found = process::run(self, "setup-rust", self.cargo().args([component, "--version"]))?;
@@ -112,7 +118,12 @@ impl Tools {
     }
 
     fn debian_packages(&self) -> Result<()> {
-        let missing: Vec<&str> = DEBIAN.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
+        self.debian(DEBIAN)
+    }
+
+    /// Installs those of these Debian packages that are missing, each known by a file.
+    pub(crate) fn debian(&self, packages: &[(&str, &str)]) -> Result<()> {
+        let missing: Vec<&str> = packages.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
         if missing.is_empty() {
             return Ok(());
         }

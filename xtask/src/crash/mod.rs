@@ -50,6 +50,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
     }
     let mut tools = Tools::new(false)?;
     tools.release = true;
+    tools.must_set_up()?;
     let built = process::run(&tools, "crash-build", tools.cargo().args(["build", "--release", "--bin", "bailiwick"]))?;
     if !built.success {
         return Err(format!("the program cannot be built:\n{}", built.tail(30)).into());
