@@ -102,11 +102,12 @@ impl<'a> Recovery<'a> {
     ///
     /// Nobody knows what such a call returned or whether the agent saw it, so its labels are those that its intent names,
     /// and untrusted besides.
-    pub fn close(&mut self, now: Timestamp) -> Vec<Outcome> {
-        let next = &mut self.next;
+    pub fn close(&self, now: Timestamp) -> Vec<Outcome> {
+        // The places are counted on here and not in what was folded: an outcome that is never appended takes none.
+        let mut next = HashMap::new();
         let mut outcomes = Vec::with_capacity(self.open.len());
         for (position, intent) in &self.open {
-            let sequence = next.entry(intent.execution).or_default();
+            let sequence = next.entry(intent.execution).or_insert_with(|| self.next.get(&intent.execution).copied().unwrap_or_default());
             let mut labels = intent.returns.clone();
             labels.integrity = Integrity::Untrusted;
             outcomes.push(Outcome {

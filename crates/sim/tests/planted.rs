@@ -70,3 +70,10 @@ fn a_call_that_another_gateway_closed_is_not_ended_again() {
 fn a_start_that_was_overtaken_reads_on_before_it_closes_the_next_call() {
     holds(235);
 }
+
+/// The places that were counted for outcomes which another gateway's record kept from being appended were not free again, so
+/// that a call was closed at the place after the outcome which its own gateway wrote meanwhile.
+#[test]
+fn a_start_that_was_overtaken_counts_again_from_what_is_on_the_log() {
+    holds(13_807);
+}
