@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
 /// How large a JSON text may be.
@@ -52,14 +53,22 @@ pub enum InvalidJson {
 
 /// Parses `text`; the whole of it must be one value.
 pub fn parse(text: &[u8], limits: &Limits) -> Result<Value, InvalidJson> {
+    parse_without(text, limits, &[]).map(|(value, _)| value)
+}
+
+/// Parses `text` but for what is found at the `path` of keys: that is left out of the value and given as its exact text,
+/// which is JSON and no more is known of it, so that nothing large has to be read twice.
+pub fn parse_without<'t>(text: &'t [u8], limits: &Limits, path: &[&str]) -> Result<(Value, Option<&'t RawValue>), InvalidJson> {
     if text.len() > limits.bytes_max {
         return Err(InvalidJson::TooLong(limits.bytes_max));
     }
-    let mut fault = None;
+    let (mut fault, mut left_out) = (None, None);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let strict = Strict { depth_left: limits.depth_max.min(127), limits, fault: &mut fault };
-    let parsed = strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
-    parsed.map_err(|error| fault.unwrap_or(InvalidJson::Syntax { line: error.line(), column: error.column() }))
+    let strict = Strict { depth_left: limits.depth_max.min(127), limits, path, fault: &mut fault, left_out: &mut left_out };
+    match strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value)) {
+        Ok(value) => Ok((value, left_out)),
+        Err(error) => Err(fault.unwrap_or(InvalidJson::Syntax { line: error.line(), column: error.column() })),
+    }
 }
 
 /// Fails when `text`, which `value` was read from, holds a number that readers read differently.
@@ -114,7 +123,15 @@ fn after_string(text: &[u8]) -> &[u8] {
 
 fn is_exact(number: &str) -> bool {
     let is_whole = number.parse::<u64>().is_ok() || number.parse::<i64>().is_ok();
-    is_whole || number.parse::<f64>().is_ok_and(|double| double.is_finite() && digits(&format!("{double:e}")) == digits(number))
+    is_whole || number.parse::<f64>().is_ok_and(|double| double.is_finite() && is_written_as(double, number))
+}
+
+/// Whether writers write `double` with the digits of `number`. Of two shortest forms that are equally near to it, some
+/// writers take the even one (ECMA-262, Number::toString) and some the larger.
+fn is_written_as(double: f64, number: &str) -> bool {
+    let even = Number::from_f64(double).map(|even| even.to_string());
+    let digits_of_number = digits(number);
+    digits(&format!("{double:e}")) == digits_of_number || even.is_some_and(|even| digits(&even) == digits_of_number)
 }
 
 /// A number's digits without zeros at either end, and the power of ten that the last of them counts.
@@ -132,16 +149,19 @@ fn digits(number: &str) -> Option<(String, i64)> {
 }
 
 /// Builds a value and remembers which of our own rules it broke, since serde's errors are only text.
-struct Strict<'a> {
+struct Strict<'a, 'de> {
     depth_left: usize,
     limits: &'a Limits,
+    /// The keys that lead from here to what is left out; none where nothing is.
+    path: &'a [&'a str],
     fault: &'a mut Option<InvalidJson>,
+    left_out: &'a mut Option<&'de RawValue>,
 }
 
-impl Strict<'_> {
-    fn deeper<E: serde::de::Error>(&mut self) -> Result<Strict<'_>, E> {
+impl<'de> Strict<'_, 'de> {
+    fn deeper<'s, E: serde::de::Error>(&'s mut self, path: &'s [&'s str]) -> Result<Strict<'s, 'de>, E> {
         match self.depth_left.checked_sub(1) {
-            Some(depth_left) => Ok(Strict { depth_left, limits: self.limits, fault: self.fault }),
+            Some(depth_left) => Ok(Strict { depth_left, limits: self.limits, path, fault: self.fault, left_out: self.left_out }),
             None => {
                 *self.fault = Some(InvalidJson::TooDeep(self.limits.depth_max));
                 Err(E::custom("too deep"))
@@ -150,7 +170,7 @@ impl Strict<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
+impl<'de> DeserializeSeed<'de> for Strict<'_, 'de> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -158,7 +178,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Strict<'_> {
+impl<'de> Visitor<'de> for Strict<'_, 'de> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,7 +216,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::new();
         loop {
-            let seed = self.deeper()?;
+            let seed = self.deeper(&[])?;
             match items.next_element_seed(seed)? {
                 Some(item) => array.push(item),
                 None => return Ok(Value::Array(array)),
@@ -207,11 +227,17 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            if object.contains_key(&key) {
+            let on_path = self.path.split_first().filter(|(next, _)| **next == key).map(|(_, rest)| rest);
+            let is_left_out = on_path.is_some_and(<[_]>::is_empty);
+            if object.contains_key(&key) || (is_left_out && self.left_out.is_some()) {
                 *self.fault = Some(InvalidJson::RepeatedKey);
                 return Err(serde::de::Error::custom("repeated key"));
             }
-            let seed = self.deeper()?;
+            if is_left_out {
+                *self.left_out = Some(members.next_value()?);
+                continue;
+            }
+            let seed = self.deeper(on_path.unwrap_or_default())?;
             let value = members.next_value_seed(seed)?;
             object.insert(key, value);
         }
@@ -257,6 +283,9 @@ mod tests {
             ("6.62607015e-34", true),
             ("1e300", true),
             ("5e-324", true),
+            ("194301820609233.61", false),
+            ("194301820609233.62", true),
+            ("194301820609233.63", true),
             ("9007199254740993", true),
             ("18446744073709551615", true),
             ("-9223372036854775808", true),
@@ -304,6 +333,26 @@ mod tests {
         ] {
             assert!(matches!(parse(text, &Limits::default()), Err(InvalidJson::Syntax { .. })), "{}", text.escape_ascii());
         }
+    }
+
+    #[test]
+    fn what_is_left_out_is_given_as_it_came_and_once() {
+        let limits = Limits { bytes_max: 100, depth_max: 3 };
+        let without =
+            |text: &'static str| parse_without(text.as_bytes(), &limits, &["p", "a"]).map(|(value, text)| (value, text.map(RawValue::get)));
+        let json = |value: serde_json::Value| value;
+        for (text, value, left_out) in [
+            (r#"{"p":{"a": {"x" : 1.0} ,"b":2},"a":3}"#, json(serde_json::json!({"p":{"b":2},"a":3})), Some(r#"{"x" : 1.0}"#)),
+            (r#"{"p":{"\u0061":[1]}}"#, json(serde_json::json!({"p":{}})), Some("[1]")),
+            (r#"{"q":{"a":1},"p":{"b":{"a":1}}}"#, json(serde_json::json!({"q":{"a":1},"p":{"b":{"a":1}}})), None),
+            (r#"[{"p":{"a":1}}]"#, json(serde_json::json!([{"p":{"a":1}}])), None),
+            (r#"{"p":[{"a":1}]}"#, json(serde_json::json!({"p":[{"a":1}]})), None),
+        ] {
+            assert_eq!(without(text), Ok((value, left_out)), "{text}");
+        }
+        assert_eq!(without(r#"{"p":{"a":1,"a":1}}"#), Err(InvalidJson::RepeatedKey));
+        assert_eq!(without(r#"{"p":{"a":1},"p":{}}"#), Err(InvalidJson::RepeatedKey));
+        assert!(matches!(without(r#"{"p":{"a":{]}}"#), Err(InvalidJson::Syntax { .. })));
     }
 
     proptest::proptest! {
