@@ -1,6 +1,8 @@
 //! The path of a call, top to bottom. Every protocol ends here.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +14,10 @@ use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Labels};
 use bailiwick_core::model::{AgentName, Call, Clock, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
 use bailiwick_log::{Log, Position, Recorded, StorageError};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -99,17 +104,25 @@ impl Gateway {
         &self.parts
     }
 
-    /// Starts a call on a task of its own, so that a caller that hangs up loses its answer and never the outcome.
-    pub fn start(self: &Arc<Self>, who: Authenticated, arrival: Arrival, caller: Arc<dyn Caller>) -> Running {
+    /// A call that is made by whoever waits for its end, and on a task of its own once nobody does: a caller that hangs up
+    /// loses its answer and never the outcome.
+    pub fn call(self: &Arc<Self>, who: Authenticated, arrival: Arrival, caller: Arc<dyn Caller>) -> Running {
         let (hang_up, gone) = watch::channel(false);
         let gateway = Arc::clone(self);
         let counted = Counted::new(self);
-        let task = tokio::spawn(async move {
-            let ended = gateway.enforce(&who, arrival, caller.as_ref(), gone).await;
-            drop(counted);
-            ended
-        });
-        Running { task, hang_up }
+        let call = async move {
+            let _counted = counted;
+            gateway.enforce(&who, arrival, caller.as_ref(), gone).await
+        };
+        let call = AssertUnwindSafe(call).catch_unwind().map(|ended| ended.unwrap_or(Err(Refusal::Crashed)));
+        Running { way: Way::Here(Box::pin(call)), runtime: Handle::current(), hang_up }
+    }
+
+    /// A call that is made on a task of its own from the start, whether or not anybody waits.
+    pub fn start(self: &Arc<Self>, who: Authenticated, arrival: Arrival, caller: Arc<dyn Caller>) -> Running {
+        let mut running = self.call(who, arrival, caller);
+        running.go_on_alone();
+        running
     }
 
     /// Judges one call, records what was decided, does it if it was allowed, and records what came of it.
@@ -407,22 +420,58 @@ impl Caller for Learning<'_> {
 /// The places that a call has while it is under way.
 type Places = (Place<AgentName>, Place<ServerName>, Place<(AgentName, ServerName)>);
 
-/// A call under way on its own task. Dropping it tells the path that the caller has gone, and does nothing else.
+/// A call under way. Dropping it tells the path that the caller has gone, and does nothing else.
 #[derive(Debug)]
 pub struct Running {
-    task: JoinHandle<Result<Answer, Refusal>>,
+    way: Way,
+    runtime: Handle,
     hang_up: watch::Sender<bool>,
 }
 
+/// Who makes a call.
+enum Way {
+    /// Whoever waits for it: no other task has to be woken, which is much of what a call costs.
+    Here(BoxFuture<'static, Result<Answer, Refusal>>),
+    /// A task of its own.
+    Alone(JoinHandle<Result<Answer, Refusal>>),
+    /// Nobody: it has ended, and its end was told.
+    Ended,
+}
+
 impl Running {
-    /// Waits for the call's end. May be waited for again after the wait was abandoned.
+    /// Waits for the call's end. May be waited for again after the wait was abandoned, but not after the end.
     pub async fn ended(&mut self) -> Result<Answer, Refusal> {
-        (&mut self.task).await.unwrap_or(Err(Refusal::Crashed))
+        let ended = match &mut self.way {
+            Way::Here(call) => call.await,
+            Way::Alone(task) => task.await.unwrap_or(Err(Refusal::Crashed)),
+            Way::Ended => return Err(Refusal::Crashed),
+        };
+        self.way = Way::Ended;
+        ended
+    }
+
+    /// Goes on by itself from now on: for who does other things than to wait for the end.
+    pub fn go_on_alone(&mut self) {
+        self.way = match std::mem::replace(&mut self.way, Way::Ended) {
+            Way::Here(call) => Way::Alone(self.runtime.spawn(call)),
+            other => other,
+        };
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.hang_up.send_replace(true);
+        self.go_on_alone();
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Here(_) => "Here",
+            Self::Alone(_) => "Alone",
+            Self::Ended => "Ended",
+        })
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bailiwick_core::json::Limits;
 use bailiwick_core::ledger::Labels;
 use bailiwick_core::model::{AgentName, Arguments, Call, ExecutionId, Protocol, ToolName};
-use bailiwick_gateway::{Answered, Arrival, Caller, Extras, Refusal, Running};
+use bailiwick_gateway::{Answered, Arrival, Caller, Extras, Gateway, Refusal, Running};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -138,7 +138,7 @@ async fn call(world: &Arc<World>, house: &Arc<House>, held: &Held) {
     if dice.chance(world.plan.messages_fail / 2) {
         return; // lost on the way
     }
-    let Some(arrival) = some_call(world, held) else { return };
+    let Some((number, call)) = some_call(world, held) else { return };
     let copies = if dice.chance(world.plan.messages_fail / 4) { 2 } else { 1 };
     let mut running: Vec<Running> = Vec::new();
     for _ in 0..copies {
@@ -148,12 +148,15 @@ async fn call(world: &Arc<World>, house: &Arc<House>, held: &Held) {
             world.trace.tell(format_args!("gateway {} does not know the credential", house.index));
             continue;
         };
-        let end = End { world: Arc::clone(world), number: arrival.0, held: held.clone(), house: Arc::clone(&house) };
-        let arrival = Arrival { call: arrival.1.clone(), extras: Extras::new() };
-        running.push(house.gateway.start(who, arrival, Arc::new(end)));
+        let end = End { world: Arc::clone(world), number, held: held.clone(), house: Arc::clone(&house) };
+        let arrival = Arrival { call: call.clone(), extras: Extras::new() };
+        // Whoever waits for one call may make it itself, and hands it over in whatever state it is when it hangs up.
+        let makes_it_itself = copies == 1 && number % 2 == 0;
+        let making = if makes_it_itself { Gateway::call } else { Gateway::start };
+        running.push(making(&house.gateway, who, arrival, Arc::new(end)));
     }
     for running in running {
-        finish(world, house, held, arrival.0, running).await;
+        finish(world, house, held, number, running).await;
     }
 }
 

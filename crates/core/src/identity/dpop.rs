@@ -4,7 +4,9 @@
 //! proofs of before a restart useless, and says how long a used one has to be remembered: as long as its nonce lives.
 
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,32 +23,63 @@ pub const NONCE_SLOT_S: i64 = 60;
 /// How far a proof's own time may be from ours, in seconds. Freshness is the nonce's work; this only catches nonsense.
 const IAT_WINDOW_S: i64 = 300;
 
-/// Nonces that need no memory: a keyed hash of the time slot.
-pub struct Nonces(hmac::Key);
+/// Nonces: a keyed hash of the time slot.
+pub struct Nonces {
+    key: hmac::Key,
+    /// Those of the last slot that was asked for: every request is offered one, and every proof carries one.
+    last: ArcSwap<OfSlot>,
+}
+
+/// The nonces that are taken during a slot.
+struct OfSlot {
+    slot: u64,
+    present: String,
+    before: String,
+}
 
 impl Nonces {
     /// Nonces under a new secret, which dies with the process.
     pub fn new(entropy: &dyn Entropy) -> Self {
         let mut secret = zeroize::Zeroizing::new([0; 32]);
         entropy.fill(&mut *secret);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &*secret))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &*secret);
+        let last = ArcSwap::from_pointee(OfSlot::new(&key, 0));
+        Self { key, last }
     }
 
     /// The nonce of now.
     pub fn now(&self, now: Timestamp) -> String {
-        self.of(slot(now))
+        self.of(slot(now)).present.clone()
     }
 
     /// The slot of a nonce, if it is the present one's or that of the slot before.
     pub fn slot(&self, nonce: &str, now: Timestamp) -> Option<u64> {
-        let present = slot(now);
-        let is = |slot: u64| subtle::ConstantTimeEq::ct_eq(self.of(slot).as_bytes(), nonce.as_bytes()).into();
-        [present, present.saturating_sub(1)].into_iter().find(|slot| is(*slot))
+        let of_slot = self.of(slot(now));
+        let is = |ours: &str| subtle::ConstantTimeEq::ct_eq(ours.as_bytes(), nonce.as_bytes()).into();
+        if is(&of_slot.present) {
+            return Some(of_slot.slot);
+        }
+        is(&of_slot.before).then(|| of_slot.slot.saturating_sub(1))
     }
 
-    fn of(&self, slot: u64) -> String {
-        let tag = hmac::sign(&self.0, &slot.to_be_bytes());
-        URL_SAFE_NO_PAD.encode(tag.as_ref().get(..16).unwrap_or_default())
+    fn of(&self, slot: u64) -> Guard<Arc<OfSlot>> {
+        let last = self.last.load();
+        if last.slot == slot {
+            return last;
+        }
+        let new = Arc::new(OfSlot::new(&self.key, slot));
+        self.last.store(Arc::clone(&new));
+        Guard::from_inner(new)
+    }
+}
+
+impl OfSlot {
+    fn new(key: &hmac::Key, slot: u64) -> Self {
+        let nonce = |slot: u64| {
+            let tag = hmac::sign(key, &slot.to_be_bytes());
+            URL_SAFE_NO_PAD.encode(tag.as_ref().get(..16).unwrap_or_default())
+        };
+        Self { slot, present: nonce(slot), before: nonce(slot.saturating_sub(1)) }
     }
 }
 

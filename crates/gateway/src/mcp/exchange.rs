@@ -18,7 +18,7 @@ use super::parse::{Era, Fault, code};
 use super::reply::{self, Settled};
 use super::seal::{Bound, State};
 use super::session::Session;
-use super::under_way::{Asked, Event, UnderWay};
+use super::under_way::{Asked, Event, Next, UnderWay};
 use crate::{Answer, Arrival, Extras, Refusal, ToolFault};
 
 /// How often a tool may ask again within one call of a legacy client.
@@ -112,15 +112,15 @@ impl Exchange {
             tokio::select! {
                 biased;
                 () = frames.closed() => return,
-                Some(event) = under_way.events.recv() => match event {
-                    Event::Shown(notification) => self.show(notification, &frames).await,
-                    Event::Asked(asked) => {
+                next = under_way.next() => match next {
+                    Next::Event(Event::Shown(notification)) => self.show(notification, &frames).await,
+                    Next::Event(Event::Asked(asked)) => {
                         let settled = self.ask(under_way, asked);
                         let _ = frames.send(Frame::Last(settled)).await;
                         return;
                     }
+                    Next::Ended(ended) => break ended,
                 },
-                ended = under_way.running.ended() => break ended,
             }
         };
         self.show_rest(&mut under_way, &frames).await;
@@ -155,19 +155,16 @@ impl Exchange {
     async fn legacy(&self, mut under_way: UnderWay, session: &Session, frames: &Frames) {
         for _ in 0..ROUNDS_MAX {
             let ended = loop {
-                tokio::select! {
-                    biased;
-                    Some(event) = under_way.events.recv() => match event {
-                        Event::Shown(notification) => self.show(notification, frames).await,
-                        Event::Asked(Asked { method, params, answer }) => match self.lacks(&method, &params) {
-                            None => self.ask_client(&method, params, answer, session, frames).await,
-                            Some(_) => {
-                                let message = format!("the client did not say that it answers `{method}`");
-                                let _ = answer.send(Err(ToolFault { code: code::UNKNOWN_METHOD, message, data: None }));
-                            }
-                        },
+                match under_way.next().await {
+                    Next::Event(Event::Shown(notification)) => self.show(notification, frames).await,
+                    Next::Event(Event::Asked(Asked { method, params, answer })) => match self.lacks(&method, &params) {
+                        None => self.ask_client(&method, params, answer, session, frames).await,
+                        Some(_) => {
+                            let message = format!("the client did not say that it answers `{method}`");
+                            let _ = answer.send(Err(ToolFault { code: code::UNKNOWN_METHOD, message, data: None }));
+                        }
                     },
-                    ended = under_way.running.ended() => break ended,
+                    Next::Ended(ended) => break ended,
                 }
             };
             self.show_rest(&mut under_way, frames).await;

@@ -15,7 +15,7 @@ use super::lists::View;
 use super::reply::{self, Settled};
 use super::route::{Route, own};
 use super::session::Session;
-use super::under_way::{Event, UnderWay};
+use super::under_way::{Next, UnderWay};
 use super::{Change, Face};
 use crate::{Answer, Arrival, Busy, Extras, Refusal};
 
@@ -200,11 +200,10 @@ impl Face {
         let call = Call { tool: name.clone(), protocol: Protocol::Mcp, method, arguments };
         let mut under_way = UnderWay::start(&self.gateway, who.clone(), Arrival { call, extras: extras.clone() });
         loop {
-            tokio::select! {
-                biased;
+            match under_way.next().await {
                 // Nothing can be asked or shown here; whoever asks is told so by the question's being dropped.
-                Some(event) = under_way.events.recv() => drop::<Event>(event),
-                ended = under_way.running.ended() => return ended,
+                Next::Event(event) => drop(event),
+                Next::Ended(ended) => return ended,
             }
         }
     }

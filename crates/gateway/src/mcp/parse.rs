@@ -4,10 +4,10 @@
 //! for nothing else; a message that could be read in two ways is refused.
 
 use bailiwick_core::json::{self, InvalidJson};
+use bailiwick_core::model::Arguments;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -141,10 +141,10 @@ pub struct Request {
     pub id: Value,
     /// Its method.
     pub method: String,
-    /// Its parameters.
+    /// Its parameters, without `arguments`.
     pub params: Map<String, Value>,
-    /// The exact text of `params.arguments`, where there is one.
-    pub arguments: Option<Box<RawValue>>,
+    /// `params.arguments`, where there is one.
+    pub arguments: Option<Arguments>,
 }
 
 impl Request {
@@ -168,23 +168,11 @@ pub enum Era {
     Legacy(&'static str),
 }
 
-/// The exact text of the arguments inside a body that was already found to hold no key twice.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    params: Option<Arguments<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Arguments<'a> {
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
-}
-
 /// Reads one message.
 pub fn message(body: &[u8], limits: &json::Limits) -> Result<Message, Fault> {
     let invalid = |message: &str| Fault::new(code::INVALID_REQUEST, "invalid_request", message);
-    let mut object = match json::parse(body, limits)? {
+    let (value, arguments) = json::parse_without(body, limits, &["params", "arguments"])?;
+    let mut object = match value {
         Value::Object(object) => object,
         Value::Array(_) => return Err(invalid("batches are not accepted; send each message by itself")),
         _ => return Err(invalid("the message is not a JSON object")),
@@ -211,9 +199,7 @@ pub fn message(body: &[u8], limits: &json::Limits) -> Result<Message, Fault> {
     let (method, result, error) = (object.remove("method"), object.remove("result"), object.remove("error"));
     match (id, method, result, error) {
         (Some(id), Some(Value::String(method)), None, None) => {
-            let envelope: Envelope<'_> = serde_json::from_slice(body)
-                .map_err(|_| Fault::new(code::INVALID_REQUEST, "invalid_request", "the message cannot be read").to(&id))?;
-            let arguments = envelope.params.and_then(|params| params.arguments).map(ToOwned::to_owned);
+            let arguments = arguments.map(|text| read_arguments(text, limits)).transpose().map_err(|fault| fault.to(&id))?;
             Ok(Message::Request(Request { id, method, params, arguments }))
         }
         (None, Some(Value::String(method)), None, None) => Ok(Message::Notification { method, params }),
@@ -224,6 +210,18 @@ pub fn message(body: &[u8], limits: &json::Limits) -> Result<Message, Fault> {
             Err(id.map_or(fault.clone(), |id| fault.to(&id)))
         }
     }
+}
+
+/// Reads the arguments, which stand two levels deep in the message.
+fn read_arguments(text: &RawValue, limits: &json::Limits) -> Result<Arguments, Fault> {
+    let inner = json::Limits { depth_max: limits.depth_max.saturating_sub(2), ..*limits };
+    Arguments::parse(text, &inner).map_err(|error| match error {
+        InvalidJson::NotAnObject => {
+            Fault::new(code::INVALID_PARAMS, "invalid_params", "`arguments` is not an object").status(StatusCode::OK)
+        }
+        InvalidJson::TooDeep(_) => InvalidJson::TooDeep(limits.depth_max).into(),
+        other => other.into(),
+    })
 }
 
 /// Checks that the headers announce JSON, in UTF-8 and as it is, and that the client takes both forms of an answer.
@@ -438,7 +436,7 @@ mod tests {
         else {
             panic!("not a request")
         };
-        assert_eq!(request.arguments.unwrap().get(), r#"{"b": 1.0,  "a":1e2}"#);
+        assert_eq!(request.arguments.unwrap().text().get(), r#"{"b": 1.0,  "a":1e2}"#);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bailiwick_core::bundle::{Listen, Snapshot};
 use bailiwick_core::execution::Execution;
 use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
-use bailiwick_core::json::{self, InvalidJson};
+use bailiwick_core::json;
 use bailiwick_core::model::{AgentName, Arguments, Call, Entropy, Protocol, Refused, Timestamp, ToolName};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Position;
@@ -653,20 +653,14 @@ type Called = (&'static str, Option<ToolName>, Arguments);
 fn called(request: &Request, place: &Place<'_>, limits: &json::Limits) -> Result<Option<Called>, Fault> {
     let invalid = |what: &str| Fault::new(code::INVALID_PARAMS, "invalid_params", what).status(StatusCode::OK);
     let text = |key: &str| request.text(key).ok_or_else(|| invalid(&format!("`{key}` is missing or not a text")));
-    let as_they_came = || match &request.arguments {
-        None => Ok(Arguments::none()),
-        Some(text) => Arguments::parse(text, limits).map_err(|error| match error {
-            InvalidJson::NotAnObject => invalid("`arguments` is not an object"),
-            other => other.into(),
-        }),
-    };
+    let as_they_came = || request.arguments.clone().unwrap_or_else(Arguments::none);
     let made = |value: &Value| {
         let text = serde_json::value::to_raw_value(value).map_err(|_| invalid("the parameters cannot be read"))?;
         Arguments::parse(&text, limits).map_err(|_| invalid("the parameters cannot be read"))
     };
     Ok(Some(match request.method.as_str() {
-        "tools/call" => ("tools/call", place.route.tool(text("name")?), as_they_came()?),
-        "prompts/get" => ("prompts/get", place.route.prompt(text("name")?), as_they_came()?),
+        "tools/call" => ("tools/call", place.route.tool(text("name")?), as_they_came()),
+        "prompts/get" => ("prompts/get", place.route.prompt(text("name")?), as_they_came()),
         "resources/read" => {
             let tool = place.route.resource(place.snapshot, text("uri")?);
             let arguments = made(&json!({ "uri": tool.as_ref().map(own) }))?;
@@ -807,6 +801,15 @@ impl From<mpsc::Receiver<Frame>> for Frames {
 }
 
 impl Frames {
+    /// The same frames, made by a task of its own from now on: a client that is slow to take them must not keep the call
+    /// from being stopped.
+    fn made_alone(mut self) -> Self {
+        if let Some(making) = self.making.take() {
+            tokio::spawn(making);
+        }
+        self
+    }
+
     /// The next frame; nothing after the last. May be dropped at any await without losing anything.
     async fn next(&mut self) -> Option<Frame> {
         loop {
@@ -824,8 +827,8 @@ impl Frames {
 async fn respond(id: Value, mut frames: Frames) -> Response<Body> {
     match tokio::time::timeout(KEEP_ALIVE, frames.next()).await {
         Ok(Some(Frame::Last(settled))) => json_response(settled.status, settled.message(&id)),
-        Ok(Some(first)) => events(id, Some(first), frames),
-        Ok(None) | Err(_) => events(id, None, frames),
+        Ok(Some(first)) => events(id, Some(first), frames.made_alone()),
+        Ok(None) | Err(_) => events(id, None, frames.made_alone()),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::parse::code;
-use crate::{Answered, Arrival, Caller, Gateway, Running, ToolFault};
+use crate::{Answer, Answered, Arrival, Caller, Gateway, Refusal, Running, ToolFault};
 
 /// A question of the tool.
 #[derive(Debug)]
@@ -25,6 +25,13 @@ pub(super) enum Event {
     Asked(Asked),
 }
 
+/// The next that comes of a call.
+#[derive(Debug)]
+pub(super) enum Next {
+    Event(Event),
+    Ended(Result<Answer, Refusal>),
+}
+
 /// A call, and what comes from it.
 #[derive(Debug)]
 pub(super) struct UnderWay {
@@ -33,10 +40,23 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Starts a call on the line.
+    /// A call on the line.
     pub(super) fn start(gateway: &Arc<Gateway>, who: Authenticated, arrival: Arrival) -> Self {
         let (sender, events) = mpsc::channel(16);
-        Self { running: gateway.start(who, arrival, Arc::new(Wire(sender))), events }
+        Self { running: gateway.call(who, arrival, Arc::new(Wire(sender))), events }
+    }
+
+    /// What happens next.
+    pub(super) async fn next(&mut self) -> Next {
+        tokio::select! {
+            biased;
+            Some(event) = self.events.recv() => {
+                // Whoever is shown or asked something may take long over it, and the call must not wait to be stopped.
+                self.running.go_on_alone();
+                Next::Event(event)
+            }
+            ended = self.running.ended() => Next::Ended(ended),
+        }
     }
 }
 

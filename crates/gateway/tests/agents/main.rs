@@ -61,7 +61,7 @@ async fn lists_show_what_the_caller_may_call_and_nothing_else() {
             "tools",
             "name",
             "tools/list",
-            vec!["ask", "dies", "fails", "garbage", "gone", "hangs", "modern_ask", "page", "query", "slow"],
+            vec!["ask", "dies", "fails", "floods", "garbage", "gone", "hangs", "modern_ask", "page", "query", "slow"],
         ),
         ("/mcp/crm", "prompts", "name", "prompts/list", vec!["greet"]),
         ("/mcp", "prompts", "name", "prompts/list", vec!["crm__greet"]),
@@ -309,6 +309,18 @@ async fn a_revocation_cuts_what_is_under_way() {
         assert_eq!(listen.next().await, None);
         assert_eq!(world.outcome(if by_token { 2 } else { 1 }).await.code, Ending::Cancelled);
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_client_takes_nothing_is_cut_all_the_same() {
+    let world = World::start().await;
+    let agent = world.agent("bot");
+    let params = json!({ "name": "floods", "_meta": { "io.modelcontextprotocol/logLevel": "debug" } });
+    let (_, unread) = open(world.modern(&agent, "/mcp/crm", "tools/call", params)).await;
+    soon(world.tools.waiting.notified()).await;
+    agent.execution.stop();
+    assert_eq!(world.outcome(1).await.detail, "the execution or its credential was revoked");
+    drop(unread);
 }
 
 #[tokio::test]

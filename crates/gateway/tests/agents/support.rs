@@ -37,8 +37,8 @@ use crate::common::{Key, MachineClock, soon};
 pub(crate) const ISSUER: &str = "http://127.0.0.1:1";
 pub(crate) const MODERN: &str = "2026-07-28";
 /// The tools of `crm`, all declared and reviewed.
-pub(crate) const NAMES: [&str; 12] =
-    ["query", "page", "slow", "ask", "modern_ask", "dies", "garbage", "hangs", "gone", "fails", "changed", "secret"];
+pub(crate) const NAMES: [&str; 13] =
+    ["floods", "query", "page", "slow", "ask", "modern_ask", "dies", "garbage", "hangs", "gone", "fails", "changed", "secret"];
 
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
@@ -127,6 +127,13 @@ impl Upstream for Tools {
                 caller.show(progress).await;
                 let log = json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": { "level": "info", "data": "working" } });
                 caller.show(log).await;
+                self.waiting.notify_one();
+                std::future::pending().await
+            }
+            "floods" => {
+                let log = json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": { "level": "info", "data": "x".repeat(60_000) } });
+                // Until the client has not taken any for a while.
+                while tokio::time::timeout(std::time::Duration::from_millis(300), caller.show(log.clone())).await.is_ok() {}
                 self.waiting.notify_one();
                 std::future::pending().await
             }

@@ -3,53 +3,30 @@
 //! Nothing is followed (redirects), decompressed or proxied; sizes and times are bounded. Plain `http` is for loopback only.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::GaiResolver;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::connections::{Connections, Failed, Received};
 use super::message::garbage;
-use super::reach::{Reachable, is_localhost, may_lead_to};
+use super::reach::{is_localhost, may_lead_to};
 use super::sse::{Event, Parser};
 use crate::UpstreamError;
-
-/// How long a connection may take to stand.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most bytes that are read of a body that goes with an error status.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
 /// A client that is shared by all the servers that are reached over HTTP.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpClient(Client<HttpsConnector<HttpConnector<Reachable<GaiResolver>>>, Full<Bytes>>);
+pub(crate) struct HttpClient(Connections);
 
 impl HttpClient {
     /// A client that trusts the public roots. Fails when the cryptography cannot be set up.
     pub(crate) fn new() -> Result<Self, rustls::Error> {
-        let mut connector = HttpConnector::new_with_resolver(Reachable(GaiResolver::new()));
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        connector.enforce_http(false);
-        let https = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))?
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .build(https);
-        Ok(Self(client))
+        Connections::new().map(Self)
     }
 
     /// Sends one request and waits at most `wait` for the head of the answer.
@@ -60,16 +37,16 @@ impl HttpClient {
         headers: HeaderMap,
         body: Vec<u8>,
         wait: Duration,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Received>, UpstreamError> {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = method;
         *request.uri_mut() = url.clone();
         *request.headers_mut() = headers;
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        match tokio::time::timeout(wait, self.0.request(request)).await {
+        match tokio::time::timeout(wait, self.0.send(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => Err(UpstreamError::Unreachable(causes(&error).into())),
-            Ok(Err(error)) => Err(UpstreamError::Lost(causes(&error).into())),
+            Ok(Err(Failed::Connect(error))) => Err(UpstreamError::Unreachable(causes(error.as_ref()).into())),
+            Ok(Err(Failed::Lost(error))) => Err(UpstreamError::Lost(causes(&error).into())),
             Err(_) => Err(UpstreamError::TimedOut),
         }
     }
@@ -123,7 +100,7 @@ pub(super) enum Replied {
 }
 
 /// Reads the head of an answer, and the body where the status is an error.
-pub(super) async fn replied(response: Response<Incoming>, bytes_max: usize, wait: Duration) -> Result<Replied, UpstreamError> {
+pub(super) async fn replied(response: Response<Received>, bytes_max: usize, wait: Duration) -> Result<Replied, UpstreamError> {
     let status = response.status();
     if status.is_redirection() {
         return Err(UpstreamError::Unsupported("it redirects to another address, which is not followed; declare that address".into()));
@@ -153,7 +130,7 @@ pub(super) async fn replied(response: Response<Incoming>, bytes_max: usize, wait
 }
 
 /// Reads a whole body.
-pub(crate) async fn body(response: Response<Incoming>, bytes_max: usize) -> Result<Vec<u8>, UpstreamError> {
+pub(crate) async fn body(response: Response<Received>, bytes_max: usize) -> Result<Vec<u8>, UpstreamError> {
     let mut body = response.into_body();
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -171,7 +148,7 @@ pub(crate) async fn body(response: Response<Incoming>, bytes_max: usize) -> Resu
 /// The messages of one answer, as they come. Dropping it closes the stream.
 #[derive(Debug)]
 pub(super) struct Messages {
-    body: Incoming,
+    body: Received,
     form: Form,
     bytes_max: usize,
     ready: VecDeque<Event>,

@@ -5,6 +5,7 @@
 //! on unchanged. Before a tool is called, what its server offers under that name is compared with what was reviewed.
 
 mod asking;
+mod connections;
 mod converse;
 mod described;
 mod http;
