@@ -7,8 +7,8 @@ use crate::tools::Tools;
 /// Runs the measurements that are named, or all; their tables go to the terminal and to `.cache/logs/bench-….log`.
 pub(crate) fn run(names: &[&str]) -> Result<bool> {
     let tools = Tools::new(true)?;
-    // What a whole call is compared with.
-    tools.debian(&[("nginx-light", "/usr/sbin/nginx")])?;
+    // What a whole call is compared with, and what sees where its time goes.
+    tools.debian(&[("nginx-light", "/usr/sbin/nginx"), ("linux-perf", "/usr/bin/perf")])?;
     // Together, so that both see the same features of what they share.
     let build = ["build", "--release", "--package", "bailiwick", "--package", "bailiwick-bench"];
     if !process::run(&tools, "bench-build", tools.cargo().args(build))?.success {

@@ -43,6 +43,11 @@ struct Measurement {
 const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "decision", tells: "one decision, with ever more policies and agents", run: decision::measure },
     Measurement { name: "calls", tells: "a whole call, beside nginx, and the price of each feature", run: calls::measure },
+    Measurement {
+        name: "flame",
+        tells: "where the time of a call goes; BENCH_FLAME says where the graph is written",
+        run: calls::flame::measure,
+    },
     Measurement { name: "memory", tells: "what executions, revoked ids, remembered tokens and proofs take", run: memory::measure },
     Measurement { name: "tokens", tells: "telling who is calling, and issuing credentials", run: tokens::measure },
     Measurement { name: "log", tells: "durable appends, beside the disk, SQLite and redb; verifying and proving", run: log::measure },

@@ -28,6 +28,11 @@ impl Program {
         Ok(Self { child, log: log.to_owned() })
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until something listens on `port`.
     pub(crate) async fn wait_until_it_listens(&self, port: u16) -> Result {
         let began = clock::now();

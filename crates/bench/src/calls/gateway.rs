@@ -50,6 +50,11 @@ impl Gateway {
         Ok(Self { program, doors, bearer, proven })
     }
 
+    /// The id of its process.
+    pub(super) fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// The gateway, to be called by `agent`.
     pub(super) fn target(&self, agent: &Agent) -> Target<'_> {
         let caller = Some((agent.clone(), self.doors));

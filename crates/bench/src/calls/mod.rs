@@ -4,6 +4,7 @@
 //! Everything that is measured is a process of its own, reached over loopback, and its CPU time is the kernel's count.
 //! Credentials and proofs are made beforehand and in this process, so that no agent's work is counted.
 
+pub(crate) mod flame;
 mod gateway;
 mod load;
 mod nginx;
