@@ -328,7 +328,7 @@ fn dependency_tree(root: &Path, package: &str) -> Result<Vec<String>> {
 /// Every text file that git tracks or would track, with its text.
 fn tracked_files(root: &Path) -> Result<Vec<(String, String)>> {
     let list = output(Command::new("git").current_dir(root).args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
-    let exempt = |path: &&str| *path != "Cargo.lock";
+    let exempt = |path: &&str| !path.ends_with("Cargo.lock");
     Ok(list.lines().filter(exempt).filter_map(|path| Some((path.to_owned(), process::read(&root.join(path)).ok()?))).collect())
 }
 

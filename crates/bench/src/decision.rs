@@ -1,8 +1,10 @@
-//! A decision: the whole of `judge`, with ever more agents and policies, and the histories of an execution and its agent.
+//! A decision: the whole of `judge`, with ever more agents and policies, and the histories of an execution and its agent; and
+//! beside it Dogwood's local engine, in a program of its own (`peers/dogwood`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +31,13 @@ use crate::table::{Table, micros, share};
 /// How many calls are judged at least, by one agent after the other.
 const CALLS: usize = 20_000;
 
+/// How long Dogwood decides, for each number of agents.
+const DOGWOOD_SECONDS: u32 = 10;
+
 /// Measures decisions.
 pub(crate) fn measure() -> Result {
     let mut table = Table::new(&["agents", "policies", "compile ms", "first decision µs", "decision p50 µs", "p99 µs", "list one tool µs"]);
+    let mut beside = Table::new(&["agents", "Dogwood's policies", "compile ms", "decisions", "decision p50 µs", "p99 µs", "times ours"]);
     for agents in [10, 100, 1_000, 10_000] {
         let world = World::new(agents)?;
         let first = world.judge_all(agents)?;
@@ -47,9 +53,28 @@ pub(crate) fn measure() -> Result {
             format!("{:.1}", micros(share(&times, 0.99))),
             format!("{:.0}", micros(listed)),
         ]);
+        drop(world);
+        beside.row(dogwood(agents, share(&times, 0.5))?);
     }
-    println!("{table}");
+    println!("{table}\n{beside}");
     large()
+}
+
+/// What Dogwood's local engine takes for the same calls, as a row. `ours` is our median.
+fn dogwood(agents: usize, ours: Duration) -> Result<[String; 7]> {
+    let program = std::env::var_os("BENCH_DOGWOOD").ok_or("BENCH_DOGWOOD names no program; `cargo xtask bench decision` builds it")?;
+    let done = Command::new(program).arg(agents.to_string()).arg(DOGWOOD_SECONDS.to_string()).output()?;
+    let figures = String::from_utf8_lossy(&done.stdout).split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>();
+    match figures.as_deref() {
+        Ok(&[policies, decisions, compiled, p50, p99]) => {
+            let (p50, p99) = (Duration::from_nanos(p50), Duration::from_nanos(p99));
+            let times = p50.as_secs_f64() / ours.as_secs_f64();
+            let [policies, decisions, compiled] = [policies, decisions, compiled].map(|count| count.to_string());
+            let [p50, p99] = [p50, p99].map(|time| format!("{:.1}", micros(time)));
+            Ok([agents.to_string(), policies, compiled, decisions, p50, p99, format!("{times:.1}")])
+        }
+        _ => Err(format!("Dogwood decides otherwise: {}", String::from_utf8_lossy(&done.stderr)).into()),
+    }
 }
 
 /// A bundle in force, and an execution of each of its agents with the call that it makes.
