@@ -1,6 +1,7 @@
 //! The log: durable appends beside what the disk allows and beside two databases; verifying; proving; room.
 
 mod databases;
+mod slow;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,10 +14,12 @@ use bailiwick_core::model::Timestamp;
 use bailiwick_log::note::{Ed25519Signer, Signer, VerifierKey};
 use bailiwick_log::{Expected, Log, Position};
 use bailiwick_store::audit;
+use bailiwick_store::disk::{Disk, MachineDisk};
 use bailiwick_store::embedded::{self, Embedded, Options};
 use tempfile::TempDir;
 
 use self::databases::{Database, GROUP, ONE};
+use self::slow::Slow;
 use crate::Result;
 use crate::clock::now;
 use crate::records::{self, Stored};
@@ -41,9 +44,9 @@ pub(crate) fn measure() -> Result {
         Table::new(&["writers", "syncs/s", "possible/s", "log/s", "of possible", "append p50 µs", "p99 µs", "durable p50 ms", "p99 ms"]);
     let mut beside = Table::new(&["writers", "log/s", "SQLite, grouped", "SQLite, one each", "redb, grouped", "redb, one each"]);
     for writers in WRITERS {
-        let before = syncs(&on_disk()?, writers)?;
-        let appended = runtime.block_on(append(&on_disk()?, writers))?;
-        let after = syncs(&on_disk()?, writers)?;
+        let before = syncs(&on_disk()?, writers, || ())?;
+        let appended = runtime.block_on(append(Arc::new(MachineDisk), &on_disk()?, writers))?;
+        let after = syncs(&on_disk()?, writers, || ())?;
         let per_second = f64::midpoint(before, after);
         let possible = per_second * writers as f64;
         table.row([
@@ -65,10 +68,34 @@ pub(crate) fn measure() -> Result {
     }
     println!("{table}\n{beside}");
 
+    println!(
+        "Durable appends in memory (tmpfs) with each sync slowed by {} ms: a disk that bounds the log, possible measured in the same way.\n",
+        slow::SYNC.as_millis()
+    );
+    let mut table = Table::new(&["writers", "syncs/s", "possible/s", "log/s", "of possible", "durable p50 ms", "p99 ms"]);
+    for writers in WRITERS {
+        let per_second = syncs(&in_memory()?, writers, slow::wait)?;
+        let possible = per_second * writers as f64;
+        let appended = runtime.block_on(append(Arc::new(Slow), &in_memory()?, writers))?;
+        table.row([
+            writers.to_string(),
+            format!("{per_second:.0}"),
+            format!("{possible:.0}"),
+            format!("{:.0}", appended.per_second),
+            format!("{:.0} %", 100.0 * appended.per_second / possible),
+            format!("{:.2}", micros(appended.durable.at(0.5)) / 1e3),
+            format!("{:.2}", micros(appended.durable.at(0.99)) / 1e3),
+        ]);
+    }
+    println!("{table}");
+
     println!("Durable appends in memory (tmpfs), where a sync is free: what the log costs without the disk.\n");
     let mut table = Table::new(&["writers", "log/s", "SQLite, grouped", "redb, grouped"]);
     for writers in WRITERS {
-        let mut row = vec![writers.to_string(), format!("{:.0}", runtime.block_on(append(&in_memory()?, writers))?.per_second)];
+        let mut row = vec![
+            writers.to_string(),
+            format!("{:.0}", runtime.block_on(append(Arc::new(MachineDisk), &in_memory()?, writers))?.per_second),
+        ];
         for database in [Database::Sqlite, Database::Redb] {
             row.push(format!("{:.0}", runtime.block_on(databases::append(database, in_memory()?, writers, GROUP, SPAN))?));
         }
@@ -94,12 +121,13 @@ pub(crate) fn signer() -> Result<Arc<Ed25519Signer>> {
     Ok(Arc::new(Ed25519Signer::from_seed("acme.example/log", &[7; 32])?))
 }
 
-fn open(directory: &Path) -> Result<Embedded> {
-    Ok(embedded::open(&directory.join("log"), signer()?, Options::default())?)
+fn open(disk: Arc<dyn Disk>, directory: &Path) -> Result<Embedded> {
+    Ok(embedded::open_on(disk, &directory.join("log"), signer()?, Options::default())?)
 }
 
-/// How many writes of a batch's size a file takes in a second, each brought to disk before the next.
-fn syncs(directory: &TempDir, writers: usize) -> Result<f64> {
+/// How many writes of a batch's size a file takes in a second, each brought to disk before the next; `slowed` is called before each
+/// sync.
+fn syncs(directory: &TempDir, writers: usize, slowed: fn()) -> Result<f64> {
     let mut record = Vec::new();
     records::intent(Timestamp::from_second(1_800_000_000)?, records::execution(0, 0), 0, 0, &mut record)?;
     let batch = record.repeat(writers);
@@ -108,6 +136,7 @@ fn syncs(directory: &TempDir, writers: usize) -> Result<f64> {
     let mut count = 0_u32;
     while began.elapsed() < SPAN / 2 {
         file.write_all(&batch)?;
+        slowed();
         file.sync_data()?;
         count += 1;
     }
@@ -131,8 +160,8 @@ struct Appended {
 }
 
 /// Writers that each append a record and wait until it would survive a crash, again and again.
-async fn append(directory: &TempDir, writers: usize) -> Result<Appended> {
-    let storage = Arc::new(open(directory.path())?);
+async fn append(disk: Arc<dyn Disk>, directory: &TempDir, writers: usize) -> Result<Appended> {
+    let storage = Arc::new(open(disk, directory.path())?);
     let log = Log::new(storage.clone());
     let stop = Arc::new(AtomicBool::new(false));
     let began = now();
@@ -174,7 +203,7 @@ async fn write(log: Log, writer: u64, stop: Arc<AtomicBool>) -> Result<(Vec<Dura
 
 /// Writes a log, verifies it and proves from it.
 async fn verify(directory: &TempDir) -> Result {
-    let storage = open(directory.path())?;
+    let storage = open(Arc::new(MachineDisk), directory.path())?;
     let at = Timestamp::from_second(1_800_000_000)?;
     let mut bytes = 0;
     for number in 0..VERIFIED {

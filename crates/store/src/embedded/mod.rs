@@ -122,6 +122,7 @@ pub fn open_on(disk: Arc<dyn Disk>, directory: &Path, signer: Arc<dyn Signer>, o
             // What a crash left unpublished is published at once.
             publish_now: end > published,
             disk_now: false,
+            idle: false,
             waiting: Vec::new(),
             writing: Vec::new(),
             pace: Pace::default(),
@@ -186,6 +187,8 @@ struct State {
     publish_now: bool,
     /// Somebody waits for the disk.
     disk_now: bool,
+    /// The writer sleeps until there is an entry; otherwise it looks by itself every now and then.
+    idle: bool,
     /// Who waits for the batch that is gathering, and who for the one with the writer. Each is woken once, when its own batch
     /// is on disk: with a thousand writers it matters that the other half sleeps on.
     waiting: Vec<Waker>,
@@ -294,8 +297,9 @@ impl Storage for Embedded {
                 }
                 let before = state.queue.len();
                 let taken = state.take(&bytes, expected);
-                // The writer sleeps until the first entry, and then until there are enough.
-                let wake = before == BATCH_HEADER || (before < BATCH_BYTES_ENOUGH && state.queue.len() >= BATCH_BYTES_ENOUGH);
+                // An entry that nobody waits for goes out when the writer looks next, or when there are enough.
+                let enough = before < BATCH_BYTES_ENOUGH && state.queue.len() >= BATCH_BYTES_ENOUGH;
+                let wake = enough || std::mem::take(&mut state.idle);
                 Some((taken, wake))
             })
             .await;
@@ -489,14 +493,20 @@ fn write_batches(shared: &Shared, mut writer: pending::Writer) -> std::io::Resul
 
 /// Waits for entries and takes the batch they make: its frame, its first position, how many. `None` when there will be no more.
 fn gather(shared: &Shared) -> Option<(Vec<u8>, u64, u64)> {
-    let mut state = shared.lock();
-    while state.queued == 0 && !state.closing && state.failed.is_none() {
-        state = shared.wake_writer.wait(state).unwrap_or_else(PoisonError::into_inner);
-    }
     let nobody_waits =
         |state: &mut State| !state.disk_now && !state.closing && state.failed.is_none() && state.queue.len() < BATCH_BYTES_ENOUGH;
-    let waited = shared.wake_writer.wait_timeout_while(state, shared.options.linger, nobody_waits);
-    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    let nothing_to_do = |state: &mut State| state.queued == 0 && !state.closing && state.failed.is_none();
+    let mut state = shared.lock();
+    loop {
+        let waited = shared.wake_writer.wait_timeout_while(state, shared.options.linger, nobody_waits);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if !nothing_to_do(&mut state) {
+            break;
+        }
+        state.idle = true;
+        state = shared.wake_writer.wait_while(state, nothing_to_do).unwrap_or_else(PoisonError::into_inner);
+        state.idle = false;
+    }
     // Somebody waits. Those whom the last batch let go are about to come back: the disk's turn is dear, so they are let on.
     let mut waited = Duration::ZERO;
     while let Some(pause) = state.pace.pause(state.waiting.len(), waited)
@@ -506,7 +516,9 @@ fn gather(shared: &Shared) -> Option<(Vec<u8>, u64, u64)> {
         let came = state.waiting.len();
         let nobody_new = |state: &mut State| state.waiting.len() < state.pace.expected() && !state.closing && state.failed.is_none();
         state = shared.wake_writer.wait_timeout_while(state, pause, nobody_new).unwrap_or_else(PoisonError::into_inner).0;
-        if state.waiting.len() == came {
+        let in_vain = state.waiting.len() == came;
+        state.pace.paused(in_vain);
+        if in_vain {
             break;
         }
         waited += pause;
