@@ -21,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "json", run: targets::core::json },
     Target { name: "names", run: targets::core::names },
     Target { name: "record", run: targets::core::record },
+    Target { name: "fold", run: targets::core::fold },
     Target { name: "grant", run: targets::core::grant },
     Target { name: "bundle", run: targets::core::bundle },
     Target { name: "definition", run: targets::core::definition },

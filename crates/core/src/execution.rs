@@ -1,5 +1,8 @@
 //! Executions: the runs of agents that are under way, each with its ledger and a way to stop it at once.
 
+mod kept;
+mod revoked;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -8,10 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use arc_swap::ArcSwap;
 use bailiwick_log::Position;
 use event_listener::Event;
+use serde::{Deserialize, Serialize};
 
 use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Labels, Ledger, Tracks};
 use crate::model::{AgentName, Digest, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
+pub(crate) use kept::KeptExecution;
+use revoked::RevokedIds;
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
 const SHARDS: usize = 64;
@@ -55,7 +61,7 @@ pub struct Execution {
 }
 
 /// A credential that has not expired.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Token {
     id: TokenId,
     expires_us: i64,
@@ -63,8 +69,23 @@ struct Token {
 }
 
 /// What stands for a token's `jti`: half of its digest, which takes less memory than most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 struct TokenId([u8; 16]);
+
+impl From<TokenId> for String {
+    fn from(id: TokenId) -> Self {
+        format!("{:032x}", u128::from_be_bytes(id.0))
+    }
+}
+
+impl TryFrom<String> for TokenId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u128::from_str_radix(&text, 16).map(|number| Self(number.to_be_bytes()))
+    }
+}
 
 impl TokenId {
     fn of(jti: &str) -> Self {
@@ -264,8 +285,8 @@ pub struct Executions {
 #[derive(Debug, Default)]
 struct Shard {
     under_way: HashMap<ExecutionId, Arc<Execution>>,
-    /// The revoked ones that are not kept whole, with the time in microseconds after which nothing of theirs is valid.
-    revoked: HashMap<ExecutionId, i64>,
+    /// The revoked ones that are not kept whole.
+    revoked: RevokedIds,
 }
 
 impl Default for Executions {
@@ -297,7 +318,7 @@ impl Executions {
             ledger: Mutex::default(),
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
-            stopped: AtomicBool::new(shard.revoked.contains_key(&started.execution)),
+            stopped: AtomicBool::new(shard.revoked.contains(started.execution)),
             open: Mutex::default(),
             kept: Mutex::default(),
             tokens: RwLock::new(vec![Token { id: TokenId::of(&started.token), expires_us, revoked: false }]),
@@ -345,7 +366,7 @@ impl Executions {
     /// Whether the execution with this id was revoked, as long as a credential of it has not expired.
     pub fn is_revoked(&self, id: ExecutionId) -> bool {
         let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
-        shard.revoked.contains_key(&id) || shard.under_way.get(&id).is_some_and(|execution| execution.is_stopped())
+        shard.revoked.contains(id) || shard.under_way.get(&id).is_some_and(|execution| execution.is_stopped())
     }
 
     /// Every execution in the table, in no order.
@@ -365,8 +386,8 @@ impl Executions {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let Shard { under_way, revoked } = &mut *shard;
-            revoked.retain(|_, expires_us| *expires_us >= now_us);
-            let mut whole = 0;
+            revoked.forget_expired(now_us);
+            let (mut whole, mut more) = (0, Vec::new());
             under_way.retain(|id, execution| {
                 execution.proofs().pass(slot);
                 let expires_us = execution.expires_us.load(Ordering::Acquire);
@@ -377,12 +398,13 @@ impl Executions {
                     return expires_us >= now_us;
                 }
                 whole += 1;
-                if whole <= REVOKED_WHOLE_MAX || revoked.len() >= REVOKED_IDS_MAX {
+                if whole <= REVOKED_WHOLE_MAX || revoked.len() + more.len() >= REVOKED_IDS_MAX {
                     return true;
                 }
-                revoked.insert(*id, expires_us);
+                more.push((*id, expires_us));
                 false
             });
+            revoked.extend(more);
         }
     }
 
@@ -400,8 +422,11 @@ impl Executions {
     }
 
     fn shard(&self, id: ExecutionId) -> &RwLock<Shard> {
-        let index = usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0);
         #[expect(clippy::indexing_slicing, reason = "the index is a remainder by the array's length")]
-        &self.shards[index]
+        &self.shards[self.shard_of(id)]
+    }
+
+    fn shard_of(&self, id: ExecutionId) -> usize {
+        usize::try_from(self.hasher.hash_one(id) % SHARDS as u64).unwrap_or(0)
     }
 }

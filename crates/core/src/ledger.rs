@@ -84,12 +84,14 @@ pub struct GrantUse {
 }
 
 /// What one execution has seen and done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     sequence: u64,
     calls: u64,
     labels: Labels,
+    #[serde(default, skip_serializing_if = "Tracks::is_empty")]
     tracks: Tracks,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     grant_uses: Vec<u64>,
 }
 

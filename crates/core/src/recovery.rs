@@ -4,14 +4,20 @@
 //! so nothing that an agent did before a restart is forgotten after it. What a crash left open, an allowed call whose end
 //! nobody recorded, is handed out to be closed as `unknown`.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bailiwick_log::Position;
+use serde::{Deserialize, Serialize};
+
+pub use kept::{Kept, NotKept};
 
 use crate::bundle::Snapshot;
 use crate::execution::Executions;
-use crate::ledger::{History, HistoryOf, Integrity};
-use crate::model::{Duration, Ending, ExecutionId, Intent, Outcome, Record, Timestamp, Verdict};
+use crate::ledger::{History, HistoryOf, Integrity, Labels};
+use crate::model::{AgentName, Duration, Ending, ExecutionId, Intent, Outcome, Record, Timestamp, ToolName, Verdict};
 
 /// The least time that is read back, so that a bundle whose times were just shortened forgets nothing that matters.
 const READ_BACK_MIN: Duration = Duration::seconds(24 * 3600);
@@ -53,37 +59,61 @@ pub fn hear(executions: &Executions, histories: &[History], record: Record) {
     }
 }
 
+/// An allowed call without an end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Open {
+    execution: ExecutionId,
+    agent: AgentName,
+    tool: ToolName,
+    returns: Labels,
+}
+
 /// Folds records, in the order of the log, into executions.
 #[derive(Debug)]
 pub struct Recovery<'a> {
-    executions: &'a Executions,
+    executions: Arc<Executions>,
     histories: &'a [History],
     /// Allowed calls without an end, by the place of their intent.
-    open: BTreeMap<Position, Intent>,
+    open: BTreeMap<Position, Open>,
     /// The next free place in each execution's stream, known or not from its start.
     next: HashMap<ExecutionId, u64>,
+    /// When the last record was written.
+    last: Option<Timestamp>,
+    /// Whether it went on from a kept fold, and a record since then was about an execution which that had let go of.
+    resumed: bool,
+    lacks: bool,
 }
 
 impl<'a> Recovery<'a> {
     /// Begins with nothing folded.
-    pub fn new(executions: &'a Executions, histories: &'a [History]) -> Self {
-        Self { executions, histories, open: BTreeMap::new(), next: HashMap::new() }
+    pub fn new(histories: &'a [History]) -> Self {
+        let (executions, open, next) = (Arc::default(), BTreeMap::new(), HashMap::new());
+        Self { executions, histories, open, next, last: None, resumed: false, lacks: false }
+    }
+
+    /// The executions that were folded so far.
+    pub const fn executions(&self) -> &Arc<Executions> {
+        &self.executions
     }
 
     /// Folds in the record at `position`.
     pub fn fold(&mut self, position: Position, record: Record) {
+        self.last = Some(record.at());
         match record {
             Record::ExecutionStarted(started) => {
+                self.lacks |= self.resumed && started.renewal && !self.knows(started.execution);
                 self.executions.started(started);
             }
             Record::Intent(intent) => {
                 self.next.insert(intent.execution, intent.sequence.saturating_add(1));
                 let known = self.executions.find(intent.execution);
+                self.lacks |= self.resumed && known.is_none() && !self.knows(intent.execution);
                 if known.is_none_or(|execution| execution.ledger().took(&intent, self.histories)) {
                     self.executions.took_for_agent(&intent, self.histories);
                 }
                 if intent.decision.verdict == Verdict::Allow {
-                    self.open.insert(position, intent);
+                    let Intent { execution, agent, tool, returns, .. } = intent;
+                    self.open.insert(position, Open { execution, agent, tool, returns });
                 }
             }
             Record::Outcome(outcome) => {
@@ -98,6 +128,25 @@ impl<'a> Recovery<'a> {
         }
     }
 
+    fn knows(&self, execution: ExecutionId) -> bool {
+        self.executions.find(execution).is_some() || self.executions.is_revoked(execution)
+    }
+
+    /// Whether something is missing that only reading back all that matters brings: an execution went on after the kept fold
+    /// had let go of it, since a clock was set.
+    pub const fn lacks(&self) -> bool {
+        self.lacks
+    }
+
+    /// Lets go of what ended an hour or more before the last record, or before `now` where that is earlier: the clock may have
+    /// been set meanwhile, and what it brings back must be found.
+    pub fn forget_ended(&self, now: Timestamp) {
+        let last = self.last.map_or(now, |last| last.min(now));
+        if let Ok(horizon) = last.checked_sub(MARGIN.std()) {
+            self.executions.forget_expired(horizon);
+        }
+    }
+
     /// The outcomes that end what was left open, each to be appended and then folded in like any other record.
     ///
     /// Nobody knows what such a call returned or whether the agent saw it, so its labels are those that its intent names,
@@ -106,17 +155,17 @@ impl<'a> Recovery<'a> {
         // The places are counted on here and not in what was folded: an outcome that is never appended takes none.
         let mut next = HashMap::new();
         let mut outcomes = Vec::with_capacity(self.open.len());
-        for (position, intent) in &self.open {
-            let sequence = next.entry(intent.execution).or_insert_with(|| self.next.get(&intent.execution).copied().unwrap_or_default());
-            let mut labels = intent.returns.clone();
+        for (position, open) in &self.open {
+            let sequence = next.entry(open.execution).or_insert_with(|| self.next.get(&open.execution).copied().unwrap_or_default());
+            let mut labels = open.returns.clone();
             labels.integrity = Integrity::Untrusted;
             outcomes.push(Outcome {
                 at: now,
                 intent: *position,
-                execution: intent.execution,
+                execution: open.execution,
                 sequence: *sequence,
-                agent: intent.agent.clone(),
-                tool: intent.tool.clone(),
+                agent: open.agent.clone(),
+                tool: open.tool.clone(),
                 code: Ending::Unknown,
                 detail: "the gateway stopped before the call ended".to_owned(),
                 bytes: 0,

@@ -3,6 +3,7 @@
 //! Where one gateway alone appends to the log, it knows all that is there, and nothing here is ever done.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bailiwick_core::model::Record;
 use bailiwick_core::recovery::hear;
@@ -40,7 +41,7 @@ impl Followed {
             hear(&parts.executions, &snapshot.histories, record);
             self.next.store(position.0.saturating_add(1), Ordering::Release);
         };
-        read_on(parts.log.storage().as_ref(), next, take).await.map(drop).map_err(StorageError::from)
+        read_on(parts.log.storage().as_ref(), next, Duration::ZERO, take).await.map(drop).map_err(StorageError::from)
     }
 }
 
@@ -48,7 +49,7 @@ impl Followed {
 pub(crate) async fn is_ended(parts: &Parts, intent: Position) -> Result<bool, StorageError> {
     let mut ended = false;
     let look = |_, record| ended |= matches!(&record, Record::Outcome(outcome) if outcome.intent == intent);
-    read_on(parts.log.storage().as_ref(), intent.0, look).await?;
+    read_on(parts.log.storage().as_ref(), intent.0, Duration::ZERO, look).await?;
     Ok(ended)
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::tree::Hash;
+
 /// The place of an entry in the log, from 0; also its leaf index in the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -167,6 +169,12 @@ pub trait Storage: Send + Sync {
 
     /// Resolves once [`Storage::read`] gives an entry at `position`; followers wait here. Waiting does not hurry the disk.
     async fn reached(&self, position: Position) -> Result<(), StorageError>;
+
+    /// The root of the tree over the first `size` entries, by which whoever saw them before knows that they are the same;
+    /// waits until a signed checkpoint covers them. `None` when there are fewer, or where no tree is kept.
+    async fn root(&self, _size: u64) -> Result<Option<Hash>, StorageError> {
+        Ok(None)
+    }
 
     /// Whether there is room for what begins something new. Storage that is behind says no before it lets anybody wait, and so
     /// keeps room for what ends something that was begun.

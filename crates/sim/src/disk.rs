@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bailiwick_core::model::{Effect, Record};
+use bailiwick_log::tree::{self, Hash};
 use bailiwick_log::{Expected, Position, Storage, StorageError};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -303,6 +304,12 @@ impl Storage for Handle {
             }
             changed.await;
         }
+    }
+
+    async fn root(&self, size: u64) -> Result<Option<Hash>, StorageError> {
+        let state = self.state()?;
+        let of_size = usize::try_from(size).ok().and_then(|size| state.entries.get(..size));
+        Ok(of_size.map(|entries| tree::root(&entries.iter().map(|stored| Hash::of_entry(&stored.bytes)).collect::<Vec<_>>())))
     }
 
     fn len(&self) -> u64 {

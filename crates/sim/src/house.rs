@@ -5,12 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bailiwick_core::bundle::{Live, Snapshot};
-use bailiwick_core::execution::Executions;
 use bailiwick_core::identity::{AccessToken, Algorithm, Authenticated, Authenticator, Grant, KeySet, Presented, Signer, SigningFailed};
 use bailiwick_core::model::{
     AgentName, BundleActivated, Clock as _, Digest, ExecutionId, ExecutionStarted, Revocation, Revoked, SpiffeId, Started, Timestamp,
 };
-use bailiwick_gateway::recover::{RecoveryError, recover};
+use bailiwick_gateway::recover::{Keep, RecoveryError, Shelf, recover};
 use bailiwick_gateway::{Gateway, Parts};
 use bailiwick_log::{Log, StorageError};
 use base64::Engine as _;
@@ -19,6 +18,7 @@ use serde_json::json;
 
 use crate::clock::SimClock;
 use crate::dice::Dice;
+use crate::folds::{Folds, KEPT_EVERY};
 use crate::life::Life;
 use crate::tools::{Keys, Tools};
 use crate::world::World;
@@ -81,8 +81,9 @@ impl House {
         let storage = world.disk.handle(life.clone());
         let shared = storage.is_shared();
         let log = Log::new(storage);
-        let executions = Arc::new(Executions::default());
-        let recovered = recover(&log, &executions, &snapshot, clock.now()).await?;
+        let shelf: Arc<dyn Shelf> = world.folds.get(index).cloned().unwrap_or_else(|| Arc::new(Folds::new(false)));
+        let keep = Keep { shelf, every: if world.plan.keeps_folds { KEPT_EVERY } else { u64::MAX } };
+        let (executions, recovered) = recover(&log, &snapshot, clock.now(), &keep).await?;
         log.append(Started { at: clock.now(), version: "sim".to_owned(), bundle: snapshot.digest }).await?;
         world.trace.tell(format_args!("gateway {index} starts: {} records, {} closed", recovered.records, recovered.closed));
 

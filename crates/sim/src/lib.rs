@@ -9,6 +9,7 @@ mod client;
 mod clock;
 mod dice;
 mod disk;
+mod folds;
 mod house;
 mod life;
 mod lines;
@@ -51,7 +52,8 @@ pub struct Run {
 /// Lives the world of one seed, with a fault planted or none. Fails only when a world cannot be made.
 pub fn run(seed: u64, planted: Option<Planted>, keeps_story: bool) -> Result<Run, String> {
     let dice = Dice::new(seed);
-    let plan = Plan { planted, ..Plan::of(&dice) };
+    let keeps_folds = planted.map_or(!matches!(seed % 5, 0 | 2), |planted| planted == Planted::FoldForgets);
+    let plan = Plan { planted, keeps_folds, ..Plan::of(&dice) };
     live(plan, dice, keeps_story)
 }
 

@@ -19,6 +19,8 @@ pub enum Planted {
     ForwardsTwice,
     /// The broker puts the secret into its error.
     LeakingVault,
+    /// What a gateway keeps of the log between starts says that nothing untrusted was read.
+    FoldForgets,
     /// A run depends on something that its seed does not decide.
     OtherDice,
 }
@@ -44,6 +46,9 @@ pub struct Plan {
     pub hang_ups: u64,
     /// How often in a thousand calls the tool server fails.
     pub tools_fail: u64,
+    /// Whether gateways keep their fold of the log between starts. No die decides it, so that seeds which are known by name go on
+    /// to mean what they meant.
+    pub keeps_folds: bool,
     /// The planted fault.
     pub planted: Option<Planted>,
 }
@@ -62,6 +67,7 @@ impl Plan {
             messages_fail: some(600, 200),
             hang_ups: some(700, 300),
             tools_fail: some(700, 300),
+            keeps_folds: false,
             planted: None,
         }
         .sized(dice)

@@ -14,10 +14,11 @@ use crate::client::{self, Sent};
 use crate::clock::SimClock;
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::folds::Folds;
 use crate::house::House;
 use crate::life::Life;
 use crate::lines::Lines;
-use crate::plan::Plan;
+use crate::plan::{Plan, Planted};
 use crate::tools::Seen;
 use crate::trace::Trace;
 use crate::{Invariant, Objection, check};
@@ -34,6 +35,8 @@ pub(crate) struct World {
     pub(crate) bundles: &'static Bundles,
     pub(crate) seen: Arc<Seen>,
     houses: Mutex<Vec<Option<Arc<House>>>>,
+    /// Where each gateway keeps its fold of the log.
+    pub(crate) folds: Vec<Arc<Folds>>,
     clocks: Vec<Arc<SimClock>>,
     in_force: Mutex<Arc<Snapshot>>,
     sent: Mutex<Vec<Sent>>,
@@ -56,6 +59,7 @@ impl World {
             bundles,
             seen: Arc::default(),
             houses: Mutex::new((0..plan.gateways).map(|_| None).collect()),
+            folds: (0..plan.gateways).map(|_| Arc::new(Folds::new(plan.planted == Some(Planted::FoldForgets)))).collect(),
             clocks: (0..plan.gateways).map(|_| Arc::new(SimClock::new(began))).collect(),
             in_force: Mutex::new(Arc::clone(first)),
             sent: Mutex::default(),

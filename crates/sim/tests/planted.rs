@@ -42,6 +42,11 @@ fn a_ledger_that_forgot_what_was_shown_is_found() {
 }
 
 #[test]
+fn a_kept_fold_that_forgot_what_was_shown_is_found() {
+    bites(Planted::FoldForgets, Invariant::KnowsWhatWasShown);
+}
+
+#[test]
 fn two_records_in_one_place_are_found() {
     bites(Planted::IgnoresExpected, Invariant::OneLine);
 }

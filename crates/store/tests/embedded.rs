@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bailiwick_log::checkpoint::Checkpoint;
 use bailiwick_log::note::{Ed25519Signer, Signer};
+use bailiwick_log::tree::{self, Hash};
 use bailiwick_log::{Expected, Position, Storage, StorageError};
 use bailiwick_store::embedded::{self, Embedded, Options};
 
@@ -141,4 +142,24 @@ async fn many_tasks_share_the_disk_and_lose_nothing() {
     let mut expected: Vec<_> = (0..50).flat_map(|task| (0..40).map(move |n| entry(task * 1000 + n))).collect();
     expected.sort();
     assert_eq!(all, expected);
+}
+
+#[tokio::test]
+async fn the_root_of_any_beginning_is_told_while_open_and_after_opening_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path()).unwrap();
+    fill(&log, 0..70_000).await;
+    let leaves: Vec<Hash> = (0..70_000).map(|n| Hash::of_entry(&entry(n))).collect();
+    let sizes = [0, 1, 255, 256, 257, 65_535, 65_536, 65_537, 69_999, 70_000];
+    for size in sizes {
+        assert_eq!(log.root(size).await.unwrap(), Some(tree::root(&leaves[..size as usize])), "{size}");
+    }
+    assert_eq!(log.root(70_001).await.unwrap(), None);
+    drop(log);
+    let log = open(directory.path()).unwrap();
+    fill(&log, 70_000..70_300).await;
+    for size in sizes {
+        assert_eq!(log.root(size).await.unwrap(), Some(tree::root(&leaves[..size as usize])), "{size}");
+    }
+    assert!(log.root(70_300).await.unwrap().is_some());
 }

@@ -7,6 +7,8 @@ use bailiwick_core::catalog;
 use bailiwick_core::identity::{Admission, Grant};
 use bailiwick_core::json::{self, Limits};
 use bailiwick_core::model::{Digest, Duration, Effect, ExecutionId, Record, SpiffeId, ToolName};
+use bailiwick_core::recovery::{Kept, Recovery};
+use bailiwick_log::tree::Hash;
 use serde_json::Value;
 
 /// What is taken means the same once it is written again.
@@ -48,6 +50,18 @@ pub(crate) fn record(bytes: &[u8]) -> bool {
     let again = written.as_deref().and_then(|written| Record::read(written).ok());
     assert_eq!(again.as_ref().and_then(encode), written, "{record:?}");
     assert!(written.is_some(), "{record:?}");
+    true
+}
+
+/// A kept fold, given the right last line so that what is before it is read: what it restores is kept in the same bytes.
+pub(crate) fn fold(bytes: &[u8]) -> bool {
+    let sealed = |text: &[u8]| [text, format!("{}\n", Digest::of(text)).as_bytes()].concat();
+    let _ = Kept::read(bytes);
+    let Ok(kept) = Kept::read(&sealed(bytes)) else { return false };
+    let (first, next, root) = (kept.first(), kept.next(), Hash::of_nothing());
+    let again = Recovery::resume(&[], kept).keep(first, next, &root);
+    let kept = Kept::read(&again).map(|kept| Recovery::resume(&[], kept).keep(first, next, &root));
+    assert!(kept.is_ok_and(|kept| kept == again), "{}", again.escape_ascii());
     true
 }
 

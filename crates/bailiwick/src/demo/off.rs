@@ -47,6 +47,7 @@ pub(crate) struct Forgetful {
 #[cfg(feature = "test-switches")]
 mod storage {
     use async_trait::async_trait;
+    use bailiwick_log::tree::Hash;
     use bailiwick_log::{Expected, Position, Storage, StorageError};
 
     #[async_trait]
@@ -66,6 +67,10 @@ mod storage {
 
         async fn reached(&self, position: Position) -> Result<(), StorageError> {
             self.storage.reached(position).await
+        }
+
+        async fn root(&self, size: u64) -> Result<Option<Hash>, StorageError> {
+            self.storage.root(size).await
         }
 
         fn len(&self) -> u64 {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::execution::Executions;
 use bailiwick_core::model::{Clock, Entropy, Started};
-use bailiwick_gateway::recover::{Recovered, recover};
+use bailiwick_gateway::recover::{Keep, Recovered, Shelf, recover};
 use bailiwick_log::Log;
 use bailiwick_log::note::Signer as _;
 use bailiwick_store::embedded;
 use bailiwick_store::keys::Keys;
+use bailiwick_store::whole::WholeFile;
 
 /// What a server finds in its data directory.
 pub(super) struct Opened {
@@ -20,6 +21,27 @@ pub(super) struct Opened {
     pub(super) log_key: String,
     pub(super) executions: Arc<Executions>,
     pub(super) recovered: Recovered,
+    /// Where the fold of the log is kept.
+    pub(super) keep: Keep,
+}
+
+/// The file that says what was folded of the log, so that a start need not read that again (`docs/spec/fold.md`).
+const FOLD: &str = "fold";
+
+/// After so many records it is written again: a start that reads as many takes less than a second.
+const KEPT_EVERY: u64 = 250_000;
+
+/// The file with the fold.
+struct FoldFile(WholeFile);
+
+impl Shelf for FoldFile {
+    fn read(&self) -> std::io::Result<Option<Vec<u8>>> {
+        self.0.read()
+    }
+
+    fn write(&self, fold: &[u8]) -> std::io::Result<()> {
+        self.0.write(fold)
+    }
 }
 
 /// Opens the directory, or makes it, and closes what a crash left open. When this returns, the start is on the disk.
@@ -33,13 +55,13 @@ pub(super) async fn open(data: &Path, snapshot: &Snapshot, clock: &dyn Clock, en
     #[cfg(feature = "test-switches")]
     let storage = crate::demo::off::forgetful(storage);
     let log = Log::new(Arc::new(storage));
-    let executions = Arc::new(Executions::default());
-    let recovered = recover(&log, &executions, snapshot, clock.now()).await.map_err(unusable(data))?;
+    let keep = Keep { shelf: Arc::new(FoldFile(WholeFile::new(data.join(FOLD)))), every: KEPT_EVERY };
+    let (executions, recovered) = recover(&log, snapshot, clock.now(), &keep).await.map_err(unusable(data))?;
     let started = Started { at: clock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), bundle: snapshot.digest };
     let started = log.append(started).await.map_err(unusable(data))?;
     // A disk that takes nothing is found out here and not by the first call.
     log.durable(started).await.map_err(unusable(data))?;
-    Ok(Opened { keys, log, log_key, executions, recovered })
+    Ok(Opened { keys, log, log_key, executions, recovered, keep })
 }
 
 /// Says what cannot be done in the data directory, and what may help.

@@ -24,9 +24,9 @@ use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
-use bailiwick_gateway::recover::Recovered;
+use bailiwick_gateway::recover::{Keep, Recovered, keep_folding};
 use bailiwick_gateway::{Gateway, Parts};
-use bailiwick_log::Log;
+use bailiwick_log::{Log, Position};
 use http::Request;
 use miette::IntoDiagnostic as _;
 use tokio::sync::watch;
@@ -85,7 +85,7 @@ impl Server {
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
         let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
 
-        let Opened { keys, log, log_key, executions, recovered } = data::open(&data, &snapshot, clock.as_ref(), entropy.as_ref()).await?;
+        let Opened { keys, log, log_key, executions, recovered, keep } = data::open(&data, &snapshot, clock.as_ref(), entropy.as_ref()).await?;
         let digest = snapshot.digest;
         let live = Arc::new(Live::new(snapshot));
         let identity = Identity::open(token::Parts {
@@ -136,7 +136,7 @@ impl Server {
         // A server's tools are compared with what was reviewed before a call can be judged by the new review.
         let prepared = Arc::clone(&peers);
         let prepare = Box::new(move |snapshot: &Snapshot| prepared.apply(snapshot));
-        let loader = Arc::new(Loader::new(directory, warnings.clone(), Arc::clone(&live), log.clone(), clock, prepare));
+        let loader = Arc::new(Loader::new(directory, warnings.clone(), Arc::clone(&live), log.clone(), Arc::clone(&clock), prepare));
 
         let (stopping, stopped) = watch::channel(false);
         let answering = Arc::clone(&face);
@@ -162,6 +162,7 @@ impl Server {
             tokio::spawn(tend(Arc::clone(&identity))),
             tokio::spawn(async move { loader.watch().await }),
             tokio::spawn(pulse::beat(Arc::clone(&face), Arc::clone(&identity))),
+            tokio::spawn(keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept)),
         ];
         Ok(Self {
             origin: settings.data.origin,
@@ -226,6 +227,11 @@ async fn tend(identity: Arc<Identity>) {
         }
         tokio::time::sleep(TEND_EVERY).await;
     }
+}
+
+/// Keeps the fold of the log up to date for as long as it is polled. The log tells of its own failure where it is written.
+async fn keep_folds(log: Log, bundle: Arc<Live>, clock: Arc<dyn Clock>, keep: Keep, kept: Position) {
+    keep_folding(&log, &bundle, clock.as_ref(), &keep, kept).await;
 }
 
 /// Answers by a router that wants to know the peer's address.

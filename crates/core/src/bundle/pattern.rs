@@ -1,6 +1,6 @@
 //! Patterns over tools: one tool by name, or all the declared tools of one server.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -75,6 +75,18 @@ impl ToolPatterns {
     /// Whether one of them is about this server.
     pub fn speaks_of(&self, server: &ServerName) -> bool {
         self.servers.contains(server) || self.prefixes.contains_key(server) || self.tools.iter().any(|tool| tool.server() == server)
+    }
+}
+
+impl Serialize for ToolPatterns {
+    /// The patterns in the order of their texts.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tools = self.tools.iter().cloned().map(ToolPattern::One);
+        let servers = self.servers.iter().cloned().map(ToolPattern::Server);
+        let prefixes = self.prefixes.iter().flat_map(|(server, prefixes)| {
+            prefixes.iter().map(|prefix| ToolPattern::Prefix(server.clone(), prefix.clone()))
+        });
+        serializer.collect_seq(tools.chain(servers).chain(prefixes).map(|pattern| pattern.to_string()).collect::<BTreeSet<_>>())
     }
 }
 

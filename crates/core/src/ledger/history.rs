@@ -19,7 +19,7 @@ const BUCKETS: i64 = 60;
 const SERIES_MAX: usize = 1_024;
 
 /// A counter or sum that a bundle declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct History {
     /// The name by which policies see it, `context.history.<name>`.
     pub name: Arc<str>,
@@ -81,11 +81,35 @@ pub struct HistoryUnjudged {
 }
 
 /// The series of an execution's or an agent's histories.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "InOrder", into = "InOrder")]
 pub struct Tracks(HashMap<Arc<str>, HashMap<Series, Window>>);
 
+/// The same, as it is kept between starts.
+type InOrder = Vec<(Arc<str>, Vec<(Series, Window)>)>;
+
+impl From<InOrder> for Tracks {
+    fn from(kept: InOrder) -> Self {
+        Self(kept.into_iter().map(|(name, series)| (name, series.into_iter().collect())).collect())
+    }
+}
+
+impl From<Tracks> for InOrder {
+    fn from(tracks: Tracks) -> Self {
+        let in_order = |series: HashMap<Series, Window>| {
+            let mut series: Vec<_> = series.into_iter().collect();
+            series.sort_unstable_by_key(|(series, _)| *series);
+            series
+        };
+        let mut kept: Self = tracks.0.into_iter().map(|(name, series)| (name, in_order(series))).collect();
+        kept.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        kept
+    }
+}
+
 /// A series of a history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Series {
     All,
     By(u64),
@@ -94,6 +118,11 @@ enum Series {
 }
 
 impl Tracks {
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What `history` says about `call`, counted as if it were allowed; nothing when it does not concern the call.
     pub fn charge(&self, history: &History, call: &Call, now: Timestamp) -> Result<Option<Charge>, HistoryUnjudged> {
         if !history.seen_by(&call.tool) {
@@ -164,7 +193,7 @@ fn series_of(value: &Value) -> u64 {
 }
 
 /// A sum over the last while, in buckets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Window {
     /// The length of one bucket in milliseconds; 0 for no window.
     bucket_ms: i64,

@@ -265,6 +265,11 @@ impl ExecutionId {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid())
     }
 
+    /// The id that this number is.
+    pub(crate) const fn from_u128(number: u128) -> Self {
+        Self(Uuid::from_u128(number))
+    }
+
     /// The id as a number, which is how the log's storage keys it.
     pub const fn as_u128(self) -> u128 {
         self.0.as_u128()

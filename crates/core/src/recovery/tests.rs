@@ -1,6 +1,7 @@
 //! Folding what was recorded gives what was live.
 
 use bailiwick_log::Entry;
+use bailiwick_log::tree::Hash;
 use proptest::prelude::*;
 
 use super::*;
@@ -15,6 +16,7 @@ use crate::model::{
 #[derive(Clone, Debug)]
 enum Step {
     Start(u8),
+    Renew(u8),
     Call { execution: u8, allowed: bool, amount: u16, to: u8, item: Option<usize> },
     End { execution: u8, untrusted: bool },
     Revoke(u8),
@@ -24,6 +26,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (0..4u8).prop_map(Step::Start),
+        (0..4u8).prop_map(Step::Renew),
         (0..4u8, any::<bool>(), 1..500u16, 0..3u8, proptest::option::of(0..3usize))
             .prop_map(|(execution, allowed, amount, to, item)| Step::Call { execution, allowed, amount, to, item }),
         (0..4u8, any::<bool>()).prop_map(|(execution, untrusted)| Step::End { execution, untrusted }),
@@ -82,6 +85,14 @@ impl Live {
                 let started = started(execution, now);
                 self.append(&started);
                 self.executions.started(started);
+            }
+            Step::Renew(execution) => {
+                let Some(running) = self.executions.find(id(execution)) else { return };
+                let token = format!("t{}", self.now);
+                let renewal = ExecutionStarted { token, renewal: true, ..started(execution, now) };
+                self.append(&renewal);
+                self.executions.started(renewal);
+                drop(running);
             }
             Step::Call { execution, allowed, amount, to, item } => {
                 let Some(running) = self.executions.find(id(execution)) else { return };
@@ -191,8 +202,9 @@ proptest! {
         let mut live = Live { executions: Executions::default(), histories: histories(), log: vec![], open: vec![], now: 0 };
         steps.iter().for_each(|step| live.step(step));
 
-        let (executions, histories) = (Executions::default(), histories());
-        let mut recovery = Recovery::new(&executions, &histories);
+        let histories = histories();
+        let mut recovery = Recovery::new(&histories);
+        let executions = Arc::clone(recovery.executions());
         for (position, entry) in live.log.iter().enumerate() {
             recovery.fold(Position(position as u64), Record::read(entry).unwrap());
         }
@@ -221,4 +233,118 @@ proptest! {
         }
         prop_assert!(recovery.close(at(live.now)).is_empty());
     }
+}
+
+/// What a start knows after it folded all of these, as bytes.
+fn known(recovery: &Recovery<'_>, log: &[Vec<u8>]) -> Vec<u8> {
+    recovery.keep(Position(0), Position(log.len() as u64), &Hash::of_nothing())
+}
+
+fn fold(recovery: &mut Recovery<'_>, log: &[Vec<u8>], range: std::ops::Range<usize>) {
+    for position in range {
+        recovery.fold(Position(position as u64), Record::read(&log[position]).unwrap());
+    }
+}
+
+proptest! {
+    // Each run is cut at every record.
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_fold_that_was_kept_at_any_record_goes_on_as_if_it_had_never_been_put_away(steps in steps()) {
+        let mut live = Live { executions: Executions::default(), histories: histories(), log: vec![], open: vec![], now: 0 };
+        steps.iter().for_each(|step| live.step(step));
+        let (histories, log) = (histories(), live.log);
+        let mut whole = Recovery::new(&histories);
+        fold(&mut whole, &log, 0..log.len());
+        let outcomes = whole.close(at(live.now));
+        for cut in 0..=log.len() {
+            let mut first = Recovery::new(&histories);
+            fold(&mut first, &log, 0..cut);
+            first.forget_ended(at(live.now));
+            let kept = Kept::read(&known(&first, &log)).unwrap();
+            prop_assert!(kept.is_of_histories(&histories) && !kept.is_of_histories(&histories[1..]));
+            prop_assert_eq!((kept.first(), kept.next()), (Position(0), Position(log.len() as u64)));
+            let mut second = Recovery::resume(&histories, kept);
+            fold(&mut second, &log, cut..log.len());
+            prop_assert!(!second.lacks());
+            prop_assert_eq!(String::from_utf8(known(&second, &log)), String::from_utf8(known(&whole, &log)), "cut at {}", cut);
+            prop_assert_eq!(second.close(at(live.now)).len(), outcomes.len());
+            for (one, other) in second.close(at(live.now)).iter().zip(&outcomes) {
+                prop_assert_eq!((one.intent, one.sequence, &one.labels), (other.intent, other.sequence, &other.labels));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_fold_with_any_byte_changed_or_missing_is_refused() {
+    let mut live = Live { executions: Executions::default(), histories: histories(), log: vec![], open: vec![], now: 0 };
+    let call = Step::Call { execution: 1, allowed: true, amount: 5, to: 1, item: Some(0) };
+    [Step::Start(1), call, Step::Start(2), Step::Revoke(2)].iter().for_each(|step| live.step(step));
+    let histories = histories();
+    let mut recovery = Recovery::new(&histories);
+    fold(&mut recovery, &live.log, 0..live.log.len());
+    let kept = known(&recovery, &live.log);
+    assert!(Kept::read(&kept).is_ok());
+    for at in 0..kept.len() {
+        assert!(Kept::read(&kept[..at]).is_err(), "cut at {at}");
+        for change in [0x01, 0x20, 0x80, 0xff] {
+            let mut changed = kept.clone();
+            changed[at] ^= change;
+            assert!(Kept::read(&changed).is_err(), "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn an_execution_that_ended_long_ago_is_let_go_of_and_one_that_goes_on_all_the_same_is_missed() {
+    let histories = histories();
+    let later = |second: i64| Timestamp::from_second(1_800_100_000 + second).unwrap();
+    let mut recovery = Recovery::new(&histories);
+    // Both credentials end at the second 100,000.
+    for execution in [1, 2, 3] {
+        recovery.fold(Position(0), started(execution, at(0)).into());
+    }
+    for execution in 2..=3 {
+        let what = Revocation::Execution(id(execution));
+        recovery.fold(Position(0), Revoked { at: at(0), what, execution: id(execution), by: "a".into() }.into());
+    }
+    let kept_at = |recovery: &mut Recovery<'_>, moment: Timestamp| {
+        recovery.fold(Position(0), crate::model::Started { at: moment, version: String::new(), bundle: Digest::of(b"") }.into());
+        recovery.forget_ended(Timestamp::MAX);
+        Recovery::resume(&histories, Kept::read(&known(recovery, &[])).unwrap())
+    };
+    let renewal = |execution| ExecutionStarted { renewal: true, token: "t2".into(), ..started(execution, later(0)) };
+
+    let mut within = kept_at(&mut recovery, later(3_600));
+    assert!(within.executions().find(id(1)).is_some() && within.executions().is_revoked(id(2)));
+    within.fold(Position(0), renewal(1).into());
+    assert!(!within.lacks());
+
+    let mut after = kept_at(&mut recovery, later(3_601));
+    assert!(after.executions().find(id(1)).is_none() && !after.executions().is_revoked(id(2)));
+    after.fold(Position(0), started(0, later(3_601)).into());
+    assert!(!after.lacks());
+    after.fold(Position(0), renewal(1).into());
+    assert!(after.lacks());
+}
+
+#[test]
+fn of_many_revoked_executions_a_kept_fold_has_the_ids() {
+    let histories = histories();
+    let mut recovery = Recovery::new(&histories);
+    let id = |number: u64| ExecutionId::from_parts(number, [7; 10]);
+    for number in 0..3_000 {
+        recovery.fold(Position(0), ExecutionStarted { execution: id(number), ..started(0, at(0)) }.into());
+        let what = Revocation::Execution(id(number));
+        recovery.fold(Position(0), Revoked { at: at(0), what, execution: id(number), by: "a".into() }.into());
+    }
+    recovery.forget_ended(at(0));
+    let kept = known(&recovery, &[]);
+    let again = Recovery::resume(&histories, Kept::read(&kept).unwrap());
+    assert!((0..3_000).all(|number| again.executions().is_revoked(id(number))));
+    assert!(!again.executions().is_revoked(id(3_000)));
+    assert!(again.executions().len() <= 1_024);
+    assert_eq!(known(&again, &[]), kept);
 }

@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bailiwick_core::model::ExecutionId;
+use bailiwick_log::files::Tiles;
 use bailiwick_log::note::Signer;
 use bailiwick_log::tile::{self, Entries, Holds, TilePath};
+use bailiwick_log::tree::{self, Hash};
 use bailiwick_log::{Expected, Position, Storage, StorageError};
 use event_listener::Event;
 
@@ -35,6 +37,7 @@ use pending::{BATCH_HEADER, Batch};
 use publish::Publisher;
 use streams::Streams;
 
+use crate::audit::Directory;
 use crate::disk::{Disk, Lock, MachineDisk};
 
 /// How the log trades latency, memory and disk space. The defaults suit a server.
@@ -345,6 +348,19 @@ impl Storage for Embedded {
 
     async fn reached(&self, position: Position) -> Result<(), StorageError> {
         self.shared.until(|state| if state.durable > position.0 { Some(Ok(())) } else { state.check_failed().err().map(Err) }).await
+    }
+
+    async fn root(&self, size: u64) -> Result<Option<Hash>, StorageError> {
+        if size > self.len() {
+            return Ok(None);
+        }
+        if let Some(last) = size.checked_sub(1) {
+            self.published(Position(last)).await?;
+        }
+        let directory = Directory::new(&self.shared.directory);
+        let published = self.shared.lock().published;
+        let root = tree::root_of(&Tiles::new(&directory, published), size);
+        root.map(Some).map_err(|error| StorageError::Damaged(error.to_string().into()))
     }
 
     fn has_room(&self) -> bool {

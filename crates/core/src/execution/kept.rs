@@ -1,0 +1,83 @@
+//! What is kept of executions between starts: all that the log says of them, and nothing of what only a running gateway knows.
+
+use serde::{Deserialize, Serialize};
+
+use super::*;
+
+/// An execution as it is kept between starts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeptExecution {
+    started: ExecutionStarted,
+    /// What its newest renewal left of its grant.
+    grant: Grant,
+    /// When its newest credential expires, in microseconds since the epoch.
+    expires_us: i64,
+    tokens: Vec<Token>,
+    stopped: bool,
+    ledger: Ledger,
+}
+
+impl Executions {
+    /// Every execution, in the order of their ids.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = KeptExecution> {
+        let mut all = self.all();
+        all.sort_unstable_by_key(|execution| execution.id());
+        all.into_iter().map(|execution| KeptExecution {
+            started: execution.started.clone(),
+            grant: Grant::clone(&execution.grant()),
+            expires_us: execution.expires_us.load(Ordering::Acquire),
+            tokens: execution.tokens().clone(),
+            stopped: execution.is_stopped(),
+            ledger: execution.ledger().clone(),
+        })
+    }
+
+    /// The ids of those that were revoked and are not there whole, in order, each with the second after which nothing of it is
+    /// valid.
+    pub(crate) fn kept_revoked(&self) -> Vec<(ExecutionId, u32)> {
+        let ids = |shard: &RwLock<Shard>| shard.read().unwrap_or_else(PoisonError::into_inner).revoked.iter().collect::<Vec<_>>();
+        let mut all: Vec<_> = self.shards.iter().flat_map(ids).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The series of every agent of whom something was counted, in the order of their names.
+    pub(crate) fn kept_tracks(&self) -> Vec<(AgentName, Tracks)> {
+        let agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let tracks = |agent: &AgentTracks| agent.tracks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Vec<_> = agents.iter().map(|(name, agent)| (name.clone(), tracks(agent))).collect();
+        all.retain(|(_, tracks)| !tracks.is_empty());
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+
+    /// Puts back an execution that was kept.
+    pub(crate) fn restore(&self, kept: KeptExecution) {
+        let execution = self.started(kept.started);
+        execution.grant.store(Arc::new(kept.grant));
+        execution.expires_us.store(kept.expires_us, Ordering::Release);
+        *execution.tokens.write().unwrap_or_else(PoisonError::into_inner) = kept.tokens;
+        *execution.ledger() = kept.ledger;
+        if kept.stopped {
+            execution.stop();
+        }
+    }
+
+    /// Puts back the id of an execution that was revoked.
+    pub(crate) fn restore_revoked(&self, ids: Vec<(ExecutionId, u32)>) {
+        let mut of_shards: HashMap<usize, Vec<(ExecutionId, i64)>> = HashMap::new();
+        for (id, expires_s) in ids {
+            let expires_us = i64::from(expires_s).saturating_mul(1_000_000);
+            of_shards.entry(self.shard_of(id)).or_default().push((id, expires_us));
+        }
+        for ids in of_shards.into_values() {
+            let Some((first, _)) = ids.first() else { continue };
+            self.shard(*first).write().unwrap_or_else(PoisonError::into_inner).revoked.extend(ids);
+        }
+    }
+
+    /// Puts back the series of an agent.
+    pub(crate) fn restore_tracks(&self, agent: &AgentName, tracks: Tracks) {
+        *self.agent(agent).tracks.lock().unwrap_or_else(PoisonError::into_inner) = tracks;
+    }
+}

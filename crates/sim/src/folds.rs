@@ -1,0 +1,64 @@
+//! The file in which one gateway keeps its fold of the log, and what can befall it. No dice are thrown for it: what happens to it
+//! turns on how often it was written.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use bailiwick_core::model::Digest;
+use bailiwick_gateway::recover::Shelf;
+
+/// A fold is kept after so few records that most starts find one.
+pub(crate) const KEPT_EVERY: u64 = 6;
+
+/// The file.
+#[derive(Debug)]
+pub(crate) struct Folds {
+    state: Mutex<State>,
+    /// Whether what is kept is changed and sealed again, as if the fold had been wrong.
+    forgets: bool,
+}
+
+impl Folds {
+    pub(crate) fn new(forgets: bool) -> Self {
+        Self { state: Mutex::default(), forgets }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    written: usize,
+    kept: Option<Vec<u8>>,
+}
+
+impl Shelf for Folds {
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner).kept.clone())
+    }
+
+    fn write(&self, fold: &[u8]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.written = state.written.wrapping_add(1);
+        let mut fold = fold.to_vec();
+        if self.forgets {
+            fold = forgetful(&fold);
+        }
+        match state.written % 8 {
+            // An older one stays.
+            3 => return Err(io::Error::other("the disk is full")),
+            5 => fold.truncate(fold.len() / 2),
+            7 => {
+                let middle = fold.len() / 2;
+                fold.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 1);
+            }
+            _ => {}
+        }
+        state.kept = Some(fold);
+        Ok(())
+    }
+}
+
+fn forgetful(fold: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(fold).replace("\"untrusted\"", "\"trusted\"");
+    let text = text.trim_end().rsplit_once('\n').map_or("", |(text, _)| text);
+    format!("{text}\n{}\n", Digest::of(format!("{text}\n").as_bytes())).into_bytes()
+}
