@@ -76,12 +76,7 @@ pub struct Recovered {
 ///
 /// Where other gateways append to the same log, a call that one of them has under way looks left open too and is closed; that
 /// gateway finds its outcome taken and gives no answer.
-pub async fn recover(
-    log: &Log,
-    snapshot: &Snapshot,
-    now: Timestamp,
-    keep: &Keep,
-) -> Result<(Arc<Executions>, Recovered), RecoveryError> {
+pub async fn recover(log: &Log, snapshot: &Snapshot, now: Timestamp, keep: &Keep) -> Result<(Arc<Executions>, Recovered), RecoveryError> {
     let storage = log.storage().as_ref();
     let Folded { mut recovery, mut next, records, kept, .. } = fold(storage, snapshot, now, keep, Duration::ZERO).await?;
     let mut closed = 0;

@@ -85,7 +85,8 @@ impl Server {
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
         let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
 
-        let Opened { keys, log, log_key, executions, recovered, keep } = data::open(&data, &snapshot, clock.as_ref(), entropy.as_ref()).await?;
+        let Opened { keys, log, log_key, executions, recovered, keep } =
+            data::open(&data, &snapshot, clock.as_ref(), entropy.as_ref()).await?;
         let digest = snapshot.digest;
         let live = Arc::new(Live::new(snapshot));
         let identity = Identity::open(token::Parts {

@@ -83,9 +83,10 @@ impl Serialize for ToolPatterns {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let tools = self.tools.iter().cloned().map(ToolPattern::One);
         let servers = self.servers.iter().cloned().map(ToolPattern::Server);
-        let prefixes = self.prefixes.iter().flat_map(|(server, prefixes)| {
-            prefixes.iter().map(|prefix| ToolPattern::Prefix(server.clone(), prefix.clone()))
-        });
+        let prefixes = self
+            .prefixes
+            .iter()
+            .flat_map(|(server, prefixes)| prefixes.iter().map(|prefix| ToolPattern::Prefix(server.clone(), prefix.clone())));
         serializer.collect_seq(tools.chain(servers).chain(prefixes).map(|pattern| pattern.to_string()).collect::<BTreeSet<_>>())
     }
 }
