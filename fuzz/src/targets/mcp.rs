@@ -14,7 +14,7 @@ pub(crate) fn message(bytes: &[u8]) -> bool {
     if let Message::Request(request) = &message {
         assert!(request.id.is_string() || request.id.is_number(), "an id of another kind: {}", request.id);
         if let Some(arguments) = &request.arguments {
-            let text = arguments.get().as_bytes();
+            let text = arguments.text().get().as_bytes();
             assert!(bytes.windows(text.len()).any(|window| window == text), "the arguments are not as they came");
         }
     }
