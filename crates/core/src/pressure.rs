@@ -126,11 +126,10 @@ impl Pressure {
             return Admission::Granted;
         }
         let window = self.window.load(Relaxed);
-        let hash = self.hasher.hash_one(whose());
-        let bucket = usize::try_from(hash % BUCKETS as u64).unwrap_or(0);
+        let bucket = self.bucket(whose());
         let [even, odd] = &self.arrivals;
         let (now, before) = if window.is_multiple_of(2) { (even, odd) } else { (odd, even) };
-        let (Some(now), Some(before), Some(refusals)) = (now.get(bucket), before.get(bucket), self.refusals.get(bucket)) else {
+        let (Some(now), Some(before)) = (now.get(bucket), before.get(bucket)) else {
             return Admission::Granted; // there is no such bucket
         };
         let nth = u64::from(now.fetch_add(1, Relaxed)).saturating_add(1);
@@ -148,11 +147,25 @@ impl Pressure {
             return Admission::Granted;
         }
         self.refused.fetch_add(1, Relaxed);
-        if refusals.fetch_add(1, Relaxed) < PROMPT {
-            return Admission::Refused;
+        self.refusal_in(bucket).map_or(Admission::Refused, Admission::RefusedLate)
+    }
+
+    /// Counts a refusal that was decided elsewhere, for want of room. To whoever does not wait of its own accord it is told
+    /// after [`LATE`], during which what is returned is held: else refusals take the time of those who are served.
+    pub fn refused(&self, whose: impl Hash) -> Option<Waiting> {
+        self.refusal_in(self.bucket(whose))
+    }
+
+    fn refusal_in(&self, bucket: usize) -> Option<Waiting> {
+        if self.refusals.get(bucket)?.fetch_add(1, Relaxed) < PROMPT {
+            return None;
         }
         let waiting = Waiting(Arc::clone(&self.waiting));
-        if self.waiting.fetch_add(1, Relaxed) < WAITING_MAX { Admission::RefusedLate(waiting) } else { Admission::Refused }
+        (self.waiting.fetch_add(1, Relaxed) < WAITING_MAX).then_some(waiting)
+    }
+
+    fn bucket(&self, whose: impl Hash) -> usize {
+        usize::try_from(self.hasher.hash_one(whose) % BUCKETS as u64).unwrap_or(0)
     }
 
     /// Takes in that a beat came `late`. When a window is over, the share is set by the least delay in it.
@@ -312,5 +325,7 @@ mod tests {
         assert!(pressure.take_refused() > 10_000);
         drop(answers);
         assert_eq!(pressure.waiting.load(Relaxed), 0);
+        let for_want_of_room: Vec<_> = (0..PROMPT + 4).filter_map(|_| pressure.refused("other")).collect();
+        assert_eq!((for_want_of_room.len(), pressure.waiting.load(Relaxed)), (4, 4));
     }
 }

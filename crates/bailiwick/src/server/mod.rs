@@ -29,6 +29,7 @@ use bailiwick_gateway::{Gateway, Parts};
 use bailiwick_log::{Log, Position};
 use http::Request;
 use miette::IntoDiagnostic as _;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
@@ -157,13 +158,13 @@ impl Server {
             loader: Arc::clone(&loader),
             base,
         }));
-        let operators = admin::serve(&socket, router, stopped)?;
+        let operators = admin::serve(&socket, router, stopped.clone())?;
 
         let chores = vec![
             tokio::spawn(tend(Arc::clone(&identity))),
             tokio::spawn(async move { loader.watch().await }),
             tokio::spawn(pulse::beat(Arc::clone(&face), Arc::clone(&identity))),
-            tokio::spawn(keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept)),
+            keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept, stopped),
         ];
         Ok(Self {
             origin: settings.data.origin,
@@ -230,9 +231,24 @@ async fn tend(identity: Arc<Identity>) {
     }
 }
 
-/// Keeps the fold of the log up to date for as long as it is polled. The log tells of its own failure where it is written.
-async fn keep_folds(log: Log, bundle: Arc<Live>, clock: Arc<dyn Clock>, keep: Keep, kept: Position) {
-    keep_folding(&log, &bundle, clock.as_ref(), &keep, kept).await;
+/// Keeps the fold of the log up to date until `stopped`, on a thread of its own: to write what a hundred thousand executions have
+/// done takes longer than a call may wait. The log tells of its own failure where it is written.
+fn keep_folds(
+    log: Log,
+    bundle: Arc<Live>,
+    clock: Arc<dyn Clock>,
+    keep: Keep,
+    kept: Position,
+    mut stopped: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    tokio::task::spawn_blocking(move || {
+        Handle::current().block_on(async {
+            tokio::select! {
+                _failed = keep_folding(&log, &bundle, clock.as_ref(), &keep, kept) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        });
+    })
 }
 
 /// Answers by a router that wants to know the peer's address.

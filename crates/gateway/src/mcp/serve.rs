@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -74,6 +74,10 @@ struct Refusals {
     at: Timestamp,
     skipped: u64,
 }
+
+/// Who shares: an agent where it is known, and else all that come from one address.
+#[derive(Hash)]
+struct Whose<A>(Option<A>, Option<IpAddr>);
 
 /// Where one request came to and from.
 struct Place<'a> {
@@ -205,7 +209,7 @@ impl Face {
             let authorization = place.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
             let agent = authorization.and_then(|authorization| self.authenticator.probable_agent(authorization));
             let peer = if agent.is_none() { place.peer.map(|peer| peer.ip()) } else { None };
-            (agent, peer)
+            Whose(agent, peer)
         };
         match self.pressure.admit(whose) {
             Admission::Granted => return None,
@@ -213,6 +217,13 @@ impl Face {
             Admission::RefusedLate(_waiting) => tokio::time::sleep(pressure::LATE).await,
         }
         Some(busy(Busy::Gateway))
+    }
+
+    /// Lets a caller for whom there was no room wait for its refusal, if it does not wait of its own accord.
+    pub(super) async fn keep_waiting(&self, agent: &AgentName) {
+        if let Some(_waiting) = self.pressure.refused(Whose(Some(agent), None)) {
+            tokio::time::sleep(pressure::LATE).await;
+        }
     }
 
     async fn authenticate(&self, place: &Place<'_>, method: &Method) -> Result<Authenticated, Response<Body>> {
@@ -267,8 +278,10 @@ impl Face {
         let limits = json::Limits { bytes_max: limits.body_bytes_max, depth_max: limits.depth_max };
         let on_its_way = match self.bodies.take(&who.execution.started().agent) {
             Ok(one_more) => one_more,
-            Err(NoPlace::All) => return Ok(busy(Busy::Gateway)),
-            Err(NoPlace::Yours) => return Ok(busy(Busy::Agent)),
+            Err(none) => {
+                self.keep_waiting(&who.execution.started().agent).await;
+                return Ok(busy(if none == NoPlace::All { Busy::Gateway } else { Busy::Agent }));
+            }
         };
         let body = read(body, limits.bytes_max).await?;
         drop(on_its_way);
