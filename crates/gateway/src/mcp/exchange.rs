@@ -5,12 +5,14 @@
 //! not show: a call of a legacy server waits meanwhile, and one of a modern server is made again with the answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::model::Call;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::Face;
 use super::parked::Held;
@@ -23,6 +25,9 @@ use crate::{Answer, Arrival, Extras, Refusal, ToolFault};
 
 /// How often a tool may ask again within one call of a legacy client.
 const ROUNDS_MAX: usize = 16;
+
+/// How long further questions of a tool are waited for after its first, so that the client is asked all of them at once.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// The levels of log messages, least severe first (RFC 5424 §6.2.1).
 pub(super) const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
@@ -115,7 +120,7 @@ impl Exchange {
                 next = under_way.next() => match next {
                     Next::Event(Event::Shown(notification)) => self.show(notification, &frames).await,
                     Next::Event(Event::Asked(asked)) => {
-                        let settled = self.ask(under_way, asked);
+                        let settled = self.ask(under_way, asked).await;
                         let _ = frames.send(Frame::Last(settled)).await;
                         return;
                     }
@@ -256,9 +261,10 @@ impl Exchange {
     }
 
     /// Lets the call wait and asks the modern client, if that can be asked.
-    fn ask(&self, mut under_way: UnderWay, first: Asked) -> Settled {
+    async fn ask(&self, mut under_way: UnderWay, first: Asked) -> Settled {
         let mut asks = vec![first];
-        while let Ok(event) = under_way.events.try_recv() {
+        let together = Instant::now() + TOGETHER;
+        while let Ok(Some(event)) = tokio::time::timeout_at(together, under_way.events.recv()).await {
             if let Event::Asked(asked) = event {
                 asks.push(asked);
             }
