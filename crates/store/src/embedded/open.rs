@@ -148,6 +148,9 @@ pub(crate) fn check_pending(disk: &dyn Disk, directory: &Path, pending: &Pending
 
 /// Removes partial tiles of a checkpoint that was never signed; full ones are written again from the same entries.
 ///
+/// That they are gone is on disk before anything else is published: one that a crash left in part and then brought back would
+/// stand below a later checkpoint, and never be looked at again.
+///
 /// Tiles of entries that are not pending either are no leftover: they were signed, and the checkpoint was put back.
 fn remove_unpublished(disk: &dyn Disk, directory: &Path, published: u64, end: u64) -> Result<(), StorageError> {
     let (mut published, mut end) = (published, end.max(published));
@@ -158,15 +161,21 @@ fn remove_unpublished(disk: &dyn Disk, directory: &Path, published: u64, end: u6
                 if (index + 1) * tile::WIDTH > end && disk.exists(&directory.join(full.to_string())) {
                     return Err(put_back(full));
                 }
+                let mut removed = false;
                 for (path, partial) in partials(disk, directory, full).map_err(|error| failed("a directory cannot be read", &error))? {
                     let covers = partial.map_or(u64::MAX, |partial| index * tile::WIDTH + u64::from(partial.width));
                     match partial {
                         Some(partial) if covers > end => return Err(put_back(partial)),
                         _ if covers > published => {
-                            disk.remove(&path).map_err(|error| failed("an unfinished tile cannot be removed", &error))?
+                            disk.remove(&path).map_err(|error| failed("an unfinished tile cannot be removed", &error))?;
+                            removed = true;
                         }
                         _ => {}
                     }
+                }
+                if removed {
+                    let gone = disk.sync(&directory.join(full.partials()));
+                    gone.map_err(|error| failed("that an unfinished tile is gone cannot be brought to disk", &error))?;
                 }
             }
         }
