@@ -121,7 +121,8 @@ impl World {
     }
 
     fn judge(&self, execution: &Execution, call: &Call, now: Timestamp) -> Judged {
-        let known = Known { snapshot: &self.snapshot, held: &HashSet::new() };
+        let seen = execution.seen();
+        let known = Known { snapshot: &self.snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen) };
         judge(known, execution, &execution.ledger(), &execution.agent_tracks(), call, now)
     }
 
@@ -278,7 +279,7 @@ fn bundle(count: usize) -> Result<Bundle> {
         let server: ServerName = format!("server-{number}").parse()?;
         let tool = Tool {
             effect: Effect::Spend,
-            returns: Returns { labels: Labels::default() },
+            returns: Returns::of(Labels::default()),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
             pin: Some(Arc::new(Pin { digest: Digest::of(b"pay"), definition: definition.clone() })),

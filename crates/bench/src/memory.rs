@@ -93,7 +93,8 @@ fn executions() -> Result<(u64, u64)> {
         for (second, to) in ["ana", "bo", "cy", "ana", "bo"].into_iter().enumerate() {
             let call = call(&tool, &json!({ "amount": 12.5, "to": to, "tags": ["a"], "urgent": false }))?;
             let now = Timestamp::from_second(i64::try_from(second)?)?;
-            let known = Known { snapshot: &world.snapshot, held: &std::collections::HashSet::new() };
+            let seen = execution.seen();
+            let known = Known { snapshot: &world.snapshot, held: &std::collections::HashSet::new(), sources: Sources::Seen(&seen) };
             let judged = judge(known, &execution, &execution.ledger(), &execution.agent_tracks(), &call, now);
             take(&world.snapshot, &execution, &call, judged, now)?;
         }

@@ -152,13 +152,12 @@ mod tests {
 
     use super::*;
     use crate::bundle::{BrokerAuth, Otherwise, Pin, Returns, Tool, Transport};
-    use crate::ledger::Labels;
     use crate::model::Effect;
 
     fn server(reviewed: &[Value]) -> Server {
         let tool = |definition: &Value| Tool {
             effect: Effect::Read,
-            returns: Returns { labels: Labels::undeclared() },
+            returns: Returns::undeclared(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
             pin: Some(Arc::new(Pin::of(definition.clone()))),

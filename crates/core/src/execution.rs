@@ -13,6 +13,7 @@ use bailiwick_log::Position;
 use event_listener::Event;
 use serde::{Deserialize, Serialize};
 
+use crate::flow::Seen;
 use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Labels, Ledger, Tracks};
 use crate::model::{AgentName, Digest, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
@@ -46,6 +47,7 @@ pub struct Execution {
     /// The agent's series of histories, shared by its executions.
     agent: Arc<AgentTracks>,
     ledger: Mutex<Ledger>,
+    seen: Mutex<Seen>,
     turn: async_lock::Mutex<()>,
     calls_under_way: AtomicUsize,
     stopped: AtomicBool,
@@ -119,6 +121,12 @@ impl Execution {
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // A panic while the lock was held cannot leave a ledger that allows more: it only ever grows.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it has been shown, in fingerprints. Taken after the ledger, held as briefly. Nothing of it is on the log, so after
+    /// a restart all that was shown before is unknown.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The series kept for its agent over all executions. Taken after the ledger, held as briefly.
@@ -315,6 +323,7 @@ impl Executions {
             grant: ArcSwap::from_pointee(started.grant.clone()),
             expires_us: AtomicI64::new(expires_us),
             agent,
+            seen: Mutex::new(Seen::of_task(started.task.as_deref())),
             ledger: Mutex::default(),
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),

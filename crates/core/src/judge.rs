@@ -10,6 +10,7 @@ use bailiwick_log::Position;
 
 use crate::bundle::{Otherwise, Snapshot, Tool};
 use crate::execution::Execution;
+use crate::flow::{Sources, Traced, trace};
 use crate::identity::Admission;
 use crate::ledger::{Facts, GrantUse, Integrity, Labels, Ledger, Tracks};
 use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Intent, Timestamp, ToolName, Verdict};
@@ -22,6 +23,8 @@ pub struct Known<'a> {
     pub snapshot: &'a Snapshot,
     /// The tools whose offered definition differs from the reviewed one.
     pub held: &'a HashSet<ToolName>,
+    /// What the execution has been shown, by which the targets of its call are traced.
+    pub sources: Sources<'a>,
 }
 
 /// A judged call: the decision, and what the record keeps beside it.
@@ -113,7 +116,12 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         now,
     });
 
-    let code = match (ruling.outcome, admission, flow(tool, ledger)) {
+    // What is only written inside the house leads nobody anywhere, as far as nobody says that it does.
+    let acts = effect > Effect::Write || !tool.targets.is_empty();
+    if acts && ledger.labels().integrity == Integrity::Untrusted {
+        facts.traced = trace(tool, call.arguments.value(), known.sources);
+    }
+    let code = match (ruling.outcome, admission, flow(tool, &facts)) {
         (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) => Code::Allowed,
         (RulingOutcome::Failed, ..) => Code::PolicyFailed,
         (RulingOutcome::InvalidArguments, ..) => Code::InvalidArguments,
@@ -138,10 +146,9 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     Judged { decision: Decision { verdict, code, policies: ruling.policies, errors: ruling.errors, answers }, effect, facts }
 }
 
-/// Whether the flow of data stands in the way: after an untrusted read, nothing vouches for who chose a target.
-fn flow(tool: &Tool, ledger: &Ledger) -> Option<Otherwise> {
-    let tainted = ledger.labels().integrity == Integrity::Untrusted;
-    (tainted && !tool.targets.is_empty()).then_some(tool.otherwise)
+/// Whether the flow of data stands in the way: after an untrusted read, a target was not chosen by one who may.
+fn flow(tool: &Tool, facts: &Facts) -> Option<Otherwise> {
+    facts.traced.iter().any(|traced| !traced.may).then_some(tool.otherwise)
 }
 
 fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> Answer {
@@ -149,9 +156,7 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
         Code::OutsideGrant => Answer::no("the execution's grant does not include this call"),
         Code::BudgetSpent => Answer::no(format!("what the execution was given is spent after {} calls", facts.calls.saturating_sub(1))),
         Code::InvalidArguments => Answer::no("the arguments are not what the tool's reviewed definition takes"),
-        Code::Forbidden | Code::ApprovalRequired if !tool.targets.is_empty() && facts.labels.integrity == Integrity::Untrusted => {
-            Answer::no("the execution has read untrusted data, and this tool acts on a target that nothing vouches for")
-        }
+        Code::Forbidden | Code::ApprovalRequired if flow(tool, facts).is_some() => Answer::no(untraced(facts)),
         _ => match admission {
             Admission::Item(item) => {
                 Answer::yes(format!("item {item} of the execution's grant includes it; call {} of the execution", facts.calls))
@@ -162,6 +167,17 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
             Admission::Spent | Admission::None => Answer::no("the execution's grant does not include this call"),
         },
     }
+}
+
+/// Which of a call's targets stand in its way, and who chose them.
+fn untraced(facts: &Facts) -> String {
+    let of = |traced: &Traced| {
+        let (place, chose) = (if traced.is_within { "what is named in " } else { "" }, traced.provenance.as_str());
+        format!("{place}`{}` ({chose})", traced.argument)
+    };
+    let mut targets: Vec<String> = facts.traced.iter().filter(|traced| !traced.may).map(of).collect();
+    targets.dedup();
+    format!("the execution has read untrusted data, and nobody who may chose {}", targets.join(", "))
 }
 
 fn role(outcome: RulingOutcome, call: &Call, started: &ExecutionStarted) -> Answer {
@@ -193,7 +209,7 @@ fn unlearned() -> Answer {
 fn denied(code: Code, effect: Effect, started: &ExecutionStarted, ledger: &Ledger, role: Answer) -> Judged {
     let answers = Answers { reasonable: Answer::unjudged(code.sentence()), role, delegation: delegation(started), normal: unlearned() };
     let decision = Decision { verdict: Verdict::Deny, code, policies: Vec::new(), errors: Vec::new(), answers };
-    let facts = Facts { calls: ledger.calls(), labels: ledger.labels().clone(), history: Vec::new(), grant: None };
+    let facts = Facts { calls: ledger.calls(), labels: ledger.labels().clone(), ..Facts::default() };
     Judged { decision, effect, facts }
 }
 

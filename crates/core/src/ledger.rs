@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use history::{Charge, History, HistoryOf, HistoryUnjudged, Tracks};
 
+use crate::flow::Traced;
 use crate::model::{Call, Intent, Timestamp, Verdict};
 
 /// Whether data may be believed.
@@ -72,6 +73,9 @@ pub struct Facts {
     /// Which item of the execution's grant admitted the call, and how often it has, this call included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantUse>,
+    /// Who chose what the call acts on; of a call with an effect, once the execution has read anything untrusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traced: Vec<Traced>,
 }
 
 /// Which item of a grant admitted a call.
@@ -129,7 +133,7 @@ impl Ledger {
                 tracks.charge(history, call, now).transpose()
             })
             .collect::<Result<_, _>>()?;
-        Ok(Facts { calls: self.calls.saturating_add(1), labels: self.labels.clone(), history, grant: None })
+        Ok(Facts { calls: self.calls.saturating_add(1), labels: self.labels.clone(), history, grant: None, traced: Vec::new() })
     }
 
     /// Folds in a decision that is on the log. Says whether it was new: what was folded in before changes nothing.

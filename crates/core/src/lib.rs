@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod catalog;
 pub mod execution;
+pub mod flow;
 pub mod identity;
 pub mod json;
 pub mod judge;

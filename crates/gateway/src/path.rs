@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bailiwick_core::bundle::{Live, Snapshot};
+use bailiwick_core::bundle::{Live, Returns, Snapshot};
 use bailiwick_core::execution::{Execution, Executions};
+use bailiwick_core::flow::{self, Sources};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Labels};
@@ -158,6 +159,11 @@ impl Gateway {
         // The ledger learns before the answer is released: the agent must not be able to act on what it read before we
         // know that it read it.
         let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
+        if let Ended::Answered(Answer { body: Ok(result), .. }) = &ended {
+            let undeclared = Returns::undeclared();
+            let returns = snapshot.tool(&made.tool).map_or(&undeclared, |tool| &tool.returns);
+            flow::take_result(&mut execution.seen(), &returns.fields, made.position, result);
+        }
         self.record(execution, &made, &ended, started).await?;
         learned?;
         ended.into_reply(made.position)
@@ -222,10 +228,10 @@ impl Gateway {
     fn judged(&self, snapshot: &Snapshot, execution: &Execution, call: Call) -> Decided {
         let now = self.parts.clock.now();
         let held = self.parts.held.load();
-        let known = Known { snapshot, held: &held };
         let state = self.followed.state(&self.parts);
         let (judged, sequence) = {
-            let ledger = execution.ledger();
+            let (ledger, seen) = (execution.ledger(), execution.seen());
+            let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen) };
             (judge(known, execution, &ledger, &execution.agent_tracks(), &call, now), ledger.sequence())
         };
         Decided::new(judged.into_intent(snapshot, execution, &call, state, sequence, now), call)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use bailiwick_core::execution::Executions;
+use bailiwick_core::flow::Sources;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{HistoryOf, Labels, Ledger, Tracks};
 use bailiwick_core::model::{AgentName, Arguments, Call, Effect, ExecutionId, ExecutionStarted, Intent, Record, Revocation, Verdict};
@@ -182,7 +183,7 @@ impl Replay {
             tracks.fold(&snapshot.histories, HistoryOf::Agent, &before.facts.history, before.at);
         }
         let held = HashSet::new();
-        let known = Known { snapshot, held: &held };
+        let known = Known { snapshot, held: &held, sources: Sources::Recorded(&intent.facts.traced) };
         // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
         let may_be_stopped = self.revoked.is_some();
         let must_be_stopped = self.revoked.is_some_and(|at| at < intent.state && at < position);

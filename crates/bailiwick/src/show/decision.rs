@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bailiwick_core::flow::{Origin, Traced};
 use bailiwick_core::model::{Answer, Answers, Ending, Intent, Outcome};
 use bailiwick_log::Position;
 
@@ -68,6 +69,9 @@ pub(crate) fn explanation(
     for charge in &intent.facts.history {
         fact("history", format!("{} = {}", charge.name, charge.total));
     }
+    for traced in &intent.facts.traced {
+        fact(if traced.may { "chosen" } else { "not chosen" }, chosen(traced));
+    }
     let whom = intent.subject.as_deref().map_or_else(|| "itself".to_owned(), |subject| safe(subject, 200));
     fact("execution", format!("{}, for {whom}", intent.execution));
     if let Some(task) = task {
@@ -80,6 +84,18 @@ pub(crate) fn explanation(
         None => fact("outcome", "nothing was forwarded".to_owned()),
     }
     text
+}
+
+/// Who chose a value that the call acts on, in words.
+fn chosen(traced: &Traced) -> String {
+    let within = if traced.is_within { "named in " } else { "" };
+    let seen = match &traced.origin {
+        Some(Origin { record: Some(record), place }) if place.is_empty() => format!(", first seen in the result of record {record}"),
+        Some(Origin { record: Some(record), place }) => format!(", first seen in the result of record {record} at {}", safe(place, 200)),
+        Some(Origin { record: None, .. }) => ", in the person's own words".to_owned(),
+        None => ", seen nowhere".to_owned(),
+    };
+    format!("{within}{}: {}{seen}", safe(&traced.argument, 200), traced.provenance.as_str())
 }
 
 /// How a call ended, in words.

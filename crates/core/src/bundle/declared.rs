@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::ToolPattern;
-use crate::ledger::{History, Labels};
+use crate::flow::{self, Provenance};
+use crate::ledger::{History, Integrity, Labels};
 use crate::model::{AgentName, Digest, Duration, Effect, ServerName, ToolName, TrustDomain};
 use crate::policy::Policies;
 
@@ -303,12 +304,25 @@ pub struct Tool {
     pub effect: Effect,
     /// The labels of what it returns; untrusted unless declared.
     pub returns: Returns,
-    /// Its target arguments, by JSON pointer, and which provenance may choose each.
-    pub targets: BTreeMap<String, Vec<String>>,
+    /// Its target arguments, by JSON pointer, and who may choose each.
+    pub targets: BTreeMap<String, Vec<Provenance>>,
     /// What happens to a call whose targets are not known to be chosen by one who may.
     pub otherwise: Otherwise,
     /// The reviewed definition; a tool without one is held back. Resources and prompts have none and need none.
     pub pin: Option<Arc<Pin>>,
+}
+
+impl Returns {
+    /// What is known of a result that nobody declared anything of.
+    pub fn undeclared() -> Self {
+        Self::of(Labels::undeclared())
+    }
+
+    /// A result whose fields are all as the whole.
+    pub fn of(labels: Labels) -> Self {
+        let whole = if labels.integrity == Integrity::Trusted { Provenance::Trusted } else { Provenance::Untrusted };
+        Self { labels, fields: flow::Fields { whole, fields: Vec::new() } }
+    }
 }
 
 impl Tool {
@@ -325,6 +339,8 @@ impl Tool {
 pub struct Returns {
     /// The labels of the whole result.
     pub labels: Labels,
+    /// Who vouches for its fields.
+    pub fields: flow::Fields,
 }
 
 /// What happens to a call whose targets may not be what they are.

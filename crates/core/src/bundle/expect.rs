@@ -11,6 +11,7 @@ use super::fields::Fields;
 use super::problem::{nearest, suggest};
 use super::{Server, Snapshot, schema};
 use crate::execution::Executions;
+use crate::flow::Sources;
 use crate::identity::Grant;
 use crate::json;
 use crate::judge::{Judged, Known, judge};
@@ -73,7 +74,9 @@ impl Expectation {
             _ => "tools/call",
         };
         let call = Call { tool: self.tool.clone(), protocol: Protocol::Mcp, method, arguments: self.arguments.clone() };
-        judge(Known { snapshot, held: &HashSet::new() }, &execution, &ledger, &Tracks::default(), &call, now)
+        let seen = execution.seen();
+        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen) };
+        judge(known, &execution, &ledger, &Tracks::default(), &call, now)
     }
 
     /// Whether `judged` is what was expected.

@@ -394,8 +394,12 @@ pub struct ReturnsTable {
     pub integrity: Option<Integrity>,
     /// Who it is for: a label or several.
     pub confidentiality: Option<OneOrMore>,
-    /// The fields that the service itself makes, as JSONPaths.
+    /// The fields that the service itself makes, such as ids, times and amounts, as JSONPaths (names, indexes and `*`).
     pub minted: Option<Vec<String>>,
+    /// The fields that the server vouches for, in a result that is otherwise untrusted.
+    pub trusted: Option<Vec<String>>,
+    /// The fields that a third party writes or chooses, such as a description or a sender's name, in one that is otherwise trusted.
+    pub untrusted: Option<Vec<String>>,
 }
 
 /// One text or several.

@@ -14,6 +14,7 @@ use super::issuers::check_url;
 use super::problem::{Source, listed, nearest};
 use super::secret::looks_secret;
 use super::{BrokerAuth, Otherwise, Pin, Returns, Server, Tool, Transport, schema};
+use crate::flow::{Field, Provenance};
 use crate::json;
 use crate::ledger::{Integrity, Labels};
 use crate::model::{Effect, ServerName, ToolName};
@@ -292,16 +293,29 @@ fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>) -> Tool {
 }
 
 fn returns(table: &Fields<'_>) -> Returns {
-    let Some(table) = table.table::<schema::ReturnsTable>("returns") else { return Returns { labels: Labels::undeclared() } };
+    let Some(table) = table.table::<schema::ReturnsTable>("returns") else { return Returns::undeclared() };
     let integrity = table.choice("integrity", &[("trusted", Integrity::Trusted), ("untrusted", Integrity::Untrusted)]);
     let confidentiality = one_or_more(&table, "confidentiality").into_iter().map(|label| Arc::from(label.into_inner())).collect();
-    for path in table.texts("minted").iter().filter(|path| !path.get_ref().starts_with('$')) {
-        table.source().error(path.span(), format!("{} is no JSONPath", backticked(path.get_ref())), "begin it with `$`, such as `$[*].id`");
+    let mut returns = Returns::of(Labels { integrity: integrity.map_or(Integrity::Untrusted, Spanned::into_inner), confidentiality });
+    // What is untrusted comes last, so that it counts where two name the same place.
+    for (name, source) in [("minted", Provenance::Minted), ("trusted", Provenance::Trusted), ("untrusted", Provenance::Untrusted)] {
+        for path in table.texts(name) {
+            match path.get_ref().parse::<Field>() {
+                Ok(field) => returns.fields.fields.push((field, source)),
+                Err(error) => {
+                    table.source().error(path.span(), format!("{} is no field of a result", backticked(path.get_ref())), error.to_string());
+                }
+            }
+        }
     }
-    Returns { labels: Labels { integrity: integrity.map_or(Integrity::Untrusted, Spanned::into_inner), confidentiality } }
+    // A part that a third party writes makes the whole worth less belief.
+    if returns.fields.fields.iter().any(|(_, source)| *source == Provenance::Untrusted) {
+        returns.labels.integrity = Integrity::Untrusted;
+    }
+    returns
 }
 
-fn targets(table: &Fields<'_>, pin: Option<&Pin>) -> BTreeMap<String, Vec<String>> {
+fn targets(table: &Fields<'_>, pin: Option<&Pin>) -> BTreeMap<String, Vec<Provenance>> {
     let source = table.source();
     let arguments: Option<BTreeSet<&str>> = pin
         .and_then(|pin| pin.definition.pointer("/inputSchema/properties"))
@@ -323,7 +337,8 @@ fn targets(table: &Fields<'_>, pin: Option<&Pin>) -> BTreeMap<String, Vec<String
         } else {
             format!("/{}", name.get_ref().replace('~', "~0").replace('/', "~1"))
         };
-        (pointer, chosen.into_iter().map(Spanned::into_inner).collect())
+        let may = |word: &Spanned<String>| Provenance::MAY_CHOOSE.into_iter().find(|source| source.as_str() == word.get_ref());
+        (pointer, chosen.iter().filter_map(may).collect())
     };
     table.members("targets").into_iter().map(read).collect()
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::execution::Executions;
+use crate::flow::{Seen, Sources};
 use crate::identity::Grant;
 use crate::json::Limits;
 use crate::ledger::{History, HistoryOf, Labels};
@@ -93,7 +94,6 @@ fn every_answer_has_its_cause() {
     use Before::*;
     let snapshot = acme().snapshot();
     let held = HashSet::from(["crm/held".parse().unwrap()]);
-    let known = Known { snapshot: &snapshot, held: &held };
     let any = Value::Null;
     let queries = json!([{ "type": "tool_call", "identifier": "crm/*", "effects": ["read"], "max_uses": 2 }]);
     for (agent, grant, before, tool, arguments, code) in [
@@ -119,7 +119,9 @@ fn every_answer_has_its_cause() {
         ("support", &any, Nothing, "pay/send", json!({ "to": "a", "amount": 1001 }), Code::Forbidden),
         ("support", &any, Nothing, "mail/ask", json!({ "to": "a" }), Code::Allowed),
         ("support", &any, UntrustedRead, "mail/ask", json!({ "to": "a" }), Code::ApprovalRequired),
+        ("support", &any, UntrustedRead, "mail/ask", json!({ "to": "bob" }), Code::Allowed),
         ("support", &any, UntrustedRead, "mail/deny", json!({ "to": "a" }), Code::Forbidden),
+        ("support", &any, UntrustedRead, "mail/deny", json!({ "to": "bob" }), Code::Allowed),
         ("support", &any, Calls(9), "crm/query", json!({}), Code::Allowed),
         ("support", &any, Calls(10), "crm/query", json!({}), Code::BudgetSpent),
         ("support", &queries, Calls(1), "crm/query", json!({}), Code::Allowed),
@@ -132,6 +134,8 @@ fn every_answer_has_its_cause() {
         ("support", &any, Revoked, "crm/none", json!({}), Code::ExecutionEnded),
     ] {
         let execution = Executions::default().started(started(agent, grant.clone()));
+        let seen = Seen::of_task(Some("Write to Bob, please."));
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen) };
         let mut ledger = Ledger::default();
         match before {
             Nothing => {}
@@ -176,7 +180,8 @@ proptest! {
     fn folding_the_records_again_gives_the_same_ledger(steps in prop::collection::vec((0..4_usize, 0..200_i64, 0..1_000_i64), 1..40)) {
         let snapshot = acme().snapshot();
         let held = HashSet::new();
-        let known = Known { snapshot: &snapshot, held: &held };
+        let seen = Seen::of_task(None);
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen) };
         let grant = json!([
             { "type": "tool_call", "identifier": "crm/*", "max_uses": 5 },
             { "type": "tool_call", "identifier": "pay/send", "constraints": { "arguments": { "to": { "prefix": "a" } } } },
@@ -242,15 +247,17 @@ proptest! {
             _ => call(tool, &json!({ "to": to })),
         };
         // Both have the same past.
+        let seen = Seen::of_task(Some("Send it to ab."));
+        let sources = Sources::Seen(&seen);
         let mut ledger = Ledger::default();
         for _ in 0..calls {
-            recorded(Known { snapshot: &wide, held: &held }, &free, &mut ledger, &call, now());
+            recorded(Known { snapshot: &wide, held: &held, sources }, &free, &mut ledger, &call, now());
         }
         if untrusted {
             ledger.learned(&Labels::undeclared());
         }
-        let before = judge(Known { snapshot: &wide, held: &held }, &free, &ledger, &Tracks::default(), &call, now());
-        let after = judge(Known { snapshot: &narrow, held: &held }, &bound, &ledger, &Tracks::default(), &call, now());
+        let before = judge(Known { snapshot: &wide, held: &held, sources }, &free, &ledger, &Tracks::default(), &call, now());
+        let after = judge(Known { snapshot: &narrow, held: &held, sources }, &bound, &ledger, &Tracks::default(), &call, now());
         prop_assert!(after.decision.verdict != Verdict::Allow || before.decision.verdict == Verdict::Allow, "{before:#?}\n{after:#?}");
     }
 }

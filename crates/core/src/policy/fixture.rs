@@ -9,7 +9,7 @@ use super::{Declared, Policies, PolicyProblem, Source};
 use crate::bundle::{
     Agent, BrokerAuth, CredentialRules, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool, Transport,
 };
-use crate::ledger::{History, Labels};
+use crate::ledger::History;
 use crate::model::{Digest, Effect};
 
 /// A bundle in the making.
@@ -58,8 +58,7 @@ impl Fixture {
 
     fn declare(mut self, name: &str, effect: Effect, pin: Option<Arc<Pin>>) -> Self {
         let (server, own) = name.split_once('/').unwrap();
-        let tool =
-            Tool { effect, returns: Returns { labels: Labels::undeclared() }, targets: BTreeMap::new(), otherwise: Otherwise::Deny, pin };
+        let tool = Tool { effect, returns: Returns::undeclared(), targets: BTreeMap::new(), otherwise: Otherwise::Deny, pin };
         let entry = self.servers.entry(server.parse().unwrap()).or_insert_with(|| Server {
             name: server.parse().unwrap(),
             transport: Transport::Http("https://tools.acme.example/mcp".to_owned()),
@@ -73,7 +72,7 @@ impl Fixture {
     pub(crate) fn targets(mut self, name: &str, otherwise: Otherwise) -> Self {
         let (server, own) = name.split_once('/').unwrap();
         let tool = self.servers.get_mut(&server.parse().unwrap()).unwrap().tools.get_mut(own).unwrap();
-        tool.targets.insert("/to".to_owned(), vec!["task".to_owned()]);
+        tool.targets.insert("/to".to_owned(), vec![crate::flow::Provenance::Task]);
         tool.otherwise = otherwise;
         self
     }

@@ -1,0 +1,77 @@
+//! Information flow, judged for each value: who chose what a call acts on.
+//!
+//! After an execution has read anything that a third party may have written, a *target* of a call with an effect has to be
+//! traced to a source that may choose it. It is not looked for what an attack looks like, which an attacker knows how to avoid:
+//! what is found nowhere is `unknown`, and that is no free pass.
+
+mod result;
+mod seen;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::sync::Arc;
+
+use bailiwick_log::Position;
+use serde::{Deserialize, Serialize};
+
+pub use self::result::{Field, Fields, take_result};
+pub use self::seen::Seen;
+pub use self::targets::{Sources, Traced, trace};
+
+/// Who a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// The person's own words, given when the execution starts.
+    Task,
+    /// A value that a named person approved for this execution.
+    Endorsed,
+    /// A party that the subject dealt with before.
+    Known,
+    /// A result, or a field of one, that the server vouches for.
+    Trusted,
+    /// A field that the service itself makes: ids, times, amounts.
+    Minted,
+    /// What a third party wrote or chose.
+    Untrusted,
+    /// Seen nowhere: the model made it.
+    Unknown,
+}
+
+impl Provenance {
+    /// The sources of which something can be seen, the one that speaks most for a value first.
+    pub const SEEN: [Self; 6] = [Self::Task, Self::Endorsed, Self::Known, Self::Trusted, Self::Minted, Self::Untrusted];
+
+    /// Those that may choose what is acted on, as far as a bundle does not say otherwise.
+    pub const MAY_CHOOSE: [Self; 5] = [Self::Task, Self::Endorsed, Self::Known, Self::Trusted, Self::Minted];
+
+    /// The word that bundles, policies and records use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Endorsed => "endorsed",
+            Self::Known => "known",
+            Self::Trusted => "trusted",
+            Self::Minted => "minted",
+            Self::Untrusted => "untrusted",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Where a value was first seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The record of the call whose result showed it; nothing for the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Position>,
+    /// The place in the result, as a JSONPath; empty for a text as a whole.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub place: Arc<str>,
+}
+
+fn is_empty(place: &Arc<str>) -> bool {
+    place.is_empty()
+}

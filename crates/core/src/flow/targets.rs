@@ -1,0 +1,128 @@
+//! The values of a call that choose who or what is acted on, and who chose each of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::seen::{self, Seen};
+use super::words::{Kind, each_word, kind_of};
+use super::{Origin, Provenance};
+use crate::bundle::Tool;
+
+/// The most values of one call that are traced; a call with more is not traced, and so is asked about.
+const TRACED_MAX: usize = 256;
+
+/// A value that was judged, and who chose it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traced {
+    /// The argument that it is or stands in, as a JSON pointer.
+    pub argument: String,
+    /// Whether it is the argument, or stands in its text.
+    pub is_within: bool,
+    /// Who chose it.
+    pub provenance: Provenance,
+    /// Where it was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Whether that one may choose it.
+    pub may: bool,
+}
+
+/// What the values of a call are traced by.
+#[derive(Clone, Copy, Debug)]
+pub enum Sources<'a> {
+    /// What the execution has been shown.
+    Seen(&'a Seen),
+    /// What was found when the call was judged, as the record of it says: to judge it again.
+    Recorded(&'a [Traced]),
+}
+
+/// Traces what `tool` would act on with these arguments.
+pub fn trace(tool: &Tool, arguments: &Value, sources: Sources<'_>) -> Vec<Traced> {
+    let seen = match sources {
+        Sources::Seen(seen) => seen,
+        Sources::Recorded(traced) => return traced.to_vec(),
+    };
+    let mut tracing = Tracing { seen, tool, traced: Vec::new() };
+    let mut pointer = String::new();
+    tracing.value(&mut pointer, arguments, None);
+    tracing.traced
+}
+
+struct Tracing<'a> {
+    seen: &'a Seen,
+    tool: &'a Tool,
+    traced: Vec<Traced>,
+}
+
+impl Tracing<'_> {
+    /// Everything in `value`, which is at `pointer` and within a target that those in `may` may choose, if any.
+    fn value(&mut self, pointer: &mut String, value: &Value, may: Option<&[Provenance]>) {
+        let targets = &self.tool.targets;
+        let own: Option<Vec<Provenance>> = targets.get(pointer.as_str()).cloned();
+        let may = own.as_deref().or(may);
+        match value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    // Each of several is judged, and the argument is what was declared.
+                    let length = pointer.len();
+                    pointer.push_str(&format!("/{index}"));
+                    self.value(pointer, item, may);
+                    pointer.truncate(length);
+                }
+            }
+            Value::Object(members) => {
+                for (name, member) in members {
+                    let length = pointer.len();
+                    pointer.push('/');
+                    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                    self.value(pointer, member, may);
+                    pointer.truncate(length);
+                }
+            }
+            Value::Number(number) => {
+                if let Some(may) = may {
+                    self.target(pointer, &number.to_string(), may);
+                }
+            }
+            Value::String(text) => match may {
+                Some(may) => self.target(pointer, text, may),
+                None => self.named_in(pointer, text),
+            },
+        }
+    }
+
+    fn target(&mut self, pointer: &str, text: &str, may: &[Provenance]) {
+        let value = seen::Value::of(text);
+        if !value.is_empty() {
+            self.judge(pointer, false, &value, may);
+        }
+    }
+
+    /// Links, addresses, accounts and telephone numbers in a text lead somewhere, whatever the text is for.
+    fn named_in(&mut self, pointer: &str, text: &str) {
+        let mut named = Vec::new();
+        each_word(text, |word| {
+            if matches!(kind_of(word), Kind::Link | Kind::Email | Kind::Account | Kind::Phone) && named.len() < TRACED_MAX {
+                named.push(word.to_owned());
+            }
+        });
+        for word in named {
+            self.judge(pointer, true, &seen::Value::of_form(&word), &Provenance::MAY_CHOOSE);
+        }
+    }
+
+    fn judge(&mut self, pointer: &str, is_within: bool, value: &seen::Value, may: &[Provenance]) {
+        if self.traced.len() >= TRACED_MAX {
+            if let Some(last) = self.traced.last_mut() {
+                *last = Traced { provenance: Provenance::Unknown, origin: None, may: false, ..last.clone() };
+            }
+            return;
+        }
+        let found = |source: Provenance| self.seen.find(source, value).map(|origin| (source, origin));
+        let allowed = Provenance::SEEN.into_iter().filter(|source| may.contains(source)).find_map(found);
+        let (may, found) = (allowed.is_some(), allowed.or_else(|| Provenance::SEEN.into_iter().find_map(found)));
+        let (provenance, origin) = found.map_or((Provenance::Unknown, None), |(source, origin)| (source, Some(origin)));
+        self.traced.push(Traced { argument: pointer.to_owned(), is_within, provenance, origin, may });
+    }
+}

@@ -1,0 +1,124 @@
+//! Text as words that can be compared: what two texts have in common is found whatever case, spacing or separators they use,
+//! and nothing is found inside something else.
+//!
+//! A word is what stands between spaces, without the punctuation around it. Addresses, numbers, dates, account and telephone
+//! numbers have one form however they are written, each of a kind of its own: `15` is neither in `2024-05-15` nor in `1500`.
+
+mod typed;
+
+use unicode_normalization::UnicodeNormalization;
+
+pub(super) use self::typed::{Kind, kind_of};
+use crate::model::hides;
+
+/// The longest word that is compared, in bytes; a longer one is like no other.
+const WORD_MAX: usize = 2048;
+
+/// What a word that is too long is told as. No word holds this character.
+const TOO_LONG: &str = "\0";
+
+/// Calls `each` with the comparable form of every word of `text`, in order.
+pub(super) fn each_word(text: &str, mut each: impl FnMut(&str)) {
+    let mut folded = String::new();
+    let mut rest = Parts { rest: text, second: None };
+    while let Some(part) = rest.next() {
+        if part.len() > WORD_MAX {
+            each(TOO_LONG);
+        } else if let Some((form, after)) = typed::grouped(part, &rest) {
+            rest = after;
+            each(&form);
+        } else {
+            fold(part, &mut folded);
+            match typed::single(part, &folded) {
+                Some(form) => each(&form),
+                None => each(folded.strip_suffix("'s").unwrap_or(&folded)),
+            }
+        }
+    }
+}
+
+/// The comparable forms of the words of `text`.
+#[cfg(test)]
+pub(super) fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    each_word(text, |word| words.push(word.to_owned()));
+    words
+}
+
+/// Whether `text` is written as it is compared, but for case: nothing hidden in it, and no character that stands for others.
+/// What is not may look like one thing to a person and be another to a tool, so it is like nothing.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.is_ascii() || (!text.chars().any(|c| hides(c) && !c.is_whitespace()) && unicode_normalization::is_nfkc(text))
+}
+
+/// Letters in the form and case in which they are compared (NFKC, lower case), and one kind of apostrophe.
+fn fold(part: &str, folded: &mut String) {
+    folded.clear();
+    if part.is_ascii() {
+        folded.push_str(part);
+        folded.make_ascii_lowercase();
+    } else {
+        folded.extend(part.nfkc().flat_map(char::to_lowercase).map(|c| if c == '’' { '\'' } else { c }));
+    }
+}
+
+/// The parts of a text between spaces and separators, without the punctuation around each.
+#[derive(Clone)]
+struct Parts<'t> {
+    rest: &'t str,
+    /// The value of `name:value`, of which the name was told.
+    second: Option<&'t str>,
+}
+
+impl<'t> Iterator for Parts<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        loop {
+            let part = match self.second.take() {
+                Some(second) => second,
+                None => {
+                    self.rest = self.rest.trim_start_matches(separates);
+                    if self.rest.is_empty() {
+                        return None;
+                    }
+                    let (part, rest) = self.rest.split_at(self.rest.find(separates).unwrap_or(self.rest.len()));
+                    self.rest = rest;
+                    part
+                }
+            };
+            // `account:DE89…` is two words; `10:30` and `https://…` are one.
+            let named = part.split_once([':', '=']).filter(|(name, value)| {
+                !name.is_empty() && name.chars().all(char::is_alphabetic) && !value.is_empty() && !value.starts_with("//")
+            });
+            let part = match named {
+                Some((name, value)) if name != "mailto" => {
+                    self.second = Some(value);
+                    name
+                }
+                _ => part,
+            };
+            let bare = part.trim_end_matches(surrounds).trim_start_matches(surrounds);
+            if bare.is_empty() {
+                continue;
+            }
+            // A minus belongs to its number.
+            let begins = part.find(bare).unwrap_or(0);
+            let signed = part
+                .get(begins.saturating_sub(1)..)
+                .filter(|signed| signed.starts_with('-') && bare.starts_with(|c: char| c.is_ascii_digit()));
+            return Some(signed.map_or(bare, |signed| signed.trim_end_matches(surrounds)));
+        }
+    }
+}
+
+fn separates(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || matches!(c, '"' | '<' | '>' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ';' | '`' | '\\')
+}
+
+fn surrounds(c: char) -> bool {
+    matches!(
+        c,
+        '.' | ',' | '!' | '?' | ':' | '\'' | '’' | '‘' | '“' | '”' | '*' | '_' | '#' | '~' | '-' | '–' | '—' | '…' | '/' | '@' | '='
+    )
+}

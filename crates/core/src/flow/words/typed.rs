@@ -1,0 +1,291 @@
+//! Words that can be written in several ways: addresses, numbers, dates, account and telephone numbers. Each has one form,
+//! which begins with its kind and a colon, so that it is like no word of another kind.
+
+use super::{Parts, fold};
+
+/// What a word is, as far as it matters who may have chosen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::flow) enum Kind {
+    /// A web address: whoever is sent there learns of it, and is sent what it says.
+    Link,
+    /// An e-mail address.
+    Email,
+    /// An account number (ISO 13616).
+    Account,
+    /// A telephone number.
+    Phone,
+    /// A number.
+    Number,
+    /// A day.
+    Date,
+    /// Anything else.
+    Word,
+}
+
+/// The kind of a word in its comparable form.
+pub(in crate::flow) fn kind_of(form: &str) -> Kind {
+    match form.split_once(':').map(|(kind, _)| kind) {
+        Some("link") => Kind::Link,
+        Some("email") => Kind::Email,
+        Some("account") => Kind::Account,
+        Some("phone") => Kind::Phone,
+        Some("number") => Kind::Number,
+        Some("date") => Kind::Date,
+        _ => Kind::Word,
+    }
+}
+
+/// The form of one part by itself, where it has a kind.
+pub(super) fn single(part: &str, folded: &str) -> Option<String> {
+    number(folded)
+        .or_else(|| date(folded))
+        .or_else(|| account(folded))
+        .or_else(|| phone(folded))
+        .or_else(|| email(folded))
+        .or_else(|| link(part, folded))
+}
+
+/// The form of a part together with those that follow it, and what is left after them.
+pub(super) fn grouped<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
+    account_in_groups(part, rest).or_else(|| phone_in_groups(part, rest)).or_else(|| date_in_words(part, rest))
+}
+
+/// `1200`, `1,200.00`, `$1'200`: digits, in the first form. An id with leading zeros is none, and neither is `1.2.3`.
+fn number(folded: &str) -> Option<String> {
+    let bare = folded.trim_start_matches(['€', '$', '£', '¥']).trim_end_matches(['€', '$', '£', '¥', '%']);
+    let (sign, digits) = bare.strip_prefix(['-', '−']).map_or(("", bare), |digits| ("-", digits));
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) || !digits.ends_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    if digits.bytes().any(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b',' | b'\'')) {
+        return None;
+    }
+    let last = digits.rfind(['.', ',', '\'']).map(|at| digits.split_at(at));
+    let (whole, fraction) = match last {
+        None => (digits, ""),
+        // A separator that comes again, or a comma before three digits, parts thousands.
+        Some((whole, tail)) => {
+            let (separator, tail) = tail.split_at(1);
+            let thousands = separator == "'" || whole.contains(separator) || (separator == "," && tail.len() == 3);
+            if thousands { (digits, "") } else { (whole, tail) }
+        }
+    };
+    let groups: Vec<&str> = whole.split(['.', ',', '\'']).collect();
+    if groups.iter().skip(1).any(|group| group.len() != 3) || groups.first().is_some_and(|first| first.is_empty()) {
+        return None;
+    }
+    let whole = groups.concat();
+    if whole.len() > 1 && whole.starts_with('0') {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    Some(if fraction.is_empty() { format!("number:{sign}{whole}") } else { format!("number:{sign}{whole}.{fraction}") })
+}
+
+/// A day in digits, with its year: `2024-05-15`, `15.05.2024`, and `05/15/2024` where only one reading is a day.
+fn date(folded: &str) -> Option<String> {
+    let parts: Vec<&str> = folded.split(['-', '/', '.']).collect();
+    let [a, b, c] = parts.as_slice() else { return None };
+    if !parts.iter().all(|part| !part.is_empty() && part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit())) {
+        return None;
+    }
+    let number = |text: &str| text.parse::<u16>().ok();
+    let (a_n, b_n, c_n) = (number(a)?, number(b)?, number(c)?);
+    match (a.len(), c.len()) {
+        (4, 1..=2) => day(a_n, b_n, c_n),
+        (1..=2, 4) if folded.contains('.') => day(c_n, b_n, a_n),
+        (1..=2, 4) if a_n > 12 || a_n == b_n => day(c_n, b_n, a_n),
+        (1..=2, 4) if b_n > 12 => day(c_n, a_n, b_n),
+        _ => None,
+    }
+}
+
+fn day(year: u16, month: u16, day: u16) -> Option<String> {
+    ((1..=12).contains(&month) && (1..=31).contains(&day) && year >= 1000).then(|| format!("date:{year:04}-{month:02}-{day:02}"))
+}
+
+/// `15 May 2024`, `May 15th, 2024`, `15. mai`: a month's English name, the day beside it and the year, in either order.
+fn date_in_words<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
+    let mut after = rest.clone();
+    let (second, third) = (after.next()?, after.next()?);
+    let year = third.parse::<u16>().ok().filter(|_| third.len() == 4)?;
+    let (month, of_month) = match (month(part), month(second)) {
+        (Some(month), None) => (month, second),
+        (None, Some(month)) => (month, part),
+        _ => return None,
+    };
+    let digits = of_month.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    if !matches!(of_month.strip_prefix(digits), Some("" | "st" | "nd" | "rd" | "th")) {
+        return None;
+    }
+    Some((day(year, month, digits.parse().ok()?)?, after))
+}
+
+fn month(part: &str) -> Option<u16> {
+    const MONTHS: [&str; 12] =
+        ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"];
+    let mut folded = String::new();
+    fold(part, &mut folded);
+    let is_short = folded.len() == 3 || folded == "sept";
+    let index = MONTHS.iter().position(|month| *month == folded || (is_short && month.starts_with(&folded)))?;
+    u16::try_from(index).ok().map(|index| index.saturating_add(1))
+}
+
+/// An account number in one piece; its check digits have to hold (ISO 7064), or it is a word as any other.
+fn account(folded: &str) -> Option<String> {
+    let letters = folded.bytes().take(2).all(|byte| byte.is_ascii_lowercase());
+    let check = folded.bytes().skip(2).take(2).all(|byte| byte.is_ascii_digit());
+    if !letters || !check || !(15..=34).contains(&folded.len()) || !folded.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let (head, tail) = folded.split_at_checked(4)?;
+    let remainder = tail
+        .chars()
+        .chain(head.chars())
+        .filter_map(|c| c.to_digit(36))
+        .fold(0_u32, |sum, digit| if digit < 10 { (sum * 10 + digit) % 97 } else { (sum * 100 + digit) % 97 });
+    (remainder == 1).then(|| format!("account:{folded}"))
+}
+
+/// An account number in groups of four.
+fn account_in_groups<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
+    if part.len() != 4 || !part.is_ascii() {
+        return None;
+    }
+    let (mut whole, mut after, mut found) = (part.to_ascii_lowercase(), rest.clone(), None);
+    while whole.len() <= 34 {
+        let Some(group) = after.next().filter(|group| group.len() <= 4 && group.is_ascii()) else { break };
+        whole.push_str(&group.to_ascii_lowercase());
+        if let Some(form) = account(&whole) {
+            found = Some((form, after.clone()));
+        }
+        if group.len() < 4 {
+            break;
+        }
+    }
+    found
+}
+
+/// A telephone number in one piece, with its country: `+41791234567`, `0041…`.
+fn phone(folded: &str) -> Option<String> {
+    let digits = folded.strip_prefix('+').or_else(|| folded.strip_prefix("00"))?;
+    let bare: String = digits.chars().filter(|c| !matches!(c, '-' | '.' | '/')).collect();
+    ((7..=15).contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_digit())).then(|| format!("phone:{bare}"))
+}
+
+/// A telephone number in groups.
+fn phone_in_groups<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
+    if !part.starts_with('+') {
+        return None;
+    }
+    let (mut whole, mut after, mut found) = (part.to_owned(), rest.clone(), None);
+    while whole.len() <= 20 {
+        let Some(group) = after.next().filter(|group| group.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.'))) else { break };
+        whole.push_str(group);
+        if let Some(form) = phone(&whole) {
+            found = Some((form, after.clone()));
+        }
+    }
+    found
+}
+
+/// An e-mail address (RFC 5321), in lower case as those who keep addresses have it.
+fn email(folded: &str) -> Option<String> {
+    let address = folded.strip_prefix("mailto:").unwrap_or(folded);
+    let (local, domain) = address.split_once('@')?;
+    (!local.is_empty() && domain.contains('.') && !domain.contains('@') && is_host(domain)).then(|| format!("email:{address}"))
+}
+
+/// A web address, without its scheme and a slash at its end; the case of its path counts.
+fn link(part: &str, folded: &str) -> Option<String> {
+    let has_scheme = folded.starts_with("http://") || folded.starts_with("https://");
+    let without = |text: &'_ str| -> usize { if has_scheme { text.find("://").map_or(0, |at| at.saturating_add(3)) } else { 0 } };
+    let rest = part.get(without(part)..)?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_name = name.contains('.') && is_host(name) && last.chars().count() >= 2 && last.chars().all(char::is_alphabetic);
+    if !has_scheme && !is_name {
+        return None;
+    }
+    let mut folded_host = String::new();
+    fold(authority, &mut folded_host);
+    Some(format!("link:{folded_host}{}", path.trim_end_matches('/')))
+}
+
+fn is_host(name: &str) -> bool {
+    name.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words;
+
+    #[test]
+    fn one_thing_has_one_form_however_it_is_written() {
+        for (form, texts) in [
+            ("number:1200", &["1200", "1,200", "1'200.00", "$1200", "1200.0", "1.200,00", "1200€"][..]),
+            ("number:98.7", &["98.70", "98,7", "-98.7"][..2]),
+            ("number:-3", &["-3", "−3.0"]),
+            ("date:2024-05-15", &["2024-05-15", "2024/5/15", "15.05.2024", "5/15/2024", "May 15, 2024", "15th May 2024", "15 may 2024"]),
+            (
+                "account:gb29nwbk60161331926819",
+                &["GB29NWBK60161331926819", "GB29 NWBK 6016 1331 9268 19", "gb29 nwbk 6016 1331 9268 19.", "IBAN:GB29NWBK60161331926819"]
+                    [..3],
+            ),
+            ("phone:41791234567", &["+41791234567", "+41 79 123 45 67", "0041791234567", "+41-79-123-45-67"]),
+            ("email:bob@acme.example", &["Bob@Acme.example", "<bob@acme.example>", "mailto:bob@acme.example", "bob@acme.example,"]),
+            ("link:www.acme.example/A", &["www.Acme.example/A", "https://www.acme.example/A/", "(http://www.acme.example/A)"]),
+            ("zoë", &["Zoë", "ZOË", "\"Zoe\u{308}\"", "Zoë's", "*Zoë*"]),
+        ] {
+            for text in texts {
+                assert_eq!(words(text), [form], "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_something_else_has_another_form() {
+        for (one, other) in [
+            ("15", "2024-05-15"),
+            ("1", "1.2.3"),
+            ("7", "007"),
+            ("1200", "12000"),
+            ("1.2", "12"),
+            ("GB29NWBK60161331926819", "GB29NWBK60161331926810"),
+            ("acme.example/A", "acme.example/a"),
+            ("acme.example", "acme.example.evil.example"),
+            ("bob@acme.example", "bob@acme.example.evil.example"),
+            ("https://acme.example@evil.example/", "acme.example"),
+            ("10:30", "30"),
+            ("Alice", "аlice"),
+        ] {
+            assert!(!words(other).ends_with(&words(one)), "{one} in {other}");
+            assert!(!words(other).starts_with(&words(one)), "{one} in {other}");
+        }
+    }
+
+    #[test]
+    fn a_value_follows_its_name() {
+        assert_eq!(words("account:Savings to=bob"), ["account", "savings", "to", "bob"]);
+        assert_eq!(words("at 10:30, see http://a.example:80/x"), ["at", "10:30", "see", "link:a.example:80/x"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics_and_words_are_bounded(text in ".{0,200}") {
+            for word in words(&text) {
+                proptest::prop_assert!(word.len() <= text.len() * 12 + 16);
+            }
+        }
+
+        /// A comparable form compares as itself, whatever kind it is.
+        #[test]
+        fn case_and_spacing_change_nothing(text in "[a-zA-Z0-9@./ -]{0,60}") {
+            let spaced = text.replace(' ', " \u{a0}\n");
+            proptest::prop_assert_eq!(words(&text), words(&spaced));
+        }
+    }
+}
