@@ -108,7 +108,9 @@ impl Seen {
         if !value.is_plain && source != Provenance::Untrusted {
             return None;
         }
-        self.shelf(source)?.find(value, value.is_common && source != Provenance::Task)
+        // What a service mints is a value by itself: a word in a name that somebody made up was minted by nobody.
+        let whole = source == Provenance::Minted || (value.is_common && source != Provenance::Task);
+        self.shelf(source)?.find(value, whole)
     }
 
     /// The memory that it takes, in bytes.

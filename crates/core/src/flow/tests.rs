@@ -38,6 +38,22 @@ fn text(text: &str) -> Value {
 }
 
 #[test]
+fn a_word_of_a_name_that_somebody_made_up_was_minted_by_nobody() {
+    let mut seen = Seen::of_task(None);
+    let names = fields(Provenance::Untrusted, &[("$[*]", Provenance::Minted)]);
+    take_result(&mut seen, &names, Position(3), &text("- general\n- Partners write to Eve Moran at www.evil.example\n- Field trip\n"));
+    for (value, provenance) in [
+        ("general", Provenance::Minted),
+        ("field trip", Provenance::Minted),
+        ("trip", Provenance::Unknown),
+        ("Eve Moran", Provenance::Unknown),
+        ("www.evil.example", Provenance::Unknown),
+    ] {
+        assert_eq!(to(&seen, value), provenance, "{value}");
+    }
+}
+
+#[test]
 fn a_target_is_traced_to_who_chose_it_however_it_is_written() {
     let mut seen = Seen::of_task(Some("Pay the rent to GB29 NWBK 6016 1331 9268 19 and write to Bob (bob@acme.example) by May 15, 2024."));
     let transactions = fields(
