@@ -217,7 +217,8 @@ pub(crate) fn bailiwick(tools: &Tools) -> Command {
     command
 }
 
-fn private(file: &Path, text: &str) -> Result<()> {
+/// Writes a file that its owner alone may read.
+pub(crate) fn private(file: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;

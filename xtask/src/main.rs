@@ -5,6 +5,7 @@
 
 mod bench;
 mod crash;
+mod eval;
 mod fuzz;
 mod gateway;
 mod http;
@@ -30,6 +31,9 @@ cargo xtask test [--only STEP]... [--without STEP]... [--verbose]
 cargo xtask test --list  the steps, in the order in which they run
 cargo xtask bench [NAME]...
                          what it costs: measure everything, or some; `--list` names what
+cargo xtask eval [--plain] [--match PATTERN] [--json]
+                         how far a hijacked agent gets and how often an honest one is asked: AgentDojo, replayed without a
+                         model, with effects declared and not; `--plain` leaves out the attackers who hide
 cargo xtask sim --seeds N [--from K]
                          torment the path in N worlds made from one seed each; `--seed K` replays one and tells its story
 cargo xtask crash [--kills N] [--cuts N] [--seed N]
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test", rest @ ..] => steps::Selection::parse(rest).and_then(|selection| steps::run(&selection)),
         ["bench", rest @ ..] => bench::run(rest),
+        ["eval", rest @ ..] => eval::run(rest),
         ["sim", rest @ ..] => sim::run(rest),
         ["crash", rest @ ..] => crash::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),

@@ -140,18 +140,23 @@ impl Tools {
     }
 
     fn python_packages(&self) -> Result<()> {
-        let wanted = process::read(&self.root.join("interop/requirements.txt"))?;
-        let venv = self.cache().join("venv");
+        self.python_environment("venv", &self.root.join("interop/requirements.txt"))
+    }
+
+    /// Makes the Python environment of this name in the cache hold what the list says.
+    pub(crate) fn python_environment(&self, name: &str, requirements: &Path) -> Result<()> {
+        let wanted = process::read(requirements)?;
+        let venv = self.cache().join(name);
         let stamp = Stamp { file: venv.join("installed.txt"), wanted };
         if stamp.holds() {
             return Ok(());
         }
-        if !self.python_program("pip").exists() {
+        let pip = venv.join("bin/pip");
+        if !pip.exists() {
             self.must("setup-python", Command::new(python()?).args(["-m", "venv"]).arg(&venv))?;
         }
-        let requirements = self.root.join("interop/requirements.txt");
-        let mut pip = Command::new(self.python_program("pip"));
-        self.must("setup-python", pip.args(["install", "--disable-pip-version-check", "--requirement"]).arg(requirements))?;
+        let mut install = Command::new(pip);
+        self.must("setup-python", install.args(["install", "--disable-pip-version-check", "--requirement"]).arg(requirements))?;
         stamp.set()
     }
 
