@@ -38,6 +38,33 @@ fn text(text: &str) -> Value {
 }
 
 #[test]
+fn a_document_is_read_by_fields_however_a_server_prints_it() {
+    let labels = fields(
+        Provenance::Untrusted,
+        &[("$[*].id", Provenance::Minted), ("$[*].at", Provenance::Minted), ("$[*].with", Provenance::Trusted)],
+    );
+    for printed in [
+        r#"[{"id": 4711, "at": "2024-05-15T10:30:00", "with": ["ana@acme.example", "Bob Stone"], "note": "it's \"fresh\": a\nb"}]"#,
+        "- at: 2024-05-15T10:30:00\n  id: '4711'\n  note: 'it''s \"fresh\": a\n\n    b'\n  with:\n  - ana@acme.example\n  - Bob Stone\n",
+        "- {at: 2024-05-15T10:30:00, id: 4711, note: \"it's \\\"fresh\\\": a\\nb\", with: [ana@acme.example, Bob Stone]}\n",
+        "[{'id': '4711', 'at': '2024-05-15T10:30:00', 'with': ['ana@acme.example', 'Bob Stone'], 'note': \"it's fresh: a\\nb\", 'x': None}]",
+        "first:\n  id: 4711\n  at: 2024-05-15T10:30:00\n  with:\n  - ana@acme.example\n  - Bob Stone\n  note: |-\n    it's fresh\n    id: 9999\n",
+    ] {
+        let mut seen = Seen::of_task(None);
+        take_result(&mut seen, &labels, Position(1), &text(printed));
+        for (value, provenance) in [
+            ("4711", Provenance::Minted),
+            ("2024-05-15T10:30:00", Provenance::Minted),
+            ("Ana@acme.example", Provenance::Trusted),
+            ("bob stone", Provenance::Trusted),
+            ("fresh", Provenance::Untrusted),
+        ] {
+            assert_eq!(to(&seen, value), provenance, "{value} in {printed}");
+        }
+    }
+}
+
+#[test]
 fn a_word_of_a_name_that_somebody_made_up_was_minted_by_nobody() {
     let mut seen = Seen::of_task(None);
     let names = fields(Provenance::Untrusted, &[("$[*]", Provenance::Minted)]);
@@ -87,7 +114,12 @@ fn a_target_is_traced_to_who_chose_it_however_it_is_written() {
 #[test]
 fn what_a_text_leads_to_is_judged_whatever_the_text_is_for() {
     let mut seen = Seen::of_task(Some("Tell Bob what www.news.example says."));
-    take_result(&mut seen, &fields(Provenance::Untrusted, &[]), Position(1), &text("Log in at http://evil.example/x or call +41 79 123 45 67."));
+    take_result(
+        &mut seen,
+        &fields(Provenance::Untrusted, &[]),
+        Position(1),
+        &text("Log in at http://evil.example/x or call +41 79 123 45 67."),
+    );
     for (body, may) in [
         ("All is well.", true),
         ("See https://www.news.example.", true),
@@ -113,7 +145,12 @@ fn a_value_that_only_looks_like_another_is_nobodys() {
 #[test]
 fn what_is_in_any_text_by_chance_is_found_only_where_it_is_all_that_is_said() {
     let mut seen = Seen::of_task(None);
-    take_result(&mut seen, &fields(Provenance::Trusted, &[]), Position(1), &json!({ "structuredContent": { "id": 7, "note": "9 of 10 are at it" }, "content": [] }));
+    take_result(
+        &mut seen,
+        &fields(Provenance::Trusted, &[]),
+        Position(1),
+        &json!({ "structuredContent": { "id": 7, "note": "9 of 10 are at it" }, "content": [] }),
+    );
     assert_eq!(to(&seen, "7"), Provenance::Trusted);
     for value in ["9", "10", "at", "of"] {
         assert_eq!(to(&seen, value), Provenance::Unknown, "{value}");
@@ -123,7 +160,10 @@ fn what_is_in_any_text_by_chance_is_found_only_where_it_is_all_that_is_said() {
 #[test]
 fn several_targets_are_judged_each() {
     let seen = Seen::of_task(Some("Write to Ana and to Bob."));
-    assert_eq!(judged(&seen, json!({ "to": ["Ana", "Bob"] })), (true, vec![("/to/0".to_owned(), Provenance::Task), ("/to/1".to_owned(), Provenance::Task)]));
+    assert_eq!(
+        judged(&seen, json!({ "to": ["Ana", "Bob"] })),
+        (true, vec![("/to/0".to_owned(), Provenance::Task), ("/to/1".to_owned(), Provenance::Task)])
+    );
     assert!(!judged(&seen, json!({ "to": ["Ana", "Eve"] })).0);
     let many: Vec<String> = (0..2_000).map(|n| format!("a{n}")).collect();
     assert!(!judged(&seen, json!({ "to": many })).0, "what is too much to be traced is not let through");
@@ -167,7 +207,9 @@ fn tree(texts: &[String], shape: usize) -> Value {
     match shape {
         0 => json!({ "content": texts.iter().map(|text| json!({ "type": "text", "text": text })).collect::<Vec<_>>() }),
         1 => json!({ "structuredContent": { "items": leaves }, "content": [] }),
-        2 => json!({ "structuredContent": leaves.into_iter().fold(json!({}), |inner, leaf| json!({ "a": inner, "b": leaf })), "content": [] }),
+        2 => {
+            json!({ "structuredContent": leaves.into_iter().fold(json!({}), |inner, leaf| json!({ "a": inner, "b": leaf })), "content": [] })
+        }
         3 => text(&json!(leaves).to_string()),
         4 => text(&texts.iter().map(|text| format!("- note: {text}\n")).collect::<String>()),
         _ => json!({ "contents": leaves }),
