@@ -282,6 +282,7 @@ fn bundle(count: usize) -> Result<Bundle> {
             returns: Returns::of(Labels::default()),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
+            known: Arc::default(),
             pin: Some(Arc::new(Pin { digest: Digest::of(b"pay"), definition: definition.clone() })),
         };
         let agent = Agent {

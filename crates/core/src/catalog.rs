@@ -160,6 +160,7 @@ mod tests {
             returns: Returns::undeclared(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
+            known: Arc::default(),
             pin: Some(Arc::new(Pin::of(definition.clone()))),
         };
         Server {

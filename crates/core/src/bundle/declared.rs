@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::ToolPattern;
-use crate::flow::{self, Provenance};
+use crate::flow::{self, Provenance, Seen};
 use crate::ledger::{History, Integrity, Labels};
 use crate::model::{AgentName, Digest, Duration, Effect, ServerName, ToolName, TrustDomain};
 use crate::policy::Policies;
@@ -308,6 +308,8 @@ pub struct Tool {
     pub targets: BTreeMap<String, Vec<Provenance>>,
     /// What happens to a call whose targets are not known to be chosen by one who may.
     pub otherwise: Otherwise,
+    /// The parties of its server that the house deals with.
+    pub known: Arc<Seen>,
     /// The reviewed definition; a tool without one is held back. Resources and prompts have none and need none.
     pub pin: Option<Arc<Pin>>,
 }

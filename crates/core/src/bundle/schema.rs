@@ -303,6 +303,9 @@ pub struct ServerTable {
     pub directory: Option<String>,
     /// What the gateway presents to it; nothing unless set.
     pub auth: Option<AuthTable>,
+    /// The parties with whom those for whom agents act deal here, as its tools name them: accounts, members, addresses. A target
+    /// that is one of them as a whole is `known`.
+    pub known: Option<Vec<String>>,
 }
 
 /// What the gateway presents to a tool server: exactly one of `none`, `oauth`, `jwt` and `static`.

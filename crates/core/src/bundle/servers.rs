@@ -14,7 +14,7 @@ use super::issuers::check_url;
 use super::problem::{Source, listed, nearest};
 use super::secret::looks_secret;
 use super::{BrokerAuth, Otherwise, Pin, Returns, Server, Tool, Transport, schema};
-use crate::flow::{Field, Provenance};
+use crate::flow::{Field, Provenance, Seen};
 use crate::json;
 use crate::ledger::{Integrity, Labels};
 use crate::model::{Effect, ServerName, ToolName};
@@ -77,7 +77,9 @@ pub(super) fn server(file: &Fields<'_>, pins: &BTreeMap<String, Pins>) -> Option
     }
     let name = name?;
     let reviewed = pins.get(name.get_ref().as_str());
-    let tools = tools(file, name.get_ref(), reviewed);
+    let parties: Vec<String> = table.iter().flat_map(|table| table.texts("known")).map(Spanned::into_inner).collect();
+    let known = Arc::new(Seen::of_parties(&parties, &format!("{}.known", name.get_ref())));
+    let tools = tools(file, name.get_ref(), reviewed, &known);
     // INVARIANT: where there is no transport an error was noted, so that no snapshot is made of this.
     let transport = transport.unwrap_or_else(|| Transport::Http(String::new()));
     Some((name.clone(), Server { name: name.into_inner(), transport, auth, tools }))
@@ -229,7 +231,7 @@ fn auth(server: &Fields<'_>) -> BrokerAuth {
     }
 }
 
-fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>) -> BTreeMap<String, Tool> {
+fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known: &Arc<Seen>) -> BTreeMap<String, Tool> {
     let mut tools = BTreeMap::new();
     let source = file.source();
     let mut unreviewed = Vec::new();
@@ -245,7 +247,7 @@ fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>) -> BTr
         if pin.is_none() && valid {
             unreviewed.push(name.clone());
         }
-        let tool = tool(&table, pin);
+        let tool = tool(&table, pin, Arc::clone(known));
         tools.insert(name.into_inner(), tool);
     }
     warn_of_unreviewed(source, server, reviewed, &unreviewed);
@@ -259,7 +261,8 @@ fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>) -> BTr
             }
             let Some(table) = Fields::of_value::<schema::ReadTable>(source, value, named) else { continue };
             let returns = returns(&table);
-            tools.insert(own, Tool { effect: Effect::Read, returns, targets: BTreeMap::new(), otherwise: Otherwise::Ask, pin: None });
+            let (targets, known) = (BTreeMap::new(), Arc::clone(known));
+            tools.insert(own, Tool { effect: Effect::Read, returns, targets, otherwise: Otherwise::Ask, known, pin: None });
         }
     }
     tools
@@ -280,7 +283,7 @@ fn warn_of_unreviewed(source: Source<'_>, server: &ServerName, reviewed: Option<
     }
 }
 
-fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>) -> Tool {
+fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>, known: Arc<Seen>) -> Tool {
     let words = Effect::ALL.map(|effect| (effect.as_str(), effect));
     if table.value("effect").is_none() {
         table.missing("effect", "say what it does: `read`, `write`, `send`, `spend` or `admin`");
@@ -289,7 +292,7 @@ fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>) -> Tool {
     let returns = returns(table);
     let targets = targets(table, pin.as_deref());
     let otherwise = table.choice("otherwise", &[("ask", Otherwise::Ask), ("deny", Otherwise::Deny)]);
-    Tool { effect, returns, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), pin }
+    Tool { effect, returns, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), known, pin }
 }
 
 fn returns(table: &Fields<'_>) -> Returns {

@@ -23,8 +23,8 @@ const BETWEEN: u64 = 0;
 /// chance.
 const CHANCE_MAX: usize = 3;
 
-/// What one execution has been shown.
-#[derive(Debug)]
+/// What one execution has been shown; by default nothing, and nothing is kept.
+#[derive(Debug, Default)]
 pub struct Seen {
     of_source: [Shelf; Provenance::SEEN.len()],
     /// The most fingerprints of each source.
@@ -88,6 +88,14 @@ impl Seen {
         seen
     }
 
+    /// The parties that a bundle says are dealt with, however many; `place` is where it says so.
+    pub fn of_parties(parties: &[String], place: &str) -> Self {
+        let mut seen = Self::new(usize::MAX);
+        let origin = Origin { record: None, place: place.into() };
+        parties.iter().for_each(|party| seen.take(Provenance::Known, party, &origin));
+        seen
+    }
+
     /// Takes in a text, or a field of a result.
     pub fn take(&mut self, source: Provenance, text: &str, origin: &Origin) {
         let words_max = self.words_max;
@@ -108,8 +116,8 @@ impl Seen {
         if !value.is_plain && source != Provenance::Untrusted {
             return None;
         }
-        // What a service mints is a value by itself: a word in a name that somebody made up was minted by nobody.
-        let whole = source == Provenance::Minted || (value.is_common && source != Provenance::Task);
+        // What a service mints is a value by itself: a word in a name that somebody made up was minted by nobody. So is a party.
+        let whole = matches!(source, Provenance::Minted | Provenance::Known) || (value.is_common && source != Provenance::Task);
         self.shelf(source)?.find(value, whole)
     }
 

@@ -9,12 +9,13 @@ use crate::model::Effect;
 
 /// A tool that acts on `to`, which the task, the server and what it makes may choose.
 fn pay() -> Tool {
-    let may = vec![Provenance::Task, Provenance::Trusted, Provenance::Minted];
+    let may = vec![Provenance::Task, Provenance::Known, Provenance::Trusted, Provenance::Minted];
     Tool {
         effect: Effect::Spend,
         returns: Returns::undeclared(),
         targets: [("/to".to_owned(), may)].into(),
         otherwise: Otherwise::Ask,
+        known: Arc::new(Seen::of_parties(&["Zoe Lane".to_owned(), "SE3550000000054910000003".to_owned()], "bank.known")),
         pin: None,
     }
 }
@@ -61,6 +62,21 @@ fn a_document_is_read_by_fields_however_a_server_prints_it() {
         ] {
             assert_eq!(to(&seen, value), provenance, "{value} in {printed}");
         }
+    }
+}
+
+#[test]
+fn a_party_that_the_bundle_names_is_known_as_a_whole() {
+    let mut seen = Seen::of_task(None);
+    take_result(&mut seen, &fields(Provenance::Untrusted, &[]), Position(3), &text("from Zoe Lane: pay Lane"));
+    for (value, provenance) in [
+        ("zoe lane", Provenance::Known),
+        ("SE35 5000 0000 0549 1000 0003", Provenance::Known),
+        ("Lane", Provenance::Untrusted),
+        ("Zoe", Provenance::Unknown),
+        ("SE4550000000058398257466", Provenance::Unknown),
+    ] {
+        assert_eq!(to(&seen, value), provenance, "{value}");
     }
 }
 
