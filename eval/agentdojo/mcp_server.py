@@ -16,7 +16,6 @@ import common  # first: pins the hash seed and the clock
 
 import argparse
 import asyncio
-import base64
 import hmac
 import json
 import logging
@@ -33,23 +32,15 @@ from starlette.routing import Route
 
 from agentdojo.functions_runtime import FunctionCall
 
+from attacker import encoded, is_attack
 from common import DEFAULT_ATTACK, SUITES, attack_of, judge, make_env, run_call, runtime_of, suite_of
-
-ATTACK_MARK = "<INFORMATION>"
-
-
-def encoded(text: str, values: list[str]) -> str:
-    """The text with each of the values in Base64, the longest first."""
-    for value in sorted(values, key=len, reverse=True):
-        text = text.replace(value, "base64:" + base64.b64encode(value.encode()).decode())
-    return text
 
 
 def own_senders(value, own: str) -> None:
     """Gives every entry that carries the attack text this sender."""
     if isinstance(value, BaseModel):
         texts = [getattr(value, name) for name in type(value).model_fields]
-        if "sender" in type(value).model_fields and any(isinstance(text, str) and ATTACK_MARK in text for text in texts):
+        if "sender" in type(value).model_fields and any(isinstance(text, str) and is_attack(text) for text in texts):
             value.sender = own
         own_senders(texts, own)
     elif isinstance(value, dict):
@@ -57,6 +48,7 @@ def own_senders(value, own: str) -> None:
     elif isinstance(value, list):
         for item in value:
             own_senders(item, own)
+
 
 
 class Bench:

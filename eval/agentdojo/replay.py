@@ -38,6 +38,8 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
+from attacker import encoded, is_attack
+
 HERE = pathlib.Path(__file__).parent
 SUITES = ("banking", "slack")
 EFFECTS = json.loads((HERE / "effects.json").read_text())
@@ -46,6 +48,14 @@ EFFECTS = json.loads((HERE / "effects.json").read_text())
 def load(suite: str) -> dict:
     with gzip.open(HERE / "corpus" / f"{suite}.json.gz", "rt") as fh:
         return json.load(fh)
+
+
+def as_seen(call: dict, encode: list[str]) -> dict:
+    """The call of a user's task by the text that the agent was shown, where it names what carries the attack."""
+    if call["by"] != "user":
+        return call
+    shown = {name: encoded(v, encode) if isinstance(v, str) and is_attack(v) else v for name, v in call["args"].items()}
+    return {**call, "args": shown}
 
 
 def effect(suite: str, function: str) -> bool:
@@ -115,13 +125,17 @@ class Replayer:
         if injection is None or self.a.attacker == "plain":
             return {}
         text = next(t["attack_text"] for t in self.data["injection_tasks"] if t["id"] == injection)
-        used = [v for c in calls if c["by"] == "injection" for v in c["args"].values() if isinstance(v, str) and v and v in text]
+        values = [v for c in calls if c["by"] == "injection" for v in c["args"].values() if isinstance(v, str) and v]
+        # A link in a message is a value too.
+        values += [word for value in values for word in value.split() if "." in word.strip(".")]
+        used = list(dict.fromkeys(value for value in values if value in text))
         if self.a.attacker == "encodes":
             return {"encode": used}
-        return {"own": used[0]} if used else {}
+        return {"own": max(used, key=len)} if used else {}
 
     async def replay(self, case_id: str, task: dict, injection: str | None, calls: list[dict]) -> dict:
-        case = {"user_task": task["id"], "injection_task": injection, **self.varied(injection, calls)}
+        varied = self.varied(injection, calls)
+        case = {"user_task": task["id"], "injection_task": injection, **varied}
         (await self.control.post("/case", json=case)).raise_for_status()
         url, token, headers = self.url, self.a.token, dict(h.split("=", 1) for h in self.a.header)
         if self.a.register_cmd:
@@ -147,6 +161,7 @@ class Replayer:
             async with Client(streamable_http_client(url, http_client=http), mode=self.a.protocol, elicitation_callback=elicit, cache=None) as client:
                 listed = {t.name for t in (await client.list_tools()).tools}
                 for call in calls:
+                    call = as_seen(call, varied.get("encode", ()))
                     verdict, answer = await self.one_call(client, state, call)
                     approved = verdict == "approved"
                     if verdict == "approval" and self.agrees(call["by"]) and self.a.approve_cmd:
