@@ -12,6 +12,7 @@ use bailiwick_core::bundle::{
     Agent, BrokerAuth, CredentialRules, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool, Transport,
 };
 use bailiwick_core::execution::{Execution, Executions};
+use bailiwick_core::flow::Sources;
 use bailiwick_core::identity::Grant;
 use bailiwick_core::json;
 use bailiwick_core::judge::{Judged, Known, judge};

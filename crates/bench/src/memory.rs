@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bailiwick_core::execution::Executions;
+use bailiwick_core::flow::Sources;
 use bailiwick_core::identity::{Authenticator, KeySet, Replays, Room, dpop};
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::model::{ExecutionId, ExecutionStarted, Revocation, Revoked, Timestamp, ToolName};

@@ -1,3 +1,5 @@
+//! What may be traced to whom, and what an attacker who knows the rules cannot have traced.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -58,7 +58,14 @@ impl Fixture {
 
     fn declare(mut self, name: &str, effect: Effect, pin: Option<Arc<Pin>>) -> Self {
         let (server, own) = name.split_once('/').unwrap();
-        let tool = Tool { effect, returns: Returns::undeclared(), targets: BTreeMap::new(), otherwise: Otherwise::Deny, known: Arc::default(), pin };
+        let tool = Tool {
+            effect,
+            returns: Returns::undeclared(),
+            targets: BTreeMap::new(),
+            otherwise: Otherwise::Deny,
+            known: Arc::default(),
+            pin,
+        };
         let entry = self.servers.entry(server.parse().unwrap()).or_insert_with(|| Server {
             name: server.parse().unwrap(),
             transport: Transport::Http("https://tools.acme.example/mcp".to_owned()),
