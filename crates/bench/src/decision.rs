@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bailiwick_core::bundle::{
-    Agent, BrokerAuth, CredentialRules, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool, Transport,
+    Agent, Approvals, BrokerAuth, CredentialRules, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool, Transport,
 };
 use bailiwick_core::execution::{Execution, Executions};
 use bailiwick_core::flow::Sources;
@@ -251,6 +251,7 @@ fn snapshot(
             data_dir: ".bailiwick".into(),
             data: listen,
             identity,
+            approvals: Approvals::default(),
             limits: Limits::default(),
         },
         issuers: BTreeMap::new(),

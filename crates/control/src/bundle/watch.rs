@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bailiwick_core::bundle::{self, Bundle, Live, Problem, Snapshot};
+use bailiwick_core::bundle::{self, Bundle, Live, Problem, Settings, Snapshot};
 use bailiwick_core::model::{BundleActivated, Clock, Digest};
 use bailiwick_log::{Log, StorageError};
 use tokio::sync::Mutex;
@@ -191,8 +191,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// What differs of that which a running server cannot change: its names are in credentials, its sockets are open.
-fn fixed_differences(before: &Snapshot, after: &Snapshot) -> Vec<&'static str> {
+fn fixed_differences<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<&'static str> {
     let (before, after) = (&before.settings, &after.settings);
+    let of = |settings: &'a Settings| settings.approvals.listen.as_ref();
     [
         ("`trust_domain`", before.trust_domain == after.trust_domain),
         ("`data_dir`", before.data_dir == after.data_dir),
@@ -202,6 +203,9 @@ fn fixed_differences(before: &Snapshot, after: &Snapshot) -> Vec<&'static str> {
         ("`identity.listen`", before.identity.address == after.identity.address),
         ("`identity.origin`", before.identity.origin == after.identity.origin),
         ("`identity.tls`", before.identity.tls == after.identity.tls),
+        ("`approvals.listen`", of(before).map(|listen| listen.address) == of(after).map(|listen| listen.address)),
+        ("`approvals.origin`", of(before).map(|listen| &listen.origin) == of(after).map(|listen| &listen.origin)),
+        ("`approvals.tls`", of(before).and_then(|listen| listen.tls.as_ref()) == of(after).and_then(|listen| listen.tls.as_ref())),
         ("`limits.calls_max`", before.limits.calls_max == after.limits.calls_max),
     ]
     .into_iter()

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bailiwick_log::Position;
 use serde_json::Value;
 
 use super::ToolPattern;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub data: Listen,
     /// The token service's listener; its origin is the issuer.
     pub identity: Listen,
+    /// How people are asked, and how they answer.
+    pub approvals: Approvals,
     /// Bounds on what is accepted.
     pub limits: Limits,
 }
@@ -66,6 +69,53 @@ pub struct Listen {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The browser origins that may call it (MCP transports, DNS rebinding). Requests without `Origin` are not browsers'.
     pub allowed_origins: Vec<String>,
+}
+
+/// How people are asked, and how they answer.
+#[derive(Clone, Debug, Default)]
+pub struct Approvals {
+    /// The listener of the page on which people answer, with its login; absent, they answer over the admin socket alone.
+    pub listen: Option<Listen>,
+    /// How people prove who they are there.
+    pub login: Option<Login>,
+    /// Who is told of each ask and each answer.
+    pub webhook: Option<Webhook>,
+}
+
+impl Approvals {
+    /// The page of one ask, for a person to open; nothing without a listener.
+    pub fn page(&self, ask: Position) -> Option<String> {
+        self.listen.as_ref().map(|listen| format!("{}/approvals/{}", listen.origin, ask.0))
+    }
+
+    /// Where programs ask how it stands (AuthZEN Access Request and Approval); nothing without a listener.
+    pub fn task(&self, ask: Position) -> Option<String> {
+        self.listen.as_ref().map(|listen| format!("{}/access/v1/requests/{}", listen.origin, ask.0))
+    }
+}
+
+/// How people prove who they are: by OpenID Connect.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The issuer's name; one of the declared issuers.
+    pub issuer: String,
+    /// The id under which it knows us.
+    pub client_id: String,
+    /// The file with the secret that it knows us by; a public client when absent.
+    pub secret_file: Option<PathBuf>,
+    /// What is asked for; `openid` is always among it.
+    pub scopes: Vec<String>,
+    /// The claims that a person who may answer has, at least one. A claim that is a list has to hold the value.
+    pub claims: Claims,
+}
+
+/// Who is told of each ask and each answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where.
+    pub url: String,
+    /// The file with the secret that messages are signed with (Standard Webhooks).
+    pub secret_file: PathBuf,
 }
 
 /// Bounds on what is accepted.

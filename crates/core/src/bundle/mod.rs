@@ -4,6 +4,7 @@
 //! whole, valid, immutable and named by its digest. Nothing declared means nothing allowed.
 
 mod agents;
+mod approvals;
 mod canonical;
 mod declared;
 mod expect;
@@ -25,8 +26,8 @@ mod tests;
 
 pub use canonical::canonical;
 pub use declared::{
-    Agent, BrokerAuth, Claims, CredentialRules, Federation, Issuer, Keys, Limits, Listen, Otherwise, Pin, Proof, RegisteredKey, Returns,
-    Server, Settings, Snapshot, Tool, Transport,
+    Agent, Approvals, BrokerAuth, Claims, CredentialRules, Federation, Issuer, Keys, Limits, Listen, Login, Otherwise, Pin, Proof,
+    RegisteredKey, Returns, Server, Settings, Snapshot, Tool, Transport, Webhook,
 };
 pub use expect::Expectation;
 pub use live::Live;

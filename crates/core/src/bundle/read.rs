@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::agents::{self, Declared};
 use super::fields::Fields;
 use super::problem::{Problem, Problems, Severity, Source, listed, nearest};
-use super::{Expectation, Snapshot, expect, issuers, schema, servers, settings};
+use super::{Expectation, Snapshot, approvals, expect, issuers, schema, servers, settings};
 use crate::model::{Digest, ServerName};
 use crate::policy::{self, Policies};
 
@@ -147,6 +147,9 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
     for (source, table) in of(Kind::Settings) {
         let file = Fields::of_file::<schema::BailiwickFile>(source, table);
         settings = settings::settings(&file);
+        if let Some(settings) = &mut settings {
+            approvals::resolve(&file, &mut settings.approvals, &issuers);
+        }
         for declared in settings::histories(&file) {
             declared.tools.iter().for_each(|pattern| agents::resolve(source, pattern, &declared_servers));
             histories.push(declared.history);

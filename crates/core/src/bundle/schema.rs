@@ -75,6 +75,8 @@ pub struct BailiwickFile {
     pub data: Option<ListenTable>,
     /// The token service's listener; its origin is the issuer of the credentials.
     pub identity: Option<ListenTable>,
+    /// How people are asked to approve calls, and how they answer.
+    pub approvals: Option<ApprovalsTable>,
     /// Bounds on what is accepted.
     pub limits: Option<LimitsTable>,
     /// Counters and sums over past calls, by name; policies see them as `context.history.<name>`.
@@ -103,6 +105,48 @@ pub struct TlsTable {
     pub cert: String,
     /// The private key, a PEM file.
     pub key: String,
+}
+
+/// How people are asked to approve calls, and how they answer.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ApprovalsTable {
+    /// Where the page listens on which people answer, such as `127.0.0.1:8482`; without it they answer by `bailiwick approvals`.
+    pub listen: Option<String>,
+    /// Its address as people see it, `https://host[:port]`, without a path. Derived from `listen` unless set.
+    pub origin: Option<String>,
+    /// The certificate and key for TLS; needed beyond loopback unless a proxy ends TLS.
+    pub tls: Option<TlsTable>,
+    /// How people prove who they are on that page.
+    pub login: Option<LoginTable>,
+    /// Who is told of each ask and each answer.
+    pub webhook: Option<WebhookTable>,
+}
+
+/// How people prove who they are: by OpenID Connect.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LoginTable {
+    /// The issuer, by its name in `issuers.toml` or its URL.
+    pub issuer: String,
+    /// The id under which it knows Bailiwick; the redirect URI there is the page's origin and `/callback`.
+    pub client_id: String,
+    /// The file that holds the client's secret; a public client unless set.
+    pub secret_file: Option<String>,
+    /// The scopes to ask for; `openid`, `profile` and `email` unless set.
+    pub scopes: Option<Vec<String>>,
+    /// The claims that a person who may answer has, at least one; of a claim that is a list, one of its values.
+    pub claims: BTreeMap<String, String>,
+}
+
+/// Who is told of each ask and each answer.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct WebhookTable {
+    /// Where a message is posted.
+    pub url: String,
+    /// The file that holds the secret that messages are signed with: `whsec_` and base64 (Standard Webhooks).
+    pub secret_file: String,
 }
 
 /// A number of bytes, or a text such as `"4MiB"`.

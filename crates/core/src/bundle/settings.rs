@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::fields::{Fields, wrong_kind};
 use super::problem::Source;
-use super::{Limits, Listen, Settings, ToolPattern, schema, url};
+use super::{Limits, Listen, Settings, ToolPattern, approvals, schema, url};
 use crate::ledger::{History, HistoryOf};
 use crate::model::Duration;
 
@@ -30,7 +30,23 @@ pub(super) fn settings(file: &Fields<'_>) -> Option<Settings> {
         file.source().error(place(file, "identity", "origin"), message, "give each an origin of its own: credentials name them");
     }
     let limits = file.table::<schema::LimitsTable>("limits").map_or_else(Limits::default, |table| limits(&table));
-    Some(Settings { trust_domain: trust_domain?.into_inner(), data_dir, data, identity, limits })
+    let approvals = approvals::approvals(file);
+    if let Some(people) = &approvals.listen {
+        for (name, other) in [("data", &data), ("identity", &identity)] {
+            if people.address == other.address && people.address.port() != 0 {
+                let message = format!("`approvals` and `{name}` both listen on `{}`", people.address);
+                file.source().error(place(file, "approvals", "listen"), message, "give each a port of its own");
+            } else if people.origin == other.origin && people.address.port() != 0 {
+                let message = format!("`approvals` and `{name}` both have the origin `{}`", people.origin);
+                file.source().error(
+                    place(file, "approvals", "origin"),
+                    message,
+                    "give each an origin of its own: a browser keeps logins by it",
+                );
+            }
+        }
+    }
+    Some(Settings { trust_domain: trust_domain?.into_inner(), data_dir, data, identity, approvals, limits })
 }
 
 fn place(file: &Fields<'_>, table: &str, key: &str) -> std::ops::Range<usize> {
@@ -41,9 +57,15 @@ fn place(file: &Fields<'_>, table: &str, key: &str) -> std::ops::Range<usize> {
 
 fn listen(file: &Fields<'_>, key: &str, port: u16) -> Listen {
     let fallback = SocketAddr::from(([127, 0, 0, 1], port));
-    let Some(table) = file.table::<schema::ListenTable>(key) else {
-        return Listen { address: fallback, origin: format!("http://{fallback}"), tls: None, allowed_origins: Vec::new() };
-    };
+    match file.table::<schema::ListenTable>(key) {
+        Some(table) => listener(&table, key, port),
+        None => Listen { address: fallback, origin: format!("http://{fallback}"), tls: None, allowed_origins: Vec::new() },
+    }
+}
+
+/// The listener that `table`, named `key`, declares; on `port` of this machine unless it says otherwise.
+pub(super) fn listener(table: &Fields<'_>, key: &str, port: u16) -> Listen {
+    let fallback = SocketAddr::from(([127, 0, 0, 1], port));
     let at = table.value("listen").map_or_else(|| table.span(), Spanned::span);
     let address: SocketAddr = table
         .parsed("listen", "write an address and a port, such as `127.0.0.1:8480` or `[::]:8480`")
@@ -68,7 +90,7 @@ fn listen(file: &Fields<'_>, key: &str, port: u16) -> Listen {
         None if table.value("origin").is_some() => String::new(),
         None if !address.ip().is_loopback() => {
             let message = format!("`{key}` listens beyond this machine and has no `origin`");
-            table.source().error(at, message, "add `origin = \"https://…\"`, its address as agents see it: credentials name it");
+            table.source().error(at, message, "add `origin = \"https://…\"`, its address as others see it: credentials and logins name it");
             String::new()
         }
         None => format!("{}://{address}", if tls.is_some() { "https" } else { "http" }),

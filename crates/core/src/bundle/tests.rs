@@ -17,6 +17,19 @@ tls = { cert = "cert.pem", key = "key.pem" }
 allowed_origins = ["https://console.acme.example"]
 [identity]
 listen = "127.0.0.1:8481"
+[approvals]
+listen = "0.0.0.0:8482"
+origin = "https://approvals.acme.example"
+tls = { cert = "cert.pem", key = "key.pem" }
+[approvals.login]
+issuer = "https://idp.acme.example"
+client_id = "bailiwick"
+secret_file = "secrets/login"
+scopes = ["openid", "groups"]
+claims = { groups = "approvers" }
+[approvals.webhook]
+url = "https://chat.acme.example/hooks/approvals"
+secret_file = "secrets/webhook"
 [limits]
 body_bytes_max = "1MiB"
 depth_max = 32
@@ -46,6 +59,9 @@ audience = "bailiwick"
 name = "cluster"
 issuer = "https://kubernetes.acme.example"
 jwks_uri = "https://kubernetes.acme.example/openid/v1/jwks"
+[[issuer]]
+name = "people"
+issuer = "https://idp.acme.example"
 "#,
         ),
         (
@@ -291,6 +307,32 @@ fn what_is_wrong_with_the_rest() {
         ("bailiwick.toml", "trust_domain = \"a\"\n[history.Paid]\ntools = [\"bank/pay\"]", (2, 10), "cannot be called"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[history.paid]\ntools = [\"bank/pax\"]", (3, 10), "declares no `pax`"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[history.paid]\ntools = [\"bank/pay\"]\nsum = \"amount\"", (4, 7), "no JSON pointer"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:9\"", (3, 10), "nobody could prove who they are"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[approvals]\norigin = \"https://a\"", (3, 10), "of no use without `listen`"),
+        (
+            "bailiwick.toml",
+            "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:8480\"\n[approvals.login]\nissuer = \"people\"\nclient_id = \"b\"\nclaims = { a = \"b\" }",
+            (3, 10),
+            "`approvals` and `data` both listen",
+        ),
+        (
+            "bailiwick.toml",
+            "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:9\"\n[approvals.login]\nissuer = \"poeple\"\nclient_id = \"b\"\nclaims = { a = \"b\" }",
+            (5, 10),
+            "no issuer `poeple`",
+        ),
+        (
+            "bailiwick.toml",
+            "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:9\"\n[approvals.login]\nissuer = \"people\"\nclient_id = \"b\"\nclaims = {}",
+            (7, 10),
+            "names no claim",
+        ),
+        (
+            "bailiwick.toml",
+            "trust_domain = \"a\"\n[approvals.webhook]\nurl = \"http://a.example\"\nsecret_file = \"s\"",
+            (3, 7),
+            "is not encrypted",
+        ),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"http://a.example\"", (3, 10), "is not encrypted"),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\njwks = { keys = [] }", (4, 8), "holds no keys"),
         ("tests/payments.toml", "[[expect]]\nagent = \"payer\"\ntool = \"bank/pax\"\ndecision = \"allow\"", (3, 8), "no tool `bank/pax`"),

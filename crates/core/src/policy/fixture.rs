@@ -114,6 +114,7 @@ impl Fixture {
                 data_dir: ".bailiwick".into(),
                 data: listen.clone(),
                 identity: listen,
+                approvals: crate::bundle::Approvals::default(),
                 limits: Limits::default(),
             },
             issuers: BTreeMap::new(),
