@@ -32,16 +32,17 @@ const MODULES: &[(&str, &[&str])] = &[
     ("model", &["json", "identity", "ledger"]),
     ("pressure", &[]),
     ("flow", &["bundle", "model"]),
+    ("approval", &["flow", "model"]),
     ("identity", &["json", "model", "execution", "ledger", "bundle"]),
     ("catalog", &["json", "model", "bundle"]),
-    ("ledger", &["json", "model", "bundle", "flow"]),
+    ("ledger", &["json", "model", "bundle", "flow", "approval"]),
     ("policy", &["json", "model", "ledger", "bundle", "identity", "catalog", "flow"]),
     ("bundle", &["json", "model", "ledger", "policy", "identity", "catalog", "flow"]),
     // A bundle's own expectations are judged by the one function that judges calls.
     ("bundle/expect", &["json", "model", "ledger", "policy", "identity", "execution", "judge", "flow"]),
     ("execution", &["json", "model", "ledger", "identity", "bundle", "flow"]),
     ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity"]),
-    ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow"]),
+    ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow", "approval"]),
 ];
 
 /// Crates that bring a runtime, a socket, a file or a clock. None may be under core or log, however deep.

@@ -160,7 +160,7 @@ pub(crate) fn take(snapshot: &Snapshot, execution: &Execution, call: &Call, judg
     }
     let sequence = execution.ledger().sequence();
     let intent = judged.into_intent(snapshot, execution, call, Position(0), sequence, now);
-    execution.ledger().took(&intent, &snapshot.histories);
+    execution.ledger().took(Position(0), &intent, &snapshot.histories);
     execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, now);
     Ok(())
 }

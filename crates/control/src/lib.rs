@@ -1,6 +1,7 @@
 //! Governs: the bundle on disk, the issuer and its token service, revocation. What it decides, core decides.
 
 pub mod admin;
+pub mod approvals;
 pub mod bundle;
 pub mod fetch;
 mod foreign;

@@ -13,10 +13,10 @@ use bailiwick_log::Position;
 use event_listener::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Seen;
+use crate::flow::{Seen, endorse};
 use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Labels, Ledger, Tracks};
-use crate::model::{AgentName, Digest, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
+use crate::model::{AgentName, Answered, Digest, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
 pub(crate) use kept::KeptExecution;
 use revoked::RevokedIds;
 
@@ -58,6 +58,8 @@ pub struct Execution {
     kept: Mutex<Labels>,
     proofs: Mutex<Replays>,
     stop: Event,
+    /// Told of each answer of a person.
+    answers: Event,
     /// When the newest credential expires, in microseconds since the epoch.
     expires_us: AtomicI64,
 }
@@ -132,6 +134,38 @@ impl Execution {
     /// The series kept for its agent over all executions. Taken after the ledger, held as briefly.
     pub fn agent_tracks(&self) -> MutexGuard<'_, Tracks> {
         self.agent.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what a person answered, which is on the log at `position`: with effect on the next call, and whoever waits in
+    /// [`Self::heard_from_people`] wakes. Says whether it counts.
+    pub fn answered(&self, position: Position, answered: &Answered) -> bool {
+        let counts = self.ledger().answered(position, answered);
+        if counts {
+            self.endorse(answered.ask);
+            self.answers.notify(usize::MAX);
+        }
+        counts
+    }
+
+    /// Takes the values of a call that was approved so into what the execution was shown, as endorsed.
+    fn endorse(&self, ask: Position) {
+        let ledger = self.ledger();
+        let Some(ask) = ledger.asks().find(ask) else { return };
+        if let (Some(given), Some(arguments)) = (ask.answer.as_ref().filter(|given| given.endorses), &ask.arguments) {
+            endorse(&mut self.seen(), arguments, &ask.traced, given.record);
+        }
+    }
+
+    /// Resolves once a person has answered what was asked with the intent at `ask`.
+    pub async fn heard_from_people(&self, ask: Position) {
+        let is_answered = || self.ledger().asks().find(ask).is_none_or(|ask| ask.answer.is_some());
+        while !is_answered() {
+            let listener = self.answers.listen();
+            if is_answered() {
+                return;
+            }
+            listener.await;
+        }
     }
 
     /// Notes that this gateway has an allowed call under way, whose outcome it owes.
@@ -333,6 +367,7 @@ impl Executions {
             tokens: RwLock::new(vec![Token { id: TokenId::of(&started.token), expires_us, revoked: false }]),
             proofs: Mutex::new(Replays::new(PROOFS_PER_SLOT_MAX, &self.proofs)),
             stop: Event::new(),
+            answers: Event::new(),
             started,
         });
         if !execution.is_stopped() {
@@ -349,6 +384,11 @@ impl Executions {
             Revocation::Execution(_) => execution.stop(),
             Revocation::Token(token) => execution.stop_token(token),
         }
+    }
+
+    /// Takes in what a person answered, which is on the log at `position`. Says whether it counts.
+    pub fn answered(&self, position: Position, answered: &Answered) -> bool {
+        self.find(answered.execution).is_some_and(|execution| execution.answered(position, answered))
     }
 
     /// The execution that the credential with this `jti` belongs to. Looks through all of them.

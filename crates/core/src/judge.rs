@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use bailiwick_log::Position;
 
+use crate::approval::Standing;
 use crate::bundle::{Otherwise, Snapshot, Tool};
 use crate::execution::Execution;
 use crate::flow::{Sources, Traced, trace};
@@ -130,7 +131,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         (RulingOutcome::BudgetSpent, ..) | (_, Admission::Spent, _) => Code::BudgetSpent,
         (_, Admission::None, _) => Code::OutsideGrant,
         (_, _, Some(Otherwise::Deny)) => Code::Forbidden,
-        (RulingOutcome::Asked, ..) | (_, _, Some(Otherwise::Ask)) => Code::ApprovalRequired,
+        (RulingOutcome::Asked, ..) | (_, _, Some(Otherwise::Ask)) => approval(known.snapshot, ledger, call, now, &mut facts),
     };
     let verdict = match code {
         Code::Allowed => Verdict::Allow,
@@ -146,6 +147,23 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     Judged { decision: Decision { verdict, code, policies: ruling.policies, errors: ruling.errors, answers }, effect, facts }
 }
 
+/// How a call that a person has to approve stands, which becomes one of its facts.
+fn approval(snapshot: &Snapshot, ledger: &Ledger, call: &Call, now: Timestamp, facts: &mut Facts) -> Code {
+    let (digest, settings) = (call.digest(), &snapshot.settings.approvals);
+    let (code, standing) = match ledger.asks().standing(&digest, now) {
+        Some(approved @ Standing::Approved { .. }) => (Code::Allowed, Some(approved)),
+        Some(refused @ Standing::Refused { .. }) => (Code::ApprovalRefused, Some(refused)),
+        Some(waits) => (Code::ApprovalRequired, Some(waits)),
+        None if ledger.asks().len() >= settings.asks_max => (Code::AskedTooOften, None),
+        None => {
+            let until = now.checked_add(settings.expires.std()).unwrap_or(now);
+            (Code::ApprovalRequired, Some(Standing::Asked { call: digest, until }))
+        }
+    };
+    facts.approval = standing;
+    code
+}
+
 /// Whether the flow of data stands in the way: after an untrusted read, a target was not chosen by one who may.
 fn flow(tool: &Tool, facts: &Facts) -> Option<Otherwise> {
     facts.traced.iter().any(|traced| !traced.may).then_some(tool.otherwise)
@@ -156,6 +174,13 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
         Code::OutsideGrant => Answer::no("the execution's grant does not include this call"),
         Code::BudgetSpent => Answer::no(format!("what the execution was given is spent after {} calls", facts.calls.saturating_sub(1))),
         Code::InvalidArguments => Answer::no("the arguments are not what the tool's reviewed definition takes"),
+        Code::Allowed if let Some(Standing::Approved { answer, .. }) = facts.approval => {
+            Answer::yes(format!("a person approved this very call (record {answer})"))
+        }
+        Code::ApprovalRefused if let Some(Standing::Refused { answer, .. }) = facts.approval => {
+            Answer::no(format!("a person refused this very call (record {answer})"))
+        }
+        Code::AskedTooOften => Answer::no("the execution has asked people as often as it may"),
         Code::Forbidden | Code::ApprovalRequired if flow(tool, facts).is_some() => Answer::no(untraced(facts)),
         _ => match admission {
             Admission::Item(item) => {

@@ -8,12 +8,14 @@ mod history;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bailiwick_log::Position;
 use serde::{Deserialize, Serialize};
 
 pub use history::{Charge, History, HistoryOf, HistoryUnjudged, Tracks};
 
+use crate::approval::{Asks, Standing};
 use crate::flow::Traced;
-use crate::model::{Call, Intent, Timestamp, Verdict};
+use crate::model::{Answered, Call, Intent, Timestamp, Verdict};
 
 /// Whether data may be believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -76,6 +78,9 @@ pub struct Facts {
     /// Who chose what the call acts on; of a call with an effect, once the execution has read anything untrusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traced: Vec<Traced>,
+    /// How the call stands, where a person has to approve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Standing>,
 }
 
 /// Which item of a grant admitted a call.
@@ -97,6 +102,8 @@ pub struct Ledger {
     tracks: Tracks,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     grant_uses: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Asks::is_empty")]
+    asks: Asks,
 }
 
 impl Ledger {
@@ -113,6 +120,11 @@ impl Ledger {
     /// How many calls were allowed.
     pub const fn calls(&self) -> u64 {
         self.calls
+    }
+
+    /// The calls that people were asked about.
+    pub const fn asks(&self) -> &Asks {
+        &self.asks
     }
 
     /// How often item `item` of the grant has admitted a call.
@@ -133,15 +145,16 @@ impl Ledger {
                 tracks.charge(history, call, now).transpose()
             })
             .collect::<Result<_, _>>()?;
-        Ok(Facts { calls: self.calls.saturating_add(1), labels: self.labels.clone(), history, grant: None, traced: Vec::new() })
+        Ok(Facts { calls: self.calls.saturating_add(1), labels: self.labels.clone(), history, ..Facts::default() })
     }
 
-    /// Folds in a decision that is on the log. Says whether it was new: what was folded in before changes nothing.
-    pub fn took(&mut self, intent: &Intent, histories: &[History]) -> bool {
+    /// Folds in a decision that is on the log at `position`. Says whether it was new: what was folded in before changes nothing.
+    pub fn took(&mut self, position: Position, intent: &Intent, histories: &[History]) -> bool {
         if intent.sequence < self.sequence {
             return false;
         }
         self.sequence = intent.sequence.saturating_add(1);
+        self.asks.took(position, intent);
         if intent.decision.verdict != Verdict::Allow {
             return true;
         }
@@ -160,12 +173,17 @@ impl Ledger {
 
     /// Folds in a decision that another gateway appended, as [`Self::took`] does. That gateway may be showing the
     /// execution what the tool returns at this very moment, so it counts as shown.
-    pub fn heard(&mut self, intent: &Intent, histories: &[History]) -> bool {
-        let new = self.took(intent, histories);
+    pub fn heard(&mut self, position: Position, intent: &Intent, histories: &[History]) -> bool {
+        let new = self.took(position, intent, histories);
         if new && intent.decision.verdict == Verdict::Allow {
             self.learned(&intent.returns);
         }
         new
+    }
+
+    /// Folds in what a person answered, which is on the log at `position`. Says whether it counts: the first answer does.
+    pub fn answered(&mut self, position: Position, answered: &Answered) -> bool {
+        self.asks.answered(position, answered)
     }
 
     /// Folds in an outcome that is on the log: what it returned was learned, and its place is taken.

@@ -34,16 +34,16 @@ pub fn read_back(snapshot: &Snapshot) -> Option<Duration> {
     Some(Duration::seconds(longest.as_secs().saturating_add(MARGIN.as_secs())))
 }
 
-/// Folds one record that another gateway wrote to the same log into the executions of this one. Records of one's own,
+/// Folds one record that another gateway wrote to the same log, at `position`, into the executions of this one. Records of one's own,
 /// and those that were folded before, change nothing.
-pub fn hear(executions: &Executions, histories: &[History], record: Record) {
+pub fn hear(executions: &Executions, histories: &[History], position: Position, record: Record) {
     match record {
         Record::ExecutionStarted(started) => {
             executions.started(started);
         }
         Record::Intent(intent) => {
             let known = executions.find(intent.execution);
-            if known.is_none_or(|execution| execution.ledger().heard(&intent, histories)) {
+            if known.is_none_or(|execution| execution.ledger().heard(position, &intent, histories)) {
                 executions.took_for_agent(&intent, histories);
             }
         }
@@ -55,6 +55,9 @@ pub fn hear(executions: &Executions, histories: &[History], record: Record) {
             }
         }
         Record::Revoked(revoked) => executions.revoked(&revoked),
+        Record::Answered(answered) => {
+            executions.answered(position, &answered);
+        }
         Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
     }
 }
@@ -108,7 +111,7 @@ impl<'a> Recovery<'a> {
                 self.next.insert(intent.execution, intent.sequence.saturating_add(1));
                 let known = self.executions.find(intent.execution);
                 self.lacks |= self.resumed && known.is_none() && !self.knows(intent.execution);
-                if known.is_none_or(|execution| execution.ledger().took(&intent, self.histories)) {
+                if known.is_none_or(|execution| execution.ledger().took(position, &intent, self.histories)) {
                     self.executions.took_for_agent(&intent, self.histories);
                 }
                 if intent.decision.verdict == Verdict::Allow {
@@ -124,6 +127,9 @@ impl<'a> Recovery<'a> {
                 }
             }
             Record::Revoked(revoked) => self.executions.revoked(&revoked),
+            Record::Answered(answered) => {
+                self.executions.answered(position, &answered);
+            }
             Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
         }
     }

@@ -38,7 +38,7 @@ impl Followed {
         let snapshot = parts.bundle.load();
         let next = self.next.load(Ordering::Acquire);
         let take = |position: Position, record| {
-            hear(&parts.executions, &snapshot.histories, record);
+            hear(&parts.executions, &snapshot.histories, position, record);
             self.next.store(position.0.saturating_add(1), Ordering::Release);
         };
         read_on(parts.log.storage().as_ref(), next, Duration::ZERO, take).await.map(drop).map_err(StorageError::from)

@@ -209,7 +209,7 @@ impl Gateway {
                 recorded => recorded?,
             };
             let (intent, position) = (recorded.value().intent(), recorded.position());
-            let new = execution.ledger().took(intent, &snapshot.histories);
+            let new = execution.ledger().took(position, intent, &snapshot.histories);
             if intent.decision.verdict == Verdict::Allow {
                 execution.opened(position);
                 if new {

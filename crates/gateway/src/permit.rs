@@ -17,6 +17,7 @@
 //! }
 //! ```
 
+use bailiwick_core::approval::Standing;
 use bailiwick_core::model::{Call, Effect, Intent, Verdict};
 use bailiwick_log::{Entry, Expected, Log, Position, Recorded};
 
@@ -67,7 +68,13 @@ impl Permit {
         let decision = &decided.value().intent.decision;
         match decision.verdict {
             Verdict::Allow => {}
-            Verdict::Ask => return Err(Refusal::Asked { code: decision.code, intent: position }),
+            Verdict::Ask => {
+                let ask = match decided.value().intent.facts.approval {
+                    Some(Standing::Waits { ask }) => ask,
+                    _ => position,
+                };
+                return Err(Refusal::Asked { code: decision.code, intent: position, ask });
+            }
             Verdict::Deny => return Err(Refusal::Denied { code: decision.code, intent: position }),
         }
         let Decided { intent, call } = match decided.value().intent.effect {

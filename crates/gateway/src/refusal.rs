@@ -25,6 +25,8 @@ pub enum Refusal {
         code: Code,
         /// The record of the decision.
         intent: Position,
+        /// The intent that asked: this one, or an earlier one of the same call.
+        ask: Position,
     },
     /// The tool's move: it was asked and did not answer as it should.
     #[error("{error} (record {intent})")]

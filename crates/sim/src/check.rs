@@ -7,7 +7,9 @@ use bailiwick_core::execution::Executions;
 use bailiwick_core::flow::Sources;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{HistoryOf, Labels, Ledger, Tracks};
-use bailiwick_core::model::{AgentName, Arguments, Call, Effect, ExecutionId, ExecutionStarted, Intent, Record, Revocation, Verdict};
+use bailiwick_core::model::{
+    AgentName, Answered, Arguments, Call, Effect, ExecutionId, ExecutionStarted, Intent, Record, Revocation, Verdict,
+};
 use bailiwick_log::Position;
 use serde_json::Value;
 
@@ -58,6 +60,8 @@ struct Replay {
     open: BTreeMap<Position, Labels>,
     next: u64,
     revoked: Option<Position>,
+    /// What people answered, in the order of the log.
+    answers: Vec<(Position, Answered)>,
 }
 
 /// The log, folded as far as it was read.
@@ -114,7 +118,8 @@ impl Folded {
             Record::ExecutionStarted(started) => {
                 let id = started.execution;
                 let revoked = self.revoked.iter().find(|(_, execution)| *execution == id).map(|(position, _)| *position);
-                self.executions.insert(id, Replay { started, ledger: Ledger::default(), open: BTreeMap::new(), next: 0, revoked });
+                let (ledger, open, answers) = (Ledger::default(), BTreeMap::new(), Vec::new());
+                self.executions.insert(id, Replay { started, ledger, open, next: 0, revoked, answers });
             }
             Record::Intent(intent) => self.intent(world, position, intent),
             Record::Outcome(outcome) => {
@@ -124,6 +129,11 @@ impl Folded {
                 replay.extends(world, position, outcome.sequence);
                 replay.open.remove(&outcome.intent);
                 replay.ledger.ended(outcome.sequence, &outcome.labels);
+            }
+            Record::Answered(answered) => {
+                if let Some(replay) = self.executions.get_mut(&answered.execution) {
+                    replay.answers.push((position, answered));
+                }
             }
             _ => {}
         }
@@ -140,7 +150,7 @@ impl Folded {
             world.object(Invariant::Recomputes, format!("intent {position}: {why}"));
         }
         if let Some(snapshot) = world.bundles.named(intent.bundle) {
-            replay.ledger.took(&intent, &snapshot.histories);
+            replay.ledger.took(position, &intent, &snapshot.histories);
         }
         if intent.decision.verdict == Verdict::Allow {
             replay.open.insert(position, intent.returns.clone());
@@ -177,6 +187,9 @@ impl Replay {
         }
         let mut ledger = self.ledger.clone();
         ledger.learned(recorded);
+        for (at, answered) in self.answers.iter().filter(|(at, _)| *at < intent.state) {
+            ledger.answered(*at, answered);
+        }
 
         let mut tracks = Tracks::default();
         for (_, before) in allowed.iter().filter(|(before, _)| *before < intent.state) {

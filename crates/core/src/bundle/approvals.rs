@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::fields::Fields;
-use super::{Approvals, Claims, Issuer, Login, Webhook, issuers, schema, settings};
+use super::{Approvals, Approver, Claims, Issuer, Login, Webhook, issuers, schema, settings};
+use crate::model::Duration;
 
 /// The scopes that a login asks for unless the bundle says otherwise.
 const SCOPES: [&str; 3] = ["openid", "profile", "email"];
@@ -34,7 +35,26 @@ pub(super) fn approvals(file: &Fields<'_>) -> Approvals {
         }
     }
     let webhook = table.table::<schema::WebhookTable>("webhook").and_then(|table| webhook(&table));
-    Approvals { listen, login, webhook }
+    let default = Approvals::default();
+    let time = |key, default: Duration, zero: bool| {
+        let Some(time) = table.parsed::<Duration>(key, "write a whole number and a unit, such as `15m`") else { return default };
+        if !zero && time.get_ref().std().is_zero() {
+            table.source().error(time.span(), format!("`approvals.{key}` is no time at all"), "write at least `1s`");
+        }
+        time.into_inner()
+    };
+    let approver = table.choice("approver", &[("anyone", Approver::Anyone), ("not-subject", Approver::NotSubject)]);
+    let asks_max = table.number("asks_max", 1..=256).and_then(|number| usize::try_from(number.into_inner()).ok());
+    Approvals {
+        listen,
+        login,
+        webhook,
+        expires: time("expires", default.expires, false),
+        valid: time("valid", default.valid, false),
+        asks_max: asks_max.unwrap_or(default.asks_max),
+        hold: time("hold", default.hold, true),
+        approver: approver.map_or(default.approver, Spanned::into_inner),
+    }
 }
 
 fn login(table: &Fields<'_>) -> Option<Login> {

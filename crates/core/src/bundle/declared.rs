@@ -72,7 +72,7 @@ pub struct Listen {
 }
 
 /// How people are asked, and how they answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Approvals {
     /// The listener of the page on which people answer, with its login; absent, they answer over the admin socket alone.
     pub listen: Option<Listen>,
@@ -80,6 +80,42 @@ pub struct Approvals {
     pub login: Option<Login>,
     /// Who is told of each ask and each answer.
     pub webhook: Option<Webhook>,
+    /// How long an ask waits for an answer.
+    pub expires: Duration,
+    /// How long an approval can be used.
+    pub valid: Duration,
+    /// How often one execution may ask, equal asks counted once.
+    pub asks_max: usize,
+    /// How long a call is held open for an answer before its agent is told to come back.
+    pub hold: Duration,
+    /// Who may answer.
+    pub approver: Approver,
+}
+
+/// Who may answer, of those who prove that they are approvers. The agent itself never may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Approver {
+    /// Each of them, the person for whom the agent acts too.
+    #[default]
+    Anyone,
+    /// Only others than the person for whom the agent acts.
+    NotSubject,
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            login: None,
+            webhook: None,
+            expires: Duration::seconds(900),
+            valid: Duration::seconds(300),
+            asks_max: 16,
+            hold: Duration::seconds(0),
+            approver: Approver::Anyone,
+        }
+    }
 }
 
 impl Approvals {
@@ -88,9 +124,14 @@ impl Approvals {
         self.listen.as_ref().map(|listen| format!("{}/approvals/{}", listen.origin, ask.0))
     }
 
-    /// Where programs ask how it stands (AuthZEN Access Request and Approval); nothing without a listener.
+    /// Where programs find the task of a denial (AuthZEN Access Request and Approval); nothing without a listener.
+    pub fn endpoint(&self) -> Option<String> {
+        self.listen.as_ref().map(|listen| format!("{}/access/v1/requests", listen.origin))
+    }
+
+    /// Where programs ask how one ask stands.
     pub fn task(&self, ask: Position) -> Option<String> {
-        self.listen.as_ref().map(|listen| format!("{}/access/v1/requests/{}", listen.origin, ask.0))
+        self.endpoint().map(|endpoint| format!("{endpoint}/{}", ask.0))
     }
 }
 

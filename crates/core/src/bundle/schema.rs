@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::{Otherwise, Proof};
+use super::{Approver, Otherwise, Proof};
 use crate::ledger::{HistoryOf, Integrity};
 use crate::model::Effect;
 
@@ -121,6 +121,16 @@ pub struct ApprovalsTable {
     pub login: Option<LoginTable>,
     /// Who is told of each ask and each answer.
     pub webhook: Option<WebhookTable>,
+    /// How long an ask waits for an answer; `"15m"` unless set.
+    pub expires: Option<String>,
+    /// How long an approval can be used; `"5m"` unless set.
+    pub valid: Option<String>,
+    /// How often one execution may ask, equal asks counted once; 16 unless set. Beyond it, what needs an approval is denied.
+    pub asks_max: Option<u64>,
+    /// How long a call is held open for an answer before its agent is told to come back; not at all unless set.
+    pub hold: Option<String>,
+    /// Who may answer: `anyone` who is an approver (unless set), or `not-subject`, only others than the person acted for.
+    pub approver: Option<Approver>,
 }
 
 /// How people prove who they are: by OpenID Connect.

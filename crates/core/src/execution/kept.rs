@@ -58,6 +58,8 @@ impl Executions {
         execution.expires_us.store(kept.expires_us, Ordering::Release);
         *execution.tokens.write().unwrap_or_else(PoisonError::into_inner) = kept.tokens;
         *execution.ledger() = kept.ledger;
+        let answered: Vec<Position> = execution.ledger().asks().iter().filter(|ask| ask.answer.is_some()).map(|ask| ask.id).collect();
+        answered.into_iter().for_each(|ask| execution.endorse(ask));
         if kept.stopped {
             execution.stop();
         }

@@ -4,6 +4,7 @@
 //! traced to a source that may choose it. It is not looked for what an attack looks like, which an attacker knows how to avoid:
 //! what is found nowhere is `unknown`, and that is no free pass.
 
+mod endorse;
 mod result;
 mod seen;
 mod targets;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde::{Deserialize, Serialize};
 
+pub use self::endorse::endorse;
 pub use self::result::{Field, Fields, take_result};
 pub use self::seen::Seen;
 pub use self::targets::{Sources, Traced, trace};

@@ -110,14 +110,26 @@ impl Seen {
         shelf.keep(words_max);
     }
 
+    /// Takes in one word, in its comparable form, as a value by itself.
+    pub(super) fn take_word(&mut self, source: Provenance, word: &str, origin: &Origin) {
+        let words_max = self.words_max;
+        let Some(shelf) = self.shelf_mut(source) else { return };
+        let begin = shelf.words.len();
+        shelf.words.extend([fingerprint(word), BETWEEN]);
+        shelf.texts.push((begin, origin.clone()));
+        shelf.keep(words_max);
+    }
+
     /// Where the value stands in what `source` said: the first place, if anywhere.
     pub(super) fn find(&self, source: Provenance, value: &Value) -> Option<Origin> {
         // What is written so that it may be taken for something else is nobody's choice.
         if !value.is_plain && source != Provenance::Untrusted {
             return None;
         }
-        // What a service mints is a value by itself: a word in a name that somebody made up was minted by nobody. So is a party.
-        let whole = matches!(source, Provenance::Minted | Provenance::Known) || (value.is_common && source != Provenance::Task);
+        // What a service mints is a value by itself: a word in a name that somebody made up was minted by nobody. So is a party,
+        // and what a person endorsed.
+        let whole = matches!(source, Provenance::Minted | Provenance::Known | Provenance::Endorsed)
+            || (value.is_common && source != Provenance::Task);
         self.shelf(source)?.find(value, whole)
     }
 

@@ -48,6 +48,17 @@ pub fn trace(tool: &Tool, arguments: &Value, sources: Sources<'_>) -> Vec<Traced
     tracing.traced
 }
 
+/// The links, addresses, accounts and telephone numbers in a text, in their comparable form.
+pub(super) fn named_in(text: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    each_word(text, |word| {
+        if matches!(kind_of(word), Kind::Link | Kind::Email | Kind::Account | Kind::Phone) && named.len() < TRACED_MAX {
+            named.push(word.to_owned());
+        }
+    });
+    named
+}
+
 struct Tracing<'a> {
     seen: &'a Seen,
     tool: &'a Tool,
@@ -101,13 +112,7 @@ impl Tracing<'_> {
 
     /// Links, addresses, accounts and telephone numbers in a text lead somewhere, whatever the text is for.
     fn named_in(&mut self, pointer: &str, text: &str) {
-        let mut named = Vec::new();
-        each_word(text, |word| {
-            if matches!(kind_of(word), Kind::Link | Kind::Email | Kind::Account | Kind::Phone) && named.len() < TRACED_MAX {
-                named.push(word.to_owned());
-            }
-        });
-        for word in named {
+        for word in named_in(text) {
             self.judge(pointer, true, &seen::Value::of_form(&word), &Provenance::MAY_CHOOSE);
         }
     }

@@ -168,7 +168,7 @@ fn every_answer_has_its_cause() {
 fn recorded(known: Known<'_>, execution: &Execution, ledger: &mut Ledger, call: &Call, at: Timestamp) -> Intent {
     let judged = judge(known, execution, ledger, &Tracks::default(), call, at);
     let intent = judged.into_intent(known.snapshot, execution, call, Position::default(), ledger.sequence(), at);
-    ledger.took(&intent, &known.snapshot.histories);
+    ledger.took(Position::default(), &intent, &known.snapshot.histories);
     intent
 }
 
@@ -205,7 +205,7 @@ proptest! {
         }
         let mut replayed = Ledger::default();
         for (intent, outcome) in &stored {
-            replayed.took(&serde_json::from_str(intent).unwrap(), &snapshot.histories);
+            replayed.took(Position::default(), &serde_json::from_str(intent).unwrap(), &snapshot.histories);
             if let Some(sequence) = outcome {
                 replayed.ended(*sequence, &Labels::undeclared());
             }

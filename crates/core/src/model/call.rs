@@ -72,6 +72,43 @@ pub struct Arguments {
     value: Arc<Value>,
 }
 
+impl Call {
+    /// The digest of what the call would do: method, tool, and the arguments by what they mean, since a client may write them
+    /// anew. Two calls that a tool could tell apart never share it: numbers count as they are written, keys in any order.
+    pub fn digest(&self) -> Digest {
+        let mut text = format!("{}\n{}\n", self.method, self.tool);
+        write_sorted(self.arguments.value(), &mut text);
+        Digest::of(text.as_bytes())
+    }
+}
+
+/// Writes `value` with the keys of its objects in order and everything else as it is.
+fn write_sorted(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(key, _)| key.as_str());
+            out.push('{');
+            for (key, member) in members {
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_sorted(member, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                write_sorted(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}
+
 impl Arguments {
     /// No arguments, `{}`.
     pub fn none() -> Self {

@@ -39,6 +39,10 @@ pub enum Code {
     BudgetSpent,
     /// A person has to approve this call.
     ApprovalRequired,
+    /// A person was asked to approve this call and refused it.
+    ApprovalRefused,
+    /// The execution has asked people as often as it may.
+    AskedTooOften,
     /// The execution has ended or was revoked.
     ExecutionEnded,
 }
@@ -57,6 +61,8 @@ impl Code {
             Self::OutsideGrant => "outside_grant",
             Self::BudgetSpent => "budget_spent",
             Self::ApprovalRequired => "approval_required",
+            Self::ApprovalRefused => "approval_refused",
+            Self::AskedTooOften => "asked_too_often",
             Self::ExecutionEnded => "execution_ended",
         }
     }
@@ -81,7 +87,11 @@ impl Code {
                 "This execution was started for a narrower purpose that does not include this call. Stay within the task."
             }
             Self::BudgetSpent => "This execution has used up what it may do. Finish with what you have.",
-            Self::ApprovalRequired => "A person has to approve this call. Ask the person you work for, and do not retry it meanwhile.",
+            Self::ApprovalRequired => {
+                "A person has to approve this call and was asked. Go on with something else, or make exactly this call again once it is approved."
+            }
+            Self::ApprovalRefused => "A person refused this call. Do not retry it; go on without it, or say that you cannot.",
+            Self::AskedTooOften => "This execution has asked people as often as it may. Finish without what needs an approval.",
             Self::ExecutionEnded => "This execution has ended. Nothing more can be done with its credential.",
         }
     }
@@ -124,6 +134,14 @@ pub struct Answers {
     pub delegation: Answer,
     /// Does it deviate from normal? From the agent's learned baseline and the detection rules.
     pub normal: Answer,
+}
+
+impl Answers {
+    /// Why a person is asked: the first thing that does not hold.
+    pub(crate) fn because_of_ask(&self) -> &str {
+        let answers = [&self.reasonable, &self.role, &self.delegation, &self.normal];
+        answers.into_iter().find(|answer| answer.holds == Some(false)).map_or("", |answer| answer.because.as_str())
+    }
 }
 
 /// What was decided about one call, and why.

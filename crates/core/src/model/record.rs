@@ -33,6 +33,8 @@ pub enum Record {
     Refused(Refused),
     /// An execution or a token was revoked.
     Revoked(Revoked),
+    /// A person answered what a call was asked about.
+    Answered(Answered),
 }
 
 impl Record {
@@ -51,7 +53,8 @@ impl Record {
             | Self::Intent(Intent { at, .. })
             | Self::Outcome(Outcome { at, .. })
             | Self::Refused(Refused { at, .. })
-            | Self::Revoked(Revoked { at, .. }) => *at,
+            | Self::Revoked(Revoked { at, .. })
+            | Self::Answered(Answered { at, .. }) => *at,
         }
     }
 }
@@ -266,6 +269,47 @@ pub struct Revoked {
     pub by: String,
 }
 
+/// A person, as whoever vouches for them says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Who vouches: the issuer of the login, or `unix` for the machine's own users at the admin socket.
+    pub issuer: String,
+    /// The person's identifier with that issuer (OIDC `sub`), or the user's name.
+    pub subject: String,
+    /// How others know the person, such as an e-mail address that the issuer has verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A person answered what a call was asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// When.
+    pub at: Timestamp,
+    /// The intent that asked.
+    pub ask: Position,
+    /// The execution that asked.
+    pub execution: ExecutionId,
+    /// Who acts.
+    pub agent: AgentName,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The tool.
+    pub tool: ToolName,
+    /// The exact call, by [`super::Call::digest`].
+    pub call: Digest,
+    /// Whether it may be made, once.
+    pub approved: bool,
+    /// Whether the values that nobody who may had chosen are endorsed for the rest of the execution.
+    #[serde(default)]
+    pub endorses: bool,
+    /// How long the approval can be used; the time of the answer where it was refused.
+    pub until: Timestamp,
+    /// Who answered.
+    pub by: Person,
+}
+
 macro_rules! entry {
     ($($name:ident = $kind:literal),*) => {
         // By hand, since a derived one keeps each member in a buffer first, and a raw value cannot be read from that.
@@ -318,7 +362,8 @@ entry!(
     Intent = "intent",
     Outcome = "outcome",
     Refused = "refused",
-    Revoked = "revoked"
+    Revoked = "revoked",
+    Answered = "answered"
 );
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
@@ -342,6 +387,7 @@ impl Expects for ToolHeld {}
 impl Expects for ExecutionStarted {}
 impl Expects for Refused {}
 impl Expects for Revoked {}
+impl Expects for Answered {}
 
 impl Expects for Intent {
     fn expects(&self) -> Option<Expected> {

@@ -98,7 +98,7 @@ impl Live {
                 let Some(running) = self.executions.find(id(execution)) else { return };
                 let intent = self.intent(&running, allowed, amount, to, item, now);
                 let position = self.append(&intent);
-                running.ledger().took(&intent, &self.histories);
+                running.ledger().took(position, &intent, &self.histories);
                 if allowed {
                     running.agent_tracks().fold(&self.histories, HistoryOf::Agent, &intent.facts.history, now);
                     self.open.push((position, execution));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::model::Call;
+use bailiwick_log::Position;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -60,15 +61,24 @@ pub(super) struct Exchange {
     pub(super) level: Option<String>,
     /// By which token the client wants to hear of progress.
     pub(super) progress: Option<Value>,
+    /// Whether the client comes back because its person opened the page on which the call can be approved, or would not.
+    pub(super) opened: bool,
+    pub(super) declined: bool,
 }
 
 impl Exchange {
     /// Makes the call and sees it through.
     pub(super) async fn run(mut self, frames: Frames) {
-        // Only the call of a legacy client may have to be made again from here, with what the client answered.
-        let extras = if self.session.is_some() { self.extras.clone() } else { std::mem::take(&mut self.extras) };
+        let extras = if self.may_be_made_again() { self.extras.clone() } else { std::mem::take(&mut self.extras) };
         let under_way = self.start(extras);
         self.go_on(under_way, frames).await;
+    }
+
+    /// Whether the call may have to be made again from here, with what the client answered or once a person has approved it.
+    fn may_be_made_again(&self) -> bool {
+        let goes_on = ["inputResponses", "requestState"].iter().any(|key| self.extras.contains_key(*key));
+        let held = || !self.face.gateway.parts().bundle.load().settings.approvals.hold.std().is_zero();
+        self.session.is_some() || self.opened || goes_on || held()
     }
 
     /// Takes a waiting call up again with the client's answers.
@@ -124,6 +134,9 @@ impl Exchange {
                         let _ = frames.send(Frame::Last(settled)).await;
                         return;
                     }
+                    Next::Ended(Err(Refusal::Asked { ask, .. })) if self.holds(&frames, ask).await => {
+                        under_way = self.start(self.extras.clone());
+                    }
                     Next::Ended(ended) => break ended,
                 },
             }
@@ -169,6 +182,9 @@ impl Exchange {
                             let _ = answer.send(Err(ToolFault { code: code::UNKNOWN_METHOD, message, data: None }));
                         }
                     },
+                    Next::Ended(Err(Refusal::Asked { ask, .. })) if self.holds(frames, ask).await => {
+                        under_way = self.start(self.extras.clone());
+                    }
                     Next::Ended(ended) => break ended,
                 }
             };
@@ -188,6 +204,15 @@ impl Exchange {
         }
         let settled = reply::failed("tool_asks_too_often", "The tool kept asking and was given up.", None, self.call.method);
         let _ = frames.send(Frame::Last(reply::in_era(settled, self.era))).await;
+    }
+
+    /// Holds the client until a person has answered, if it is to be held so long and stays. Whether the answer came.
+    async fn holds(&self, frames: &Frames, ask: Position) -> bool {
+        tokio::select! {
+            biased;
+            () = frames.closed() => false,
+            answered = self.is_answered(ask) => answered,
+        }
     }
 
     async fn show_rest(&self, under_way: &mut UnderWay, frames: &Frames) {
@@ -321,7 +346,7 @@ impl Exchange {
         Settled::result(Value::Object(result))
     }
 
-    fn close(&self, state: &State) -> Result<String, Settled> {
+    pub(super) fn close(&self, state: &State) -> Result<String, Settled> {
         let bound = Bound::of(self.who.execution.id(), &self.call);
         self.face
             .seal
@@ -333,6 +358,9 @@ impl Exchange {
         match ended {
             Ok(answer) => reply::answered(answer, self.call.method, self.era),
             Err(refusal) => {
+                if let Some(asked) = self.asked(&refusal, &self.extras) {
+                    return asked;
+                }
                 // It never came to a decision, so nothing else on the log tells of it.
                 if let Refusal::Busy(busy) = refusal {
                     let fault = Fault::new(code::INTERNAL, busy.code(), format!("`{}`: {}", self.call.tool, busy.sentence()));
@@ -347,7 +375,7 @@ impl Exchange {
     }
 
     /// The capability that the client would need to be asked this, if it did not declare it.
-    fn lacks(&self, method: &str, params: &Value) -> Option<Value> {
+    pub(super) fn lacks(&self, method: &str, params: &Value) -> Option<Value> {
         let declared = |capability: &str| self.capabilities.get(capability);
         match method {
             "elicitation/create" => {

@@ -19,6 +19,7 @@
 //! `_meta` always has the members that 2026-07-28 wants of a request, also when a legacy client sent it: what that client
 //! declared in its handshake stands there. Names and URIs are those of the server, without the prefixes of `/mcp`.
 
+mod approve;
 mod exchange;
 mod listen;
 mod lists;

@@ -178,7 +178,7 @@ pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Sett
     match refusal {
         Refusal::Denied { intent, .. } if unknown => decided("deny", Code::UnknownTool, *intent, method, era),
         Refusal::Denied { code, intent } => decided("deny", *code, *intent, method, era),
-        Refusal::Asked { code, intent } => decided("ask", *code, *intent, method, era),
+        Refusal::Asked { code, intent, .. } => decided("ask", *code, *intent, method, era),
         Refusal::Ended { intent } => decided("deny", Code::ExecutionEnded, *intent, method, era),
         Refusal::Upstream { error: UpstreamError::Changed, intent } => decided("deny", Code::ToolChanged, *intent, method, era),
         Refusal::Upstream { error, intent } => {
@@ -220,18 +220,46 @@ pub fn unknown(record: Position, method: &str, era: Era) -> Settled {
     decided("deny", Code::UnknownTool, record, method, era)
 }
 
+/// The answer to a call that a person was asked about, of a client that cannot open a page by itself: where that is, and what
+/// programs find of it (AuthZEN Access Request and Approval).
+pub fn asked(asked: &Asked<'_>, method: &str, era: Era) -> Settled {
+    let Asked { code, record, context, page } = asked;
+    let mut text = format!("{}: {} (record {record})", code.as_str(), code.sentence());
+    if let Some(page) = page {
+        text.push_str(&format!(" It can be answered at {page}"));
+    }
+    let decision = json!({ "verdict": "ask", "code": code.as_str(), "record": record, "context": context });
+    settled_by(*code, &text, decision, method, era)
+}
+
+/// A call that a person was asked about.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Why.
+    pub code: Code,
+    /// The record of the decision.
+    pub record: Position,
+    /// What programs find of it.
+    pub context: Value,
+    /// Where it can be answered.
+    pub page: Option<&'a str>,
+}
+
 fn decided(verdict: &str, code: Code, record: Position, method: &str, era: Era) -> Settled {
     let text = format!("{}: {} (record {record})", code.as_str(), code.sentence());
-    let decision = json!({ "verdict": verdict, "code": code.as_str(), "record": record });
+    settled_by(code, &text, json!({ "verdict": verdict, "code": code.as_str(), "record": record }), method, era)
+}
+
+fn settled_by(code: Code, text: &str, decision: Value, method: &str, era: Era) -> Settled {
     if method == "tools/call" {
-        return errored(&text, &json!({ META_DECISION: decision }));
+        return errored(text, &json!({ META_DECISION: decision }));
     }
     let number = match (code, method, era) {
         (Code::UnknownTool, "resources/read" | "resources/subscribe", Era::Legacy(_)) => code::UNKNOWN_RESOURCE,
         (Code::UnknownTool, ..) => code::INVALID_PARAMS,
         _ => DENIED,
     };
-    Settled { status: StatusCode::OK, body: Err(error(number, &text, Some(json!({ META_DECISION: decision })))) }
+    Settled { status: StatusCode::OK, body: Err(error(number, text, Some(json!({ META_DECISION: decision })))) }
 }
 
 /// What the agent hears of a tool server that did not answer as it should; the operator finds more in the outcome.

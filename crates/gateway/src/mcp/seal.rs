@@ -7,11 +7,13 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
-use bailiwick_core::bundle::canonical;
 use bailiwick_core::model::{Call, Digest, Entropy, ExecutionId};
+use bailiwick_log::Position;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+
+use crate::Extras;
 
 /// What is sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,12 @@ pub(super) enum State {
     Parked(String),
     /// The tool server's own state.
     Upstream(String),
+    /// A person was asked with this intent; the call is made again with what it had beside its arguments.
+    Approval {
+        ask: Position,
+        #[serde(default)]
+        extras: Extras,
+    },
 }
 
 /// What a sealed state is bound to: one execution's one call.
@@ -33,8 +41,7 @@ pub(super) struct Bound {
 impl Bound {
     /// The binding of `call` to `execution`. Arguments are compared by what they mean: a client may write them anew.
     pub(super) fn of(execution: ExecutionId, call: &Call) -> Self {
-        let call = format!("{}\n{}\n{}", call.method, call.tool, canonical(call.arguments.value()));
-        Self { execution, call: Digest::of(call.as_bytes()) }
+        Self { execution, call: call.digest() }
     }
 
     fn aad(&self) -> Aad<[u8; 48]> {

@@ -539,7 +539,7 @@ impl Face {
                     .to(&request.id));
             }
         };
-        let mut held = None;
+        let (mut held, mut opened, mut declined) = (None, false, false);
         if let (Era::Modern, Some(state)) = (era, extras.get("requestState")) {
             let invalid = || {
                 Fault::new(code::INVALID_PARAMS, "invalid_state", "`requestState` is not one that this call was given, or was used already")
@@ -552,11 +552,18 @@ impl Face {
                     extras.insert("requestState".to_owned(), theirs.into());
                 }
                 State::Parked(id) => held = Some(self.parked.take(&id).ok_or_else(invalid)?),
+                State::Approval { extras: before, .. } => {
+                    let said = answers.get("approval").and_then(|answer| answer.get("action")).and_then(Value::as_str);
+                    (opened, declined) = (said == Some("accept"), matches!(said, Some("decline" | "cancel")));
+                    extras.retain(|key, _| key != "inputResponses" && key != "requestState");
+                    extras.extend(before);
+                }
             }
         }
         let progress = request.meta("progressToken").filter(|token| token.is_string() || token.is_i64() || token.is_u64()).cloned();
         let id = request.id.clone();
-        let exchange = Exchange { face: Arc::clone(self), who, era, session, id: id.clone(), call, extras, capabilities, level, progress };
+        let (face, id_of) = (Arc::clone(self), id.clone());
+        let exchange = Exchange { face, who, era, session, id: id_of, call, extras, capabilities, level, progress, opened, declined };
         let (sender, receiver) = mpsc::channel(16);
         let goes_on_alone = exchange.session.is_some();
         let making: Making = match held {

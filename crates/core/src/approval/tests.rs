@@ -1,0 +1,1 @@
+//! What an approval is good for, and what it is not.
