@@ -29,7 +29,7 @@ impl Exchange {
     pub(super) async fn is_answered(&self, ask: Position) -> bool {
         let snapshot = self.face.gateway.parts().bundle.load();
         let mut hold = snapshot.settings.approvals.hold.std();
-        if self.opened {
+        if self.opened == Some(ask) {
             hold = hold.max(OPENED);
         }
         let execution = &self.who.execution;

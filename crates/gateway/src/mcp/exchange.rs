@@ -61,8 +61,9 @@ pub(super) struct Exchange {
     pub(super) level: Option<String>,
     /// By which token the client wants to hear of progress.
     pub(super) progress: Option<Value>,
-    /// Whether the client comes back because its person opened the page on which the call can be approved, or would not.
-    pub(super) opened: bool,
+    /// The ask whose page the client's person has just opened.
+    pub(super) opened: Option<Position>,
+    /// Whether the client's person would not open a page.
     pub(super) declined: bool,
 }
 
@@ -78,7 +79,7 @@ impl Exchange {
     fn may_be_made_again(&self) -> bool {
         let goes_on = ["inputResponses", "requestState"].iter().any(|key| self.extras.contains_key(*key));
         let held = || !self.face.gateway.parts().bundle.load().settings.approvals.hold.std().is_zero();
-        self.session.is_some() || self.opened || goes_on || held()
+        self.session.is_some() || self.opened.is_some() || goes_on || held()
     }
 
     /// Takes a waiting call up again with the client's answers.

@@ -539,7 +539,7 @@ impl Face {
                     .to(&request.id));
             }
         };
-        let (mut held, mut opened, mut declined) = (None, false, false);
+        let (mut held, mut opened, mut declined) = (None, None, false);
         if let (Era::Modern, Some(state)) = (era, extras.get("requestState")) {
             let invalid = || {
                 Fault::new(code::INVALID_PARAMS, "invalid_state", "`requestState` is not one that this call was given, or was used already")
@@ -552,9 +552,9 @@ impl Face {
                     extras.insert("requestState".to_owned(), theirs.into());
                 }
                 State::Parked(id) => held = Some(self.parked.take(&id).ok_or_else(invalid)?),
-                State::Approval { extras: before, .. } => {
+                State::Approval { ask, extras: before } => {
                     let said = answers.get("approval").and_then(|answer| answer.get("action")).and_then(Value::as_str);
-                    (opened, declined) = (said == Some("accept"), matches!(said, Some("decline" | "cancel")));
+                    (opened, declined) = ((said == Some("accept")).then_some(ask), matches!(said, Some("decline" | "cancel")));
                     extras.retain(|key, _| key != "inputResponses" && key != "requestState");
                     extras.extend(before);
                 }

@@ -1,6 +1,7 @@
 //! The agents' side of MCP over real sockets: what is refused and how, what is shown, and what becomes of calls.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking, also in its helpers")]
 
+mod approvals;
 mod attacks;
 mod broken;
 mod busy;
