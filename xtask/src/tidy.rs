@@ -28,6 +28,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Which modules of core each one may use. Nothing knows `judge` but those who stand above core, and the words of
 /// `model` know no rule.
 const MODULES: &[(&str, &[&str])] = &[
+    ("address", &[]),
     ("json", &[]),
     ("model", &["json", "identity", "ledger"]),
     ("pressure", &[]),

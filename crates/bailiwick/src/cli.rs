@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, connect, executions, explain, init, keys, log, policy, schema, serve, servers, test, token};
+use crate::commands::{approvals, check, connect, executions, explain, init, keys, log, policy, schema, serve, servers, test, token};
 use crate::demo::Demo;
 use crate::demo::servers::DemoServer;
 
@@ -41,6 +41,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show the executions under way.
     Executions(executions::Executions),
+    /// See what agents ask people, and answer.
+    Approvals(approvals::Approvals),
     /// Stop an execution, or take back one credential, at once.
     Revoke(executions::Revoke),
     /// Review what tool servers offer.
@@ -69,6 +71,7 @@ impl Cli {
             Command::Log(command) => command.run().await,
             Command::Explain(command) => command.run(),
             Command::Executions(command) => command.run().await,
+            Command::Approvals(command) => command.run().await,
             Command::Revoke(command) => command.run().await,
             Command::Servers(command) => command.run().await,
             Command::Keys(command) => command.run().await,

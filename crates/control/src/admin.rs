@@ -10,28 +10,38 @@
 //! | `GET /api/v1/executions/{id}` | shows one |
 //! | `POST /api/v1/executions/{id}/revoke` | revokes it, with every credential it has |
 //! | `POST /api/v1/tokens/{jti}/revoke` | revokes one credential |
+//! | `GET /api/v1/approvals[?state=pending]` | lists what executions under way have asked people, newest first |
+//! | `GET /api/v1/approvals/{id}` | shows one |
+//! | `POST /api/v1/approvals/{id}/approve` | approves it, once; with `{"endorse": true}`, its values for the execution too |
+//! | `POST /api/v1/approvals/{id}/refuse` | refuses it |
 //! | `POST /api/v1/keys/rotate` | publishes new issuer keys, which sign within the hour |
 //! | `POST /api/v1/keys/replace` | replaces the issuer's keys at once; every credential is refused from then on |
 //! | `GET /api/v1/bundle` | says which bundle is in force, and why a changed one is not |
 //! | `POST /api/v1/bundle/reload` | reads the bundle now |
 //!
-//! A `POST` may have a JSON body with `by`, the name of who does it. Errors are `{"error": code, "detail": sentence}`.
+//! A `POST` may have a JSON body with `by`, the name of who does it. Who answers an ask is not said but known: the user at the
+//! other end of the socket, as the kernel names it. Errors are `{"error": code, "detail": sentence}`.
 
 use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bailiwick_core::approval as asks;
 use bailiwick_core::execution::Execution;
 use bailiwick_core::json;
-use bailiwick_core::model::{ExecutionId, Timestamp};
+use bailiwick_core::model::{ExecutionId, Person, Timestamp};
+use bailiwick_log::Position;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::approvals::{Answer, AnswerError, Approvals};
 use crate::bundle::{Loaded, Loader};
+use crate::people::asked::Asked;
 use crate::token::Identity;
 
 /// The longest name of an operator, in bytes.
@@ -44,7 +54,13 @@ pub struct Admin {
     pub identity: Arc<Identity>,
     /// What brings a changed bundle into force.
     pub loader: Arc<Loader>,
+    /// What people are asked.
+    pub approvals: Approvals,
 }
+
+/// Who is at the other end of the socket, as the kernel says. Whoever serves the API puts it into each request.
+#[derive(Clone, Debug)]
+pub struct Operator(pub Person);
 
 impl Admin {
     /// The API; what other parts of the program let an operator do is merged into it.
@@ -55,6 +71,10 @@ impl Admin {
             .route("/api/v1/executions/{id}", get(execution))
             .route("/api/v1/executions/{id}/revoke", post(revoke_execution))
             .route("/api/v1/tokens/{jti}/revoke", post(revoke_token))
+            .route("/api/v1/approvals", get(approvals))
+            .route("/api/v1/approvals/{id}", get(approval))
+            .route("/api/v1/approvals/{id}/approve", post(approve))
+            .route("/api/v1/approvals/{id}/refuse", post(refuse))
             .route("/api/v1/keys/rotate", post(rotate_keys))
             .route("/api/v1/keys/replace", post(replace_keys))
             .route("/api/v1/bundle", get(bundle))
@@ -139,6 +159,81 @@ async fn revoke_token(State(admin): State<Admin>, Path(jti): Path<String>, body:
     Ok(Json(json!({ "revoked": { "execution": execution.id(), "token": jti } })))
 }
 
+/// Which asks are listed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Wanted {
+    state: Option<asks::State>,
+}
+
+async fn approvals(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Json<Value> {
+    let (snapshot, parts) = (admin.identity.parts().bundle.load(), admin.identity.parts());
+    let mut listed = Vec::new();
+    for (execution, ask) in admin.approvals.list() {
+        let asked = Asked::of(execution, ask, &parts.log, parts.clock.now()).await;
+        if wanted.state.is_none_or(|state| state == asked.state) {
+            listed.push(asked.json(&snapshot));
+        }
+    }
+    Json(json!({ "approvals": listed }))
+}
+
+async fn approval(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
+    let ask = number(&id)?;
+    let (execution, ask) = admin.approvals.find(ask).ok_or_else(|| unanswered(&AnswerError::Unknown(ask)))?;
+    let parts = admin.identity.parts();
+    Ok(Json(Asked::of(execution, ask, &parts.log, parts.clock.now()).await.json(&parts.bundle.load())))
+}
+
+async fn approve(
+    State(admin): State<Admin>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Said {
+        endorse: bool,
+    }
+    let said: Said = if body.is_empty() {
+        Said::default()
+    } else {
+        let body = json::parse(&body, &json::Limits::default()).map_err(|error| Fault::invalid(error.to_string()))?;
+        serde_json::from_value(body).map_err(|_| Fault::invalid("`endorse` is `true` or `false`"))?
+    };
+    answered(&admin, &id, Answer::Approve { endorse: said.endorse }, by).await
+}
+
+async fn refuse(
+    State(admin): State<Admin>,
+    Extension(Operator(by)): Extension<Operator>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    answered(&admin, &id, Answer::Refuse, by).await
+}
+
+async fn answered(admin: &Admin, id: &str, answer: Answer, by: Person) -> Result<Json<Value>, Fault> {
+    let ask = number(id)?;
+    let record = admin.approvals.answer(ask, answer, by).await.map_err(|error| unanswered(&error))?;
+    let endorses = answer == Answer::Approve { endorse: true };
+    Ok(Json(json!({ "ask": ask, "record": record, "approved": answer != Answer::Refuse, "endorses": endorses })))
+}
+
+fn number(id: &str) -> Result<Position, Fault> {
+    id.parse().map(Position).map_err(|_| Fault::invalid("an ask's id is the number of its record"))
+}
+
+fn unanswered(error: &AnswerError) -> Fault {
+    let status = match error {
+        AnswerError::Unknown(_) => StatusCode::NOT_FOUND,
+        AnswerError::NotYours(_) => StatusCode::FORBIDDEN,
+        AnswerError::NotRecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::CONFLICT,
+    };
+    Fault { status, code: error.code(), detail: error.to_string() }
+}
+
 async fn rotate_keys(State(admin): State<Admin>) -> Result<Json<Value>, Fault> {
     admin.identity.rotate_keys().map_err(|error| Fault::failed("keys", &error))?;
     Ok(Json(admin.identity.issuer().jwks()))
@@ -170,9 +265,10 @@ fn find(admin: &Admin, id: &str) -> Result<Arc<Execution>, Fault> {
 
 fn shown(execution: &Execution, now: Timestamp) -> Value {
     let started = execution.started();
-    let (calls, integrity) = {
+    let (calls, asked, waiting, integrity) = {
         let ledger = execution.ledger();
-        (ledger.calls(), ledger.labels().integrity)
+        let waiting = ledger.asks().iter().filter(|ask| ask.state(now) == asks::State::Pending).count();
+        (ledger.calls(), ledger.asks().len(), waiting, ledger.labels().integrity)
     };
     let state = if execution.is_stopped() {
         "revoked"
@@ -192,6 +288,8 @@ fn shown(execution: &Execution, now: Timestamp) -> Value {
         "proof": started.proof,
         "state": state,
         "calls": calls,
+        "asks": asked,
+        "asks_pending": waiting,
         "integrity": integrity,
         "tokens": execution.tokens_live(now),
     })

@@ -1,9 +1,10 @@
-//! The one way in which the program reads what others publish: keys and metadata, and nothing inside our own network.
+//! The one way in which this crate reaches others: to read what they publish, to redeem a login's code, to tell a webhook.
 //!
-//! Only `https`, no redirects, no proxies, bounded in size and time. The name is resolved first, every address that is
-//! not a public one is left out, and the connection goes to exactly the addresses that were looked at, so a name cannot
-//! mean one thing when it is checked and another when it is used. An address of this machine is reached, also by `http`,
-//! only where the URL itself says so, which only the operator's own bundle can.
+//! Only `https`, no redirects, no proxies, bounded in size and time. The name is resolved first, every address that may not
+//! be reached is left out, and the connection goes to exactly the addresses that were looked at, so a name cannot mean one
+//! thing when it is checked and another when it is used. What others led to is reached at public addresses alone; what the
+//! bundle names may be inside the house too. An address of this machine is reached, also by `http`, only where the URL itself
+//! says so, which only the operator's own bundle can.
 
 use std::future::Future;
 use std::io;
@@ -12,10 +13,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bailiwick_core::address::{may_lead_to, meant};
 use bytes::Bytes;
 use hickory_resolver::TokioResolver;
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -36,7 +38,7 @@ pub enum FetchError {
     #[error("`{0}` is not fetched: it must be an https URL without user information")]
     Url(String),
     /// The name leads to no address that may be reached.
-    #[error("`{0}` leads to no public address")]
+    #[error("`{0}` leads to no address that may be reached")]
     Address(String),
     /// The server could not be reached, or did not answer as HTTP.
     #[error("`{url}` could not be read: {source}")]
@@ -59,11 +61,19 @@ pub enum FetchError {
     },
 }
 
-/// Reads what others publish.
+/// Reaches others.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    public: Client<HttpsConnector<HttpConnector<Public>>, Empty<Bytes>>,
-    local: Client<HttpsConnector<HttpConnector<Local>>, Empty<Bytes>>,
+    public: Client<HttpsConnector<HttpConnector<Filtered>>, Full<Bytes>>,
+    house: Client<HttpsConnector<HttpConnector<Filtered>>, Full<Bytes>>,
+    local: Client<HttpsConnector<HttpConnector<Local>>, Full<Bytes>>,
+}
+
+/// What is sent.
+struct Sent {
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 impl Fetcher {
@@ -71,44 +81,60 @@ impl Fetcher {
     pub fn new() -> io::Result<Self> {
         // Without a resolver configuration only literal addresses can be reached; that is an error of each fetch.
         let resolver = TokioResolver::builder_tokio().ok().and_then(|builder| builder.build().ok());
-        Ok(Self { public: client(Public(resolver))?, local: client(Local)? })
+        Ok(Self {
+            public: client(Filtered { resolver: resolver.clone(), may: is_public })?,
+            house: client(Filtered { resolver, may: is_in_house })?,
+            local: client(Local)?,
+        })
     }
 
-    /// The body of the answer to a GET. With `may_be_local`, a URL that names this machine is read too; that is for what the
-    /// bundle itself names, never for what an answer led to, unless that came from this machine as well.
-    pub async fn get(&self, url: &str, may_be_local: bool) -> Result<Bytes, FetchError> {
+    /// The body of the answer to a GET. `named` is the URL that the bundle itself writes, from which this one came: one on the
+    /// same host may be inside the house, and one on this machine is reached only where `named` is on it too.
+    pub async fn get(&self, url: &str, named: &str) -> Result<Bytes, FetchError> {
+        let headers = HeaderMap::from_iter([(http::header::ACCEPT, http::HeaderValue::from_static("application/json"))]);
+        let (status, body) = self.send(url, named, Sent { method: Method::GET, headers, body: Bytes::new() }).await?;
+        if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status { url: url.to_owned(), status }) }
+    }
+
+    /// The same for a POST; the answer's status, whatever it is, and its body.
+    pub async fn post(&self, url: &str, named: &str, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, Bytes), FetchError> {
+        self.send(url, named, Sent { method: Method::POST, headers, body }).await
+    }
+
+    async fn send(&self, url: &str, named: &str, sent: Sent) -> Result<(StatusCode, Bytes), FetchError> {
         let refused = || FetchError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| refused())?;
         let host = uri.host().ok_or_else(refused)?;
-        let is_local = may_be_local && is_loopback(host);
+        let is_local = is_local(named) && is_loopback(host);
+        let is_named = named.parse::<Uri>().is_ok_and(|named| named.host().is_some_and(|named| named.eq_ignore_ascii_case(host)));
+        let (client, may): (_, fn(IpAddr) -> bool) = if is_named { (&self.house, is_in_house) } else { (&self.public, is_public) };
         let is_secure = uri.scheme_str() == Some("https");
         let is_allowed = is_secure || (is_local && uri.scheme_str() == Some("http"));
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) || !is_allowed {
             return Err(refused());
         }
-        // A literal address is not resolved, so it is looked at here; `localhost` is resolved to no public address.
-        if !is_local && literal(host).is_some_and(|address| !is_public(address)) {
+        // A literal address is not resolved, so it is looked at here; `localhost` is resolved to no address that may be.
+        if !is_local && literal(host).is_some_and(|address| !may(address)) {
             return Err(FetchError::Address(host.to_owned()));
         }
-        let request = Request::get(uri.clone())
-            .header(http::header::ACCEPT, "application/json")
-            .header(http::header::USER_AGENT, concat!("bailiwick/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::new())
-            .map_err(|_| refused())?;
+        let mut request = Request::new(Full::new(sent.body));
+        *request.method_mut() = sent.method;
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = sent.headers;
+        let agent = concat!("bailiwick/", env!("CARGO_PKG_VERSION"));
+        request.headers_mut().insert(http::header::USER_AGENT, http::HeaderValue::from_static(agent));
         let answer = async {
-            let answer = if is_local { self.local.request(request).await } else { self.public.request(request).await };
+            let answer = if is_local { self.local.request(request).await } else { client.request(request).await };
             let answer = answer.map_err(|error| FetchError::Unreachable { url: url.to_owned(), source: Box::new(error) })?;
-            if answer.status() != StatusCode::OK {
-                return Err(FetchError::Status { url: url.to_owned(), status: answer.status() });
-            }
+            let status = answer.status();
             let body = Limited::new(answer.into_body(), BYTES_MAX).collect().await;
-            Ok(body.map_err(|source| FetchError::Unreachable { url: url.to_owned(), source })?.to_bytes())
+            Ok((status, body.map_err(|source| FetchError::Unreachable { url: url.to_owned(), source })?.to_bytes()))
         };
         tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| FetchError::TimedOut(url.to_owned()))?
     }
 }
 
-fn client<R>(resolver: R) -> io::Result<Client<HttpsConnector<HttpConnector<R>>, Empty<Bytes>>>
+fn client<R>(resolver: R) -> io::Result<Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>>
 where
     R: tower::Service<Name, Response = std::vec::IntoIter<SocketAddr>, Error = io::Error> + Clone + Send + Sync + 'static,
     R::Future: Send,
@@ -129,17 +155,20 @@ where
 
 type Resolving = Pin<Box<dyn Future<Output = io::Result<std::vec::IntoIter<SocketAddr>>> + Send>>;
 
-/// Resolves names to public addresses only.
+/// Resolves names to those addresses only that may be reached.
 #[derive(Clone)]
-struct Public(Option<TokioResolver>);
+struct Filtered {
+    resolver: Option<TokioResolver>,
+    may: fn(IpAddr) -> bool,
+}
 
-impl std::fmt::Debug for Public {
+impl std::fmt::Debug for Filtered {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Public")
+        f.write_str("Filtered")
     }
 }
 
-impl tower::Service<Name> for Public {
+impl tower::Service<Name> for Filtered {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = Resolving;
@@ -149,15 +178,15 @@ impl tower::Service<Name> for Public {
     }
 
     fn call(&mut self, name: Name) -> Resolving {
-        let resolver = self.0.clone();
+        let Self { resolver, may } = self.clone();
         Box::pin(async move {
             let resolver = resolver.ok_or_else(|| io::Error::other("this machine has no resolver configuration"))?;
             let found = resolver.lookup_ip(name.as_str()).await.map_err(io::Error::other)?;
-            let public: Vec<_> = found.iter().filter(|address| is_public(*address)).map(|address| SocketAddr::new(address, 0)).collect();
-            if public.is_empty() {
+            let reached: Vec<_> = found.iter().filter(|address| may(*address)).map(|address| SocketAddr::new(address, 0)).collect();
+            if reached.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, FetchError::Address(name.as_str().to_owned())));
             }
-            Ok(public.into_iter())
+            Ok(reached.into_iter())
         })
     }
 }
@@ -182,7 +211,7 @@ impl tower::Service<Name> for Local {
 }
 
 /// Whether a URL says in so many words that it leads to this machine.
-pub(crate) fn is_local(url: &str) -> bool {
+fn is_local(url: &str) -> bool {
     url.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_loopback))
 }
 
@@ -194,28 +223,20 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
+/// Whether what the bundle names may be there; this machine is named in so many words, or not reached.
+fn is_in_house(address: IpAddr) -> bool {
+    may_lead_to(address) && !meant(address).is_loopback()
+}
+
 /// Whether an address is none of those with a special use (RFC 6890 and the IANA registries that it made).
 fn is_public(address: IpAddr) -> bool {
-    match address {
+    // An address that carries an IPv4 one may lead there.
+    match meant(address) {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => {
             let [first, second, ..] = address.segments();
-            // An address that carries an IPv4 one may lead there: mapped, NAT64 (RFC 6052), 6to4.
-            if let Some(inner) = carried(address) {
-                return is_public_v4(inner);
-            }
             (first & 0xe000) == 0x2000 && !(first == 0x2001 && second < 0x0200) && !(first == 0x2001 && second == 0x0db8) && first != 0x3fff
         }
-    }
-}
-
-fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let join = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => Some(join(g, h)),
-        (0x2002, ..) => Some(join(b, c)),
-        _ => None,
     }
 }
 
@@ -287,7 +308,11 @@ mod tests {
             "ftp://issuer.example/",
             "/jwks",
         ] {
-            let error = fetcher.get(url, false).await.unwrap_err();
+            let error = fetcher.get(url, "https://issuer.example").await.unwrap_err();
+            assert!(matches!(error, FetchError::Url(_) | FetchError::Address(_)), "{url}: {error}");
+        }
+        for url in ["http://hook.example/", "https://169.254.169.254/", "https://[::ffff:169.254.169.254]/", "https://0.0.0.0/"] {
+            let error = fetcher.post(url, url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
             assert!(matches!(error, FetchError::Url(_) | FetchError::Address(_)), "{url}: {error}");
         }
     }

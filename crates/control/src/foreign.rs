@@ -10,7 +10,7 @@ use bailiwick_core::model::Timestamp;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::fetch::{FetchError, Fetcher, is_local};
+use crate::fetch::{FetchError, Fetcher};
 
 /// How long a set of keys is used without being read again, in seconds.
 const FRESH_S: i64 = 600;
@@ -100,27 +100,33 @@ impl Foreign {
     }
 
     async fn read(&self, issuer: &Issuer) -> Result<KeySet, KeysUnknown> {
-        let (url, may_be_local) = match &issuer.keys {
-            Keys::Url(url) => (url.clone(), is_local(url)),
-            _ => (self.discover(&issuer.issuer).await?, is_local(&issuer.issuer)),
+        let (url, named) = match &issuer.keys {
+            Keys::Url(url) => (url.clone(), url),
+            _ => (self.discover(&issuer.issuer).await?, &issuer.issuer),
         };
-        let keys = KeySet::from_jwks(&self.json(&url, may_be_local).await?).map_err(|error| unknown(&url, &error))?;
+        let keys = KeySet::from_jwks(&self.json(&url, named).await?).map_err(|error| unknown(&url, &error))?;
         if keys.is_empty() { Err(unknown(&url, &"it holds no key that is accepted")) } else { Ok(keys) }
     }
 
-    /// Where the issuer's keys are (OpenID Connect Discovery 1.0 §4): its document must name the issuer it was asked for.
+    /// Where the issuer's keys are.
     async fn discover(&self, issuer: &str) -> Result<String, KeysUnknown> {
-        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let document = self.json(&url, is_local(issuer)).await?;
-        if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
-            return Err(unknown(&url, &"it names another issuer"));
-        }
-        let keys = document.get("jwks_uri").and_then(Value::as_str).ok_or_else(|| unknown(&url, &"it has no `jwks_uri`"))?;
+        let document = self.metadata(issuer).await?;
+        let keys = document.get("jwks_uri").and_then(Value::as_str).ok_or_else(|| unknown(issuer, &"its metadata has no `jwks_uri`"))?;
         Ok(keys.to_owned())
     }
 
-    async fn json(&self, url: &str, may_be_local: bool) -> Result<Value, KeysUnknown> {
-        let body = self.fetcher.get(url, may_be_local).await.map_err(|error: FetchError| KeysUnknown(error.to_string().into()))?;
+    /// What the issuer says of itself (OpenID Connect Discovery 1.0 §4): its document must name the issuer it was asked for.
+    pub(crate) async fn metadata(&self, issuer: &str) -> Result<Value, KeysUnknown> {
+        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let document = self.json(&url, issuer).await?;
+        if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+            return Err(unknown(&url, &"it names another issuer"));
+        }
+        Ok(document)
+    }
+
+    async fn json(&self, url: &str, named: &str) -> Result<Value, KeysUnknown> {
+        let body = self.fetcher.get(url, named).await.map_err(|error: FetchError| KeysUnknown(error.to_string().into()))?;
         json::parse(&body, &json::Limits::default()).map_err(|error| unknown(url, &error))
     }
 }

@@ -6,4 +6,7 @@ pub mod bundle;
 pub mod fetch;
 mod foreign;
 pub mod issuer;
+pub mod people;
+mod secret;
 pub mod token;
+pub mod webhook;

@@ -7,11 +7,12 @@ mod support;
 
 use std::sync::Arc;
 
-use bailiwick_control::admin::Admin;
+use bailiwick_control::admin::{Admin, Operator};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::issuer::{Issuer, KeyFiles};
+use bailiwick_core::flow::{Origin, Provenance, Traced};
 use bailiwick_core::identity::{AccessToken, Algorithm};
-use bailiwick_core::model::{Clock, Record};
+use bailiwick_core::model::{self as core, Clock, Person, Record};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -41,7 +42,9 @@ impl Socket {
             clock,
             Box::new(|_| ()),
         );
-        let router = Admin { identity: Arc::clone(&world.identity), loader: Arc::new(loader) }.router();
+        let admin = Admin { identity: Arc::clone(&world.identity), loader: Arc::new(loader), approvals: world.approvals() };
+        let router =
+            admin.router().layer(axum::Extension(Operator(Person { issuer: "unix".to_owned(), subject: "ops".to_owned(), name: None })));
         let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { directory }
@@ -57,6 +60,61 @@ impl Socket {
         let body = reply.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_people_are_asked_and_answers_as_the_user_at_the_socket() {
+    let world = World::start("").await;
+    let socket = Socket::open(&world);
+    let reply = world.ask(&[("task", "Mail ana the report")]).await;
+    let (_, execution) = world.identity.authenticator().read(reply.token(), &world.executions, world.now()).unwrap();
+    let seen = world.log.append(core::Started { at: world.now(), version: "x".to_owned(), bundle: world.bundle.load().digest });
+    let origin = Origin { record: Some(seen.await.unwrap().position()), place: "$.body".into() };
+    let traced =
+        |may| Traced { argument: "/to".to_owned(), is_within: false, provenance: Provenance::Untrusted, origin: Some(origin.clone()), may };
+    let first = world.ask_people(&execution, &json!({ "to": "eve@b.example", "text": "hello" }), vec![traced(false)]).await;
+    let second = world.ask_people(&execution, &json!({ "to": "bo@b.example" }), Vec::new()).await;
+
+    let (_, listed) = socket.send("GET", "/api/v1/approvals?state=pending", "").await;
+    assert_eq!(
+        listed["approvals"].as_array().unwrap().iter().map(|ask| ask["id"].clone()).collect::<Vec<_>>(),
+        [json!(second), json!(first)]
+    );
+    let (_, shown) = socket.send("GET", &format!("/api/v1/approvals/{first}"), "").await;
+    assert_eq!((&shown["agent"], &shown["tool"], &shown["arguments"]["to"]), (&json!("bot"), &json!("crm/query"), &json!("eve@b.example")));
+    assert_eq!((&shown["task"], &shown["because"]), (&json!("Mail ana the report"), &json!("the recipient was not chosen by one who may")));
+    let to = shown["values"].as_array().unwrap().iter().find(|value| value["argument"] == "/to").unwrap();
+    let chosen = &to["chosen"][0];
+    assert_eq!((&chosen["provenance"], &chosen["may"], &chosen["place"]), (&json!("untrusted"), &json!(false), &json!("$.body")));
+    let (_, seen) = socket.send("GET", &format!("/api/v1/executions/{}", execution.id()), "").await;
+    assert_eq!((&seen["asks"], &seen["asks_pending"]), (&json!(2), &json!(2)));
+
+    let (status, answered) = socket.send("POST", &format!("/api/v1/approvals/{first}/approve"), "{\"endorse\":true}").await;
+    assert_eq!((status, &answered["endorses"]), (200, &json!(true)), "{answered}");
+    assert_eq!(socket.send("POST", &format!("/api/v1/approvals/{second}/refuse"), "").await.0, 200);
+    let answers: Vec<_> = world
+        .records()
+        .into_iter()
+        .filter_map(|record| if let Record::Answered(answered) = record { Some(answered) } else { None })
+        .collect();
+    assert_eq!(
+        answers.iter().map(|answer| (answer.ask, answer.approved, answer.endorses)).collect::<Vec<_>>(),
+        [(first, true, true), (second, false, false)]
+    );
+    assert!(answers.iter().all(|answer| answer.by.issuer == "unix" && answer.by.subject == "ops"));
+    for (path, status, code) in [
+        (format!("/api/v1/approvals/{first}/refuse"), 409, "answered_already"),
+        ("/api/v1/approvals/777/approve".to_owned(), 404, "unknown_ask"),
+        ("/api/v1/approvals/x/approve".to_owned(), 400, "invalid"),
+    ] {
+        let (answered, body) = socket.send("POST", &path, "").await;
+        assert_eq!((answered, body["error"].as_str()), (status, Some(code)), "{path}");
+    }
+    let refused: Vec<_> = world.refusals().into_iter().map(|refused| (refused.stage, refused.code)).collect();
+    assert_eq!(refused, [("approve", "answered_already"), ("approve", "unknown_ask")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+    let (_, listed) = socket.send("GET", "/api/v1/approvals?state=refused", "").await;
+    assert_eq!(listed["approvals"][0]["answer"]["by"]["subject"], "ops");
+    assert_eq!(socket.send("GET", "/api/v1/approvals?state=nonsense", "").await.0, 400);
 }
 
 #[tokio::test]

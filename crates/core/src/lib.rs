@@ -4,6 +4,7 @@
 //! time and randomness are handed in. That is what lets one function serve a live call, `explain`, a replay of last
 //! month, a property test and the simulator.
 
+pub mod address;
 pub mod approval;
 pub mod bundle;
 pub mod catalog;

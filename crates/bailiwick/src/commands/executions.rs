@@ -49,7 +49,13 @@ impl Executions {
             let read = if text("integrity").as_deref() == Some("untrusted") { ", has read untrusted data" } else { "" };
             let calls = number("calls");
             let plural = if calls == 1 { "" } else { "s" };
-            say!("    {agent}{whom}, {calls} call{plural}{read}, credential until {until}");
+            let asked = match (number("asks"), number("asks_pending")) {
+                (0, _) => String::new(),
+                (1, waiting) => format!(", asked people once{}", if waiting > 0 { " (it waits)" } else { "" }),
+                (asks, 0) => format!(", asked people {asks} times"),
+                (asks, waiting) => format!(", asked people {asks} times ({waiting} wait)"),
+            };
+            say!("    {agent}{whom}, {calls} call{plural}{asked}{read}, credential until {until}");
             if let Some(task) = text("task") {
                 say!("    “{task}”");
             }

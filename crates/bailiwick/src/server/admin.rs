@@ -5,14 +5,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{Path as Named, State};
+use axum::extract::{Extension, Path as Named, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use bailiwick_control::admin::Operator;
 use bailiwick_control::bundle::Loader;
 use bailiwick_core::bundle::Live;
-use bailiwick_core::model::ServerName;
+use bailiwick_core::model::{Person, ServerName};
 use bailiwick_gateway::mcp::upstream::Peers;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -60,7 +61,14 @@ pub(super) fn serve(
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
             if let Ok((stream, _)) = accepted {
-                let service = TowerToHyperService::new(router.clone());
+                let router = match stream.peer_cred() {
+                    Ok(peer) => router.clone().layer(Extension(Operator(user(peer.uid())))),
+                    Err(error) => {
+                        tracing::warn!(%error, "the kernel does not say who connected to the admin socket");
+                        continue;
+                    }
+                };
+                let service = TowerToHyperService::new(router);
                 tokio::spawn(async move {
                     if let Err(error) = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await {
                         tracing::debug!("an operator's connection ended: {error}");
@@ -69,6 +77,17 @@ pub(super) fn serve(
             }
         }
     })
+}
+
+/// A user of this machine: by name where the machine's own list has one, by number otherwise.
+fn user(uid: u32) -> Person {
+    let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = list.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid) && !name.is_empty()).then(|| name.to_owned())
+    });
+    Person { issuer: "unix".to_owned(), subject: named.unwrap_or_else(|| uid.to_string()), name: None }
 }
 
 /// `GET` shows where offered tools differ from the reviewed ones; `POST` accepts them as they are offered now.

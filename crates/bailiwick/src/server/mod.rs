@@ -15,9 +15,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::extract::ConnectInfo;
 use bailiwick_control::admin::Admin;
+use bailiwick_control::approvals::Approvals;
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
+use bailiwick_control::people::People;
 use bailiwick_control::token::{self, Identity};
+use bailiwick_control::webhook::Teller;
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
 use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
@@ -85,6 +88,10 @@ impl Server {
         // Before anything is changed on disk: a second server on the same ports ends here.
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
         let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
+        let people_door = match &settings.approvals.listen {
+            Some(listen) => Some(Door::open("approvals", listen, &settings.limits, &base).await?),
+            None => None,
+        };
 
         let Opened { keys, log, log_key, executions, recovered, keep } =
             data::open(&data, &snapshot, clock.as_ref(), entropy.as_ref()).await?;
@@ -124,7 +131,7 @@ impl Server {
         peers.apply(&live.load());
         let parts = Parts {
             bundle: Arc::clone(&live),
-            executions,
+            executions: Arc::clone(&executions),
             log: log.clone(),
             clock: Arc::clone(&clock),
             vault,
@@ -151,19 +158,27 @@ impl Server {
         );
         let tokens = identity_door.serve(router_answers(identity.router()), stopped.clone());
         let socket = data.join(crate::admin::SOCKET);
-        let router = Admin { identity: Arc::clone(&identity), loader: Arc::clone(&loader) }.router();
+        let approvals = Approvals { bundle: Arc::clone(&live), executions, log: log.clone(), clock: Arc::clone(&clock) };
+        let router = Admin { identity: Arc::clone(&identity), loader: Arc::clone(&loader), approvals: approvals.clone() }.router();
         let router = router.merge(admin::review(admin::Review {
             live: Arc::clone(&live),
             peers: Arc::clone(&peers),
             loader: Arc::clone(&loader),
-            base,
+            base: base.clone(),
         }));
         let operators = admin::serve(&socket, router, stopped.clone())?;
+        let mut doors = vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(operators)];
+        if let Some((door, listen)) = people_door.zip(settings.approvals.listen.clone()) {
+            let people = People::new(Arc::clone(&identity), approvals.clone(), base.clone(), listen);
+            doors.push(tokio::spawn(door.serve(router_answers(people.router()), stopped.clone())));
+        }
+        let teller = Teller::new(&approvals, base, identity.parts().fetcher.clone());
 
         let chores = vec![
             tokio::spawn(tend(Arc::clone(&identity))),
             tokio::spawn(async move { loader.watch().await }),
             tokio::spawn(pulse::beat(Arc::clone(&face), Arc::clone(&identity))),
+            tokio::spawn(tell(teller)),
             keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept, stopped),
         ];
         Ok(Self {
@@ -180,7 +195,7 @@ impl Server {
             stopping,
             gateway,
             face,
-            doors: vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(operators)],
+            doors,
             chores,
             socket,
         })
@@ -229,6 +244,12 @@ async fn tend(identity: Arc<Identity>) {
         }
         tokio::time::sleep(TEND_EVERY).await;
     }
+}
+
+/// Tells the webhook of asks and answers for as long as it is polled.
+async fn tell(teller: Teller) {
+    let error = teller.tell().await;
+    tracing::error!(%error, "the webhook is told no more");
 }
 
 /// Keeps the fold of the log up to date until `stopped`, on a thread of its own: to write what a hundred thousand executions have

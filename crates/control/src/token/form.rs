@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 /// The most parameters that a form may have.
 const PARAMETERS_MAX: usize = 64;
 
@@ -61,6 +63,33 @@ impl Form {
     }
 }
 
+/// Writes parameters as `application/x-www-form-urlencoded` (RFC 6749 appendix B).
+pub(crate) fn encode(parameters: &[(&str, &str)]) -> Zeroizing<String> {
+    let mut form = Zeroizing::new(String::new());
+    for (name, value) in parameters {
+        if !form.is_empty() {
+            form.push('&');
+        }
+        escape(name, &mut form);
+        form.push('=');
+        escape(value, &mut form);
+    }
+    form
+}
+
+fn escape(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            _ => {
+                out.push('%');
+                out.extend([byte >> 4, byte & 15].into_iter().filter_map(|half| char::from_digit(u32::from(half), 16)));
+            }
+        }
+    }
+}
+
 fn decoded(text: &[u8]) -> Result<String, InvalidForm> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -84,6 +113,13 @@ fn decoded(text: &[u8]) -> Result<String, InvalidForm> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (name, value) = ("a b&c=d", "Zoë 東京 %+\n~");
+        let form = Form::parse(encode(&[(name, value), ("x", "y")]).as_bytes()).unwrap();
+        assert_eq!((form.one(name), form.one("x")), (Some(value), Some("y")));
+    }
 
     #[test]
     fn forms() {

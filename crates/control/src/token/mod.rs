@@ -154,6 +154,11 @@ impl Identity {
         &self.authenticator
     }
 
+    /// The keys and the metadata of other issuers.
+    pub(crate) const fn foreign(&self) -> &Foreign {
+        &self.foreign
+    }
+
     /// What turns requests away when more arrives than can be served; somebody has to tell it the beat.
     pub const fn pressure(&self) -> &Pressure {
         &self.pressure
@@ -230,21 +235,29 @@ impl Identity {
 
     /// Records a refusal, unless there are too many.
     async fn note(&self, stage: &'static str, refusal: &Refusal, peer: Option<IpAddr>, now: Timestamp) {
-        self.note_left_out(now).await;
-        if !refusal.is_recorded() || !self.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_recorded(&peer) {
-            return;
+        if !refusal.is_recorded() {
+            return self.note_left_out(now).await;
         }
-        self.record(Refused {
+        let refused = Refused {
             at: now,
             stage: stage.to_owned(),
             code: refusal.code.to_owned(),
-            // It may repeat what the caller sent, which is neither to fill a record nor to write lines of its own.
-            detail: shown(&refusal.detail, NOTED_CHARS_MAX),
+            detail: refusal.detail.clone(),
             peer: peer.map(|peer| peer.to_string()),
             agent: refusal.agent.clone(),
             execution: refusal.execution,
-        })
-        .await;
+        };
+        self.note_refused(refused, peer).await;
+    }
+
+    /// Records that someone was turned away, unless there are too many.
+    pub(crate) async fn note_refused(&self, mut refused: Refused, peer: Option<IpAddr>) {
+        self.note_left_out(refused.at).await;
+        if self.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_recorded(&peer) {
+            // It may repeat what the caller sent, which is neither to fill a record nor to write lines of its own.
+            refused.detail = shown(&refused.detail, NOTED_CHARS_MAX);
+            self.record(refused).await;
+        }
     }
 
     async fn note_left_out(&self, now: Timestamp) {

@@ -145,7 +145,7 @@ async fn an_issuers_document_leads_to_no_inner_address() {
         *provider.jwks_uri.lock().unwrap() = Some(keys.clone());
         assert_eq!(by_workload(&world, &provider.workload(&world, json!({}))).await.error(), "invalid_grant", "{keys}");
         let detail = world.refusals().pop().unwrap().detail;
-        assert!(detail.contains("is not fetched") || detail.contains("no public address"), "{keys}: {detail}");
+        assert!(detail.contains("is not fetched") || detail.contains("no address that may be reached"), "{keys}: {detail}");
     }
     let asked = tokio::time::timeout(std::time::Duration::ZERO, inner.accept()).await;
     assert!(asked.is_err(), "an inner server was asked");

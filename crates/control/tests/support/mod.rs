@@ -11,12 +11,16 @@ use async_trait::async_trait;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use axum::Router;
+use bailiwick_control::approvals::Approvals;
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::issuer::KeyFiles;
 use bailiwick_control::token::{Identity, Parts};
+use bailiwick_core::approval::Standing;
 use bailiwick_core::bundle::{self, Live};
-use bailiwick_core::execution::Executions;
-use bailiwick_core::model::{Clock, Entropy, Record, Refused, Timestamp};
+use bailiwick_core::execution::{Execution, Executions};
+use bailiwick_core::flow::Traced;
+use bailiwick_core::ledger::{Facts, Labels};
+use bailiwick_core::model::{self as core, Clock, Digest, Entropy, Record, Refused, Timestamp};
 use bailiwick_log::{Expected, Log, Position, Storage, StorageError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -24,6 +28,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -179,6 +184,11 @@ pub(crate) struct World {
 impl World {
     /// Starts one whose `issuers.toml` is `issuers`.
     pub(crate) async fn start(issuers: &str) -> Self {
+        Self::start_with(issuers, "").await
+    }
+
+    /// The same, with `more` in its `bailiwick.toml`.
+    pub(crate) async fn start_with(issuers: &str, more: &str) -> Self {
         let (bot, other) = (Key::new(), Key::new());
         let registered = |key: &Key| {
             let jwk = key.jwk();
@@ -195,7 +205,7 @@ impl World {
             "[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n".to_owned()
         };
         let mut files = BTreeMap::from([
-            ("bailiwick.toml", "trust_domain = \"acme.example\"\n[data]\nlisten = \"127.0.0.1:8480\"\n[identity]\nlisten = \"127.0.0.1:8481\"\n".to_owned()),
+            ("bailiwick.toml", format!("trust_domain = \"acme.example\"\n[data]\nlisten = \"127.0.0.1:8480\"\n[identity]\nlisten = \"127.0.0.1:8481\"\n{more}")),
             ("agents/bot.toml", agent("bot", &format!("[[agent.key]]\nkid = \"k1\"\n{}\n{federated}[agent.credential]\nttl = \"5m\"\nexecution_max = \"1h\"", registered(&bot)))),
             ("agents/other.toml", agent("other", &format!("[[agent.key]]\nkid = \"k1\"\n{}", registered(&other)))),
             ("agents/plain.toml", agent("plain", &format!("[[agent.key]]\nkid = \"k1\"\n{}\n[agent.credential]\nproof = \"bearer\"", registered(&bot)))),
@@ -305,6 +315,60 @@ impl World {
         send(http::Request::get(format!("http://{}{path}", self.address)).body(Full::default()).unwrap()).await
     }
 
+    /// What people are asked here.
+    pub(crate) fn approvals(&self) -> Approvals {
+        Approvals {
+            bundle: Arc::clone(&self.bundle),
+            executions: Arc::clone(&self.executions),
+            log: self.log.clone(),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+        }
+    }
+
+    /// Lets the execution of a credential ask people about a call of `crm/query`, as the gateway does when it decides so.
+    pub(crate) async fn ask_people(&self, execution: &Execution, arguments: &Value, traced: Vec<Traced>) -> Position {
+        let (now, started) = (self.now(), execution.started());
+        let text = RawValue::from_string(arguments.to_string()).unwrap();
+        let sequence = execution.ledger().sequence();
+        let unjudged = || core::Answer::unjudged("not judged here");
+        let answers = core::Answers {
+            reasonable: core::Answer::no("the recipient was not chosen by one who may"),
+            role: unjudged(),
+            delegation: unjudged(),
+            normal: unjudged(),
+        };
+        let call = Digest::of(arguments.to_string().as_bytes());
+        let until = now.checked_add(std::time::Duration::from_secs(900)).unwrap();
+        let facts = Facts { traced, approval: Some(Standing::Asked { call, until }), ..Facts::default() };
+        let intent = core::Intent {
+            at: now,
+            bundle: self.bundle.load().digest,
+            state: Position(0),
+            execution: execution.id(),
+            sequence,
+            agent: started.agent.clone(),
+            subject: started.subject.clone(),
+            tool: "crm/query".parse().unwrap(),
+            effect: core::Effect::Send,
+            protocol: core::Protocol::Mcp,
+            method: "tools/call".to_owned(),
+            arguments_digest: Digest::of(text.get().as_bytes()),
+            arguments: Some(text),
+            facts,
+            returns: Labels::undeclared(),
+            decision: core::Decision {
+                verdict: core::Verdict::Ask,
+                code: core::Code::ApprovalRequired,
+                policies: Vec::new(),
+                errors: Vec::new(),
+                answers,
+            },
+        };
+        let position = self.log.append(intent.clone()).await.unwrap().position();
+        execution.ledger().took(position, &intent, &[]);
+        position
+    }
+
     pub(crate) fn records(&self) -> Vec<Record> {
         self.storage.entries.lock().unwrap().iter().map(|entry| Record::read(entry).unwrap()).collect()
     }
@@ -320,7 +384,10 @@ impl World {
 
 /// Serves `router` on a free port of this machine.
 pub(crate) async fn serve(router: Router) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_on(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), router)
+}
+
+pub(crate) fn serve_on(listener: tokio::net::TcpListener, router: Router) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await });
     address

@@ -67,14 +67,38 @@ pub struct Trust<'a> {
     pub keys: &'a KeySet,
 }
 
+/// The longest that an ID token may have been on its way, in seconds: it comes straight from the token endpoint.
+const ID_TOKEN_AGE_S_MAX: i64 = 300;
+
 /// Checks a trusted issuer's token (RFC 7523 §3, RFC 8725) and gives its claims.
 pub fn foreign<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {
+    trusted(token, trust, &["JWT", "JOSE", "at+jwt", ""], now)
+}
+
+/// Checks the ID token of a login that began with `nonce` (OpenID Connect Core 1.0 §3.1.3.7) and gives its claims: the audience
+/// is our client alone, and it was issued just now.
+pub fn id_token<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, nonce: &str, now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {
+    let claims = trusted(token, trust, &["JWT", ""], now)?;
+    if token.text("nonce")? != nonce {
+        return Err(InvalidJwt::Claim("nonce"));
+    }
+    if claims.get("azp").is_some_and(|party| party.as_str() != Some(trust.audience)) {
+        return Err(InvalidJwt::Claim("azp"));
+    }
+    let issued_s = token.seconds("iat")?.ok_or(InvalidJwt::Claim("iat"))?;
+    if issued_s < now.as_second().saturating_sub(ID_TOKEN_AGE_S_MAX) {
+        return Err(InvalidJwt::Expired);
+    }
+    Ok(claims)
+}
+
+fn trusted<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, types: &[&str], now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {
     let algorithm = token.algorithm();
     if !trust.algorithms.iter().any(|name| super::Algorithm::named(name) == Some(algorithm)) {
         return Err(InvalidJwt::Algorithm);
     }
     token.verify(trust.keys.find(token.kid(), algorithm).ok_or(InvalidJwt::UnknownKey)?)?;
-    token.has_type(&["JWT", "JOSE", "at+jwt", ""])?;
+    token.has_type(types)?;
     if token.text("iss")? != trust.issuer {
         return Err(InvalidJwt::Issuer);
     }
@@ -91,15 +115,27 @@ pub fn foreign<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> Res
 /// Whether `claims` has every one of `expected`, each with exactly that value. A name with dots reaches into objects, and
 /// a name that itself has dots is found first.
 pub fn claims_match(claims: &Map<String, Value>, expected: &Claims) -> bool {
+    !expected.is_empty() && expected.iter().all(|(name, expected)| reach(claims, name).is_some_and(|found| is(found, expected)))
+}
+
+/// The same of a person, whose groups and roles are lists: a claim that is a list has to hold the value.
+pub fn claims_hold(claims: &Map<String, Value>, expected: &Claims) -> bool {
     !expected.is_empty()
         && expected.iter().all(|(name, expected)| match reach(claims, name) {
-            Some(Value::String(text)) => text == expected,
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => {
-                let text = value.to_string();
-                text == *expected
-            }
-            _ => false,
+            Some(Value::Array(items)) => items.iter().any(|item| is(item, expected)),
+            found => found.is_some_and(|found| is(found, expected)),
         })
+}
+
+fn is(found: &Value, expected: &str) -> bool {
+    match found {
+        Value::String(text) => text == expected,
+        Value::Number(_) | Value::Bool(_) => {
+            let text = found.to_string();
+            text == expected
+        }
+        _ => false,
+    }
 }
 
 fn reach<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -134,5 +170,10 @@ mod tests {
             assert_eq!(claims_match(claims.as_object().unwrap(), &expected), matches, "{name} = {value}");
         }
         assert!(!claims_match(claims.as_object().unwrap(), &Claims::new()), "no claims prove nothing");
+        for (name, value, holds) in [("list", "a", true), ("list", "b", false), ("list", "[\"a\"]", false), ("run", "7", true)] {
+            let expected = Claims::from([(name.to_owned(), value.to_owned())]);
+            assert_eq!(claims_hold(claims.as_object().unwrap(), &expected), holds, "{name} = {value}");
+        }
+        assert!(!claims_hold(claims.as_object().unwrap(), &Claims::new()), "no claims prove nothing");
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bailiwick_core::address::may_lead_to;
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -12,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 
 use super::connections::{Connections, Failed, Received};
 use super::message::garbage;
-use super::reach::{is_localhost, may_lead_to};
+use super::reach::is_localhost;
 use super::sse::{Event, Parser};
 use crate::UpstreamError;
 

@@ -7,10 +7,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bailiwick_core::address::{may_lead_to, meant};
 use hyper_util::client::legacy::connect::dns::Name;
 
 /// Resolves names as `R` does, to addresses that may be reached.
@@ -37,7 +38,7 @@ where
         Box::pin(async move {
             let may_be_used =
                 |address: IpAddr| if is_localhost(&text) { address.is_loopback() } else { !address.is_loopback() && may_lead_to(address) };
-            let (found, others): (Vec<_>, Vec<_>) = resolved.await?.partition(|address| may_be_used(canonical(address.ip())));
+            let (found, others): (Vec<_>, Vec<_>) = resolved.await?.partition(|address| may_be_used(meant(address.ip())));
             match others.first() {
                 Some(other) if found.is_empty() => {
                     let said = format!("`{text}` leads to {}, where no tool server may be", other.ip());
@@ -54,38 +55,6 @@ pub(super) fn is_localhost(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
 }
 
-/// Whether a tool server may have this address: one of this machine too, where it is written out.
-pub(super) fn may_lead_to(address: IpAddr) -> bool {
-    match canonical(address) {
-        IpAddr::V4(address) => {
-            let nobody = address.is_unspecified() || address.is_link_local() || address.is_multicast() || address.is_broadcast();
-            !(nobody || METADATA_V4.contains(&address))
-        }
-        IpAddr::V6(address) => {
-            let link_local = (address.segments().first().copied().unwrap_or_default() & 0xffc0) == 0xfe80;
-            !(address.is_unspecified() || link_local || address.is_multicast() || METADATA_V6.contains(&address))
-        }
-    }
-}
-
-/// Where clouds answer with a host's own credentials, beside the link-local 169.254.169.254: Alibaba Cloud's and Azure's, then
-/// Amazon's and Google's.
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
-const METADATA_V6: [Ipv6Addr; 2] = [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
-
-/// The address that is meant: an IPv6 one that carries an IPv4 one leads there (mapped, compatible, NAT64, 6to4).
-fn canonical(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(six) = address else { return address };
-    let [a, b, c, d, e, f, g, h] = six.segments();
-    let four = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => four(g, h),
-        (0, 0, 0, 0, 0, 0) if g != 0 => four(g, h),
-        (0x2002, ..) => four(b, c),
-        _ => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -98,35 +67,6 @@ mod tests {
     use hyper_util::rt::TokioExecutor;
 
     use super::*;
-
-    #[test]
-    fn where_a_tool_server_may_be() {
-        for (address, may) in [
-            ("1.1.1.1", true),
-            ("10.1.2.3", true),
-            ("127.0.0.1", true),
-            ("fd00::1", true),
-            ("::1", true),
-            ("169.254.169.254", false),
-            ("169.254.170.2", false),
-            ("100.100.100.200", false),
-            ("168.63.129.16", false),
-            ("0.0.0.0", false),
-            ("224.0.0.1", false),
-            ("255.255.255.255", false),
-            ("::", false),
-            ("fe80::1", false),
-            ("ff02::1", false),
-            ("fd00:ec2::254", false),
-            ("fd20:ce::254", false),
-            ("::ffff:169.254.169.254", false),
-            ("::169.254.169.254", false),
-            ("64:ff9b::169.254.169.254", false),
-            ("2002:a9fe:a9fe::", false),
-        ] {
-            assert_eq!(may_lead_to(address.parse().unwrap()), may, "{address}");
-        }
-    }
 
     /// Answers each question with the next of its addresses.
     #[derive(Clone)]
