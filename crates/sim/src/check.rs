@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
+use bailiwick_core::approval::Standing;
 use bailiwick_core::execution::Executions;
 use bailiwick_core::flow::Sources;
 use bailiwick_core::judge::{Known, judge};
@@ -31,6 +32,8 @@ pub enum Invariant {
     KnowsWhatWasShown,
     /// No two records of an execution extend it from the same point.
     OneLine,
+    /// Every approval that a call used was given by a person, for this call, and used by no other.
+    ApprovedOnce,
     /// The same seed gives the same run.
     Replays,
     /// Nothing dies or hangs by itself, and the log reads back.
@@ -46,6 +49,7 @@ impl fmt::Display for Invariant {
             Self::NoSecret => "no secret",
             Self::KnowsWhatWasShown => "knows what was shown",
             Self::OneLine => "one line",
+            Self::ApprovedOnce => "approved once",
             Self::Replays => "replays",
             Self::Whole => "whole",
         })
@@ -73,6 +77,7 @@ struct Folded {
     outcomes: BTreeMap<Position, usize>,
     intents: BTreeMap<Position, Intent>,
     revoked: Vec<(Position, ExecutionId)>,
+    answers: BTreeMap<Position, Answered>,
 }
 
 /// Objects to whatever does not hold.
@@ -107,6 +112,7 @@ pub(crate) fn check(world: &World) {
             world.object(Invariant::OneOutcome, format!("intent {position} ({}) has {outcomes} outcomes", intent.decision.code.as_str()));
         }
     }
+    approved(world, &folded);
     forwarded(world, &folded);
     shown(world, &folded);
     secret(world, &entries);
@@ -131,6 +137,7 @@ impl Folded {
                 replay.ledger.ended(outcome.sequence, &outcome.labels);
             }
             Record::Answered(answered) => {
+                self.answers.insert(position, answered.clone());
                 if let Some(replay) = self.executions.get_mut(&answered.execution) {
                     replay.answers.push((position, answered));
                 }
@@ -187,7 +194,8 @@ impl Replay {
         }
         let mut ledger = self.ledger.clone();
         ledger.learned(recorded);
-        for (at, answered) in self.answers.iter().filter(|(at, _)| *at < intent.state) {
+        let (known, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(at, _)| *at < intent.state);
+        for (at, answered) in known {
             ledger.answered(*at, answered);
         }
 
@@ -200,10 +208,18 @@ impl Replay {
         // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
         let may_be_stopped = self.revoked.is_some();
         let must_be_stopped = self.revoked.is_some_and(|at| at < intent.state && at < position);
-        let answers: Vec<bool> =
-            [false, true].into_iter().filter(|stopped| if *stopped { may_be_stopped } else { !must_be_stopped }).collect();
+        let stops = [false, true].into_iter().filter(|stopped| if *stopped { may_be_stopped } else { !must_be_stopped });
+        // So does what a person answered: of the answers that came since, the first few were heard of.
+        let heard = (0..=later.len()).map(|heard| {
+            let mut ledger = ledger.clone();
+            for (at, answered) in later.iter().take(heard) {
+                ledger.answered(*at, answered);
+            }
+            ledger
+        });
+        let ways: Vec<_> = stops.flat_map(|stopped| heard.clone().map(move |ledger| (stopped, ledger))).collect();
         let mut why = String::new();
-        for stopped in answers {
+        for (stopped, ledger) in ways {
             let execution = Executions::default().started(self.started.clone());
             if stopped {
                 execution.stop();
@@ -216,6 +232,25 @@ impl Replay {
                 format!("it was {:?} by {:?}, and is {:?} by {:?}", intent.decision.code, intent.facts, judged.decision.code, judged.facts);
         }
         Err(why)
+    }
+}
+
+/// Every approval that was used is one.
+fn approved(world: &World, folded: &Folded) {
+    let mut used = HashSet::new();
+    for (position, intent) in &folded.intents {
+        let Some(Standing::Approved { ask, answer }) = &intent.facts.approval else { continue };
+        let given = folded.answers.get(answer).filter(|given| {
+            (given.approved, given.ask, given.execution) == (true, *ask, intent.execution) && given.until > intent.at && answer < position
+        });
+        let asked =
+            folded.intents.get(ask).filter(|asked| (&asked.tool, asked.arguments_digest) == (&intent.tool, intent.arguments_digest));
+        if given.is_none() || asked.is_none() {
+            world.object(Invariant::ApprovedOnce, format!("intent {position} used record {answer}, which does not approve it"));
+        }
+        if !used.insert(*ask) {
+            world.object(Invariant::ApprovedOnce, format!("intent {position} used what record {ask} asked a second time"));
+        }
     }
 }
 

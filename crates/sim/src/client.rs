@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bailiwick_control::approvals::Answer;
 use bailiwick_core::json::Limits;
 use bailiwick_core::ledger::Labels;
 use bailiwick_core::model::{AgentName, Arguments, Call, ExecutionId, Protocol, ToolName};
 use bailiwick_gateway::{Answered, Arrival, Caller, Extras, Gateway, Refusal, Running};
+use bailiwick_log::Position;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -140,6 +142,32 @@ async fn call(world: &Arc<World>, house: &Arc<House>, held: &Held) {
     }
     let Some((number, call)) = some_call(world, held) else { return };
     let copies = if dice.chance(world.plan.messages_fail / 4) { 2 } else { 1 };
+    let asked = send(world, house, held, number, &call, copies).await;
+    if let Some(ask) = asked.filter(|_| world.plan.people_answer) {
+        answer(world, ask).await;
+        // It comes again, perhaps more often than it may, at any gateways.
+        let copies = 1 + dice.below(3);
+        let again = world.some_house().unwrap_or_else(|| Arc::clone(house));
+        send(world, &again, held, number, &call, copies).await;
+    }
+}
+
+/// A person answers what was asked, or does not.
+async fn answer(world: &Arc<World>, ask: Position) {
+    sleep(world.dice.up_to_ms(2_000)).await;
+    let answer = match world.dice.below(10) {
+        0 => return,
+        1 => Answer::Refuse,
+        _ => Answer::Approve { endorse: world.dice.chance(300) },
+    };
+    let Some(house) = world.some_house() else { return };
+    let answered = unless_dead(&house, house.answer(ask, answer)).await;
+    let told = answered.map(|answered| answered.map_err(|error| error.to_string()));
+    world.trace.tell(format_args!("a person answers record {ask} at gateway {}: {answer:?}, {told:?}", house.index));
+}
+
+/// Sends a call so many times and sees each through; what asked, if a person was asked.
+async fn send(world: &Arc<World>, house: &Arc<House>, held: &Held, number: u64, call: &Call, copies: u64) -> Option<Position> {
     let mut running: Vec<Running> = Vec::new();
     for _ in 0..copies {
         // A message may come again much later, or elsewhere.
@@ -155,9 +183,11 @@ async fn call(world: &Arc<World>, house: &Arc<House>, held: &Held) {
         let making = if makes_it_itself { Gateway::call } else { Gateway::start };
         running.push(making(&house.gateway, who, arrival, Arc::new(end)));
     }
+    let mut asked = None;
     for running in running {
-        finish(world, house, held, number, running).await;
+        asked = finish(world, house, held, number, running).await.or(asked);
     }
+    asked
 }
 
 /// Some call, with its number.
@@ -165,7 +195,11 @@ fn some_call(world: &Arc<World>, held: &Held) -> Option<(u64, Call)> {
     let dice = &world.dice;
     let shown = held.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let number = world.sends(held.token.execution, shown);
-    let tool = *dice.pick(&TOOLS)?;
+    let mut tool = *dice.pick(&TOOLS)?;
+    if world.plan.people_answer && dice.chance(500) {
+        // What makes a person be asked, and what asks.
+        tool = if dice.chance(300) { "shop/browse" } else { "shop/mail" };
+    }
     let arguments = match tool {
         "shop/pay" => json!({ "n": number, "amount": 10 + dice.below(10) }),
         "shop/mail" => json!({ "n": number, "to": "someone" }),
@@ -177,7 +211,8 @@ fn some_call(world: &Arc<World>, held: &Held) -> Option<(u64, Call)> {
     Some((number, Call { tool: tool.parse::<ToolName>().ok()?, protocol: Protocol::Mcp, method: "tools/call", arguments }))
 }
 
-async fn finish(world: &Arc<World>, house: &House, held: &Held, number: u64, mut running: Running) {
+/// Sees a call through, or hangs up; what asked, if a person was asked.
+async fn finish(world: &Arc<World>, house: &House, held: &Held, number: u64, mut running: Running) -> Option<Position> {
     let patience = if world.dice.chance(world.plan.hang_ups) { world.dice.up_to_ms(60) } else { Duration::from_secs(7_200) };
     let ended = tokio::select! {
         biased;
@@ -201,8 +236,12 @@ async fn finish(world: &Arc<World>, house: &House, held: &Held, number: u64, mut
             }
             world.reply(&format!("{refusal} {refusal:?}"));
             world.trace.tell(format_args!("call {number}: {refusal}"));
+            if let Refusal::Asked { ask, .. } = refusal {
+                return Some(ask);
+            }
         }
     }
+    None
 }
 
 /// Waits for something that a gateway does, for as long as the gateway lives.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use bailiwick_control::approvals::{Answer, AnswerError, Approvals};
 use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::identity::{AccessToken, Algorithm, Authenticated, Authenticator, Grant, KeySet, Presented, Signer, SigningFailed};
 use bailiwick_core::model::{
-    AgentName, BundleActivated, Clock as _, Digest, ExecutionId, ExecutionStarted, Revocation, Revoked, SpiffeId, Started, Timestamp,
+    AgentName, BundleActivated, Clock as _, Digest, ExecutionId, ExecutionStarted, Person, Revocation, Revoked, SpiffeId, Started,
+    Timestamp,
 };
 use bailiwick_gateway::recover::{Keep, RecoveryError, Shelf, recover};
 use bailiwick_gateway::{Gateway, Parts};
-use bailiwick_log::{Log, StorageError};
+use bailiwick_log::{Log, Position, StorageError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
@@ -169,6 +171,13 @@ impl House {
         let revoked = parts.log.durable(recorded).await?.into_value();
         parts.executions.revoked(&revoked);
         Ok(())
+    }
+
+    /// Takes a person's answer, by the real service for it.
+    pub(crate) async fn answer(&self, ask: Position, answer: Answer) -> Result<Position, AnswerError> {
+        let Parts { bundle, executions, log, clock, .. } = self.gateway.parts().clone();
+        let person = Person { issuer: "people".to_owned(), subject: "ana".to_owned(), name: None };
+        Approvals { bundle, executions, log, clock }.answer(ask, answer, person).await
     }
 
     /// Who shows this token, by the real authenticator.

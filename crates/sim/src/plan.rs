@@ -49,6 +49,8 @@ pub struct Plan {
     /// Whether gateways keep their fold of the log between starts. No die decides it, so that seeds which are known by name go on
     /// to mean what they meant.
     pub keeps_folds: bool,
+    /// Whether people answer what calls ask, and agents then make them again. No die decides it either.
+    pub people_answer: bool,
     /// The planted fault.
     pub planted: Option<Planted>,
 }
@@ -68,6 +70,7 @@ impl Plan {
             hang_ups: some(700, 300),
             tools_fail: some(700, 300),
             keeps_folds: false,
+            people_answer: false,
             planted: None,
         }
         .sized(dice)

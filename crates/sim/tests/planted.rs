@@ -57,6 +57,11 @@ fn two_records_in_one_place_are_found() {
 }
 
 #[test]
+fn an_approval_that_was_used_twice_is_found() {
+    bites(Planted::IgnoresExpected, Invariant::ApprovedOnce);
+}
+
+#[test]
 fn a_run_that_its_seed_does_not_decide_is_found() {
     let digest = |seed| run(seed, Some(Planted::OtherDice), false).unwrap().digest;
     assert!((0..20).any(|seed| digest(seed) != digest(seed)));
