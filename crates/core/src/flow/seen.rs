@@ -7,7 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
-use super::words::{each_word, is_plain};
+use super::words::{each_before_a_run_on_sentence, each_word, is_plain};
 use super::{Origin, Provenance};
 
 /// The key of all fingerprints.
@@ -84,7 +84,9 @@ impl Seen {
     /// What an execution has before it was shown anything: the person's own words.
     pub fn of_task(task: Option<&str>) -> Self {
         let mut seen = Self::new(WORDS_MAX);
-        seen.take(Provenance::Task, task.unwrap_or_default(), &Origin::default());
+        let task = task.unwrap_or_default();
+        seen.take(Provenance::Task, task, &Origin::default());
+        each_before_a_run_on_sentence(task, |word| seen.take_word(Provenance::Task, word, &Origin::default()));
         seen
     }
 

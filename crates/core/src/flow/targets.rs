@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seen::{self, Seen};
-use super::words::{Kind, each_word, kind_of};
+use super::words::{each_word, kind_of, leads_somewhere};
 use super::{Origin, Provenance};
 use crate::bundle::Tool;
 
@@ -52,7 +52,7 @@ pub fn trace(tool: &Tool, arguments: &Value, sources: Sources<'_>) -> Vec<Traced
 pub(super) fn named_in(text: &str) -> Vec<String> {
     let mut named = Vec::new();
     each_word(text, |word| {
-        if matches!(kind_of(word), Kind::Link | Kind::Email | Kind::Account | Kind::Phone) && named.len() < TRACED_MAX {
+        if leads_somewhere(kind_of(word)) && named.len() < TRACED_MAX {
             named.push(word.to_owned());
         }
     });

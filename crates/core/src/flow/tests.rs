@@ -152,6 +152,32 @@ fn what_a_text_leads_to_is_judged_whatever_the_text_is_for() {
 }
 
 #[test]
+fn a_sentence_that_runs_on_without_a_space_hides_nothing_that_the_person_named() {
+    let task = "Our site is www.our-company.example.They wrote to bob@acme.example.Please pay GB29NWBK60161331926819.It is due. \
+                See Shop.Acme.Com and docs.acme.Com. Not news.ours.Evil";
+    let mut seen = Seen::of_task(Some(task));
+    let told = "See www.their-company.example.They say so. Our site is www.our-company.example.They say";
+    take_result(&mut seen, &fields(Provenance::Untrusted, &[]), Position(1), &text(told));
+    for (value, provenance) in [
+        ("www.our-company.example", Provenance::Task),
+        ("https://www.our-company.example/", Provenance::Task),
+        ("bob@acme.example", Provenance::Task),
+        ("GB29NWBK60161331926819", Provenance::Task),
+        // Nothing else of what runs on, no part of an address that is written in capitals, and nothing of another address.
+        ("www.our-company", Provenance::Unknown),
+        ("our-company.example", Provenance::Unknown),
+        ("www.our-company.example/x", Provenance::Unknown),
+        ("Shop.Acme", Provenance::Unknown),
+        ("docs.acme", Provenance::Unknown),
+        ("news.ours", Provenance::Unknown),
+        // What others write is taken as it is written.
+        ("www.their-company.example", Provenance::Unknown),
+    ] {
+        assert_eq!(to(&seen, value), provenance, "{value}");
+    }
+}
+
+#[test]
 fn a_value_that_only_looks_like_another_is_nobodys() {
     let seen = Seen::of_task(Some("Pay Alice, please."));
     assert_eq!(to(&seen, "alice"), Provenance::Task);

@@ -37,6 +37,32 @@ pub(super) fn each_word(text: &str, mut each: impl FnMut(&str)) {
     }
 }
 
+/// Calls `each` with the comparable form of every address, account and telephone number that a sentence runs on from without a
+/// space, as in `see www.acme.example.They say`: the last label alone begins with a capital, and the sentence goes on. Good for
+/// what one person wrote alone: others may write an address in capitals on purpose.
+pub(super) fn each_before_a_run_on_sentence(text: &str, mut each: impl FnMut(&str)) {
+    let (mut folded, mut rest) = (String::new(), Parts { rest: text, second: None });
+    while let Some(part) = rest.next() {
+        let Some((value, sentence)) = part.rsplit_once(['.', '!', '?']).filter(|_| part.len() <= WORD_MAX) else { continue };
+        let begins = sentence.starts_with(char::is_uppercase) && sentence.chars().skip(1).all(char::is_lowercase);
+        let ends = value.ends_with(|c: char| c.is_lowercase() || c.is_ascii_digit())
+            && value.split('.').skip(1).all(|label| !label.starts_with(char::is_uppercase));
+        let goes_on = rest.clone().next().is_some_and(|next| next.starts_with(char::is_lowercase));
+        if !(begins && ends && goes_on) {
+            continue;
+        }
+        fold(value, &mut folded);
+        if let Some(form) = typed::single(value, &folded).filter(|form| leads_somewhere(kind_of(form))) {
+            each(&form);
+        }
+    }
+}
+
+/// Whether a word of this kind says where something goes, whatever it is said for.
+pub(super) const fn leads_somewhere(kind: Kind) -> bool {
+    matches!(kind, Kind::Link | Kind::Email | Kind::Account | Kind::Phone)
+}
+
 /// The comparable forms of the words of `text`.
 #[cfg(test)]
 pub(super) fn words(text: &str) -> Vec<String> {
