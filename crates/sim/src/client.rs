@@ -179,7 +179,7 @@ async fn send(world: &Arc<World>, house: &Arc<House>, held: &Held, number: u64, 
         let end = End { world: Arc::clone(world), number, held: held.clone(), house: Arc::clone(&house) };
         let arrival = Arrival { call: call.clone(), extras: Extras::new() };
         // Whoever waits for one call may make it itself, and hands it over in whatever state it is when it hangs up.
-        let makes_it_itself = copies == 1 && number % 2 == 0;
+        let makes_it_itself = copies == 1 && number.is_multiple_of(2);
         let making = if makes_it_itself { Gateway::call } else { Gateway::start };
         running.push(making(&house.gateway, who, arrival, Arc::new(end)));
     }
