@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{approvals, check, connect, executions, explain, init, keys, log, policy, schema, serve, servers, test, token};
+use crate::commands::{
+    approvals, check, connect, executions, explain, init, keys, labels, log, policy, schema, serve, servers, test, token,
+};
 use crate::demo::Demo;
 use crate::demo::servers::DemoServer;
 
@@ -25,6 +27,8 @@ enum Command {
     Check(check::Check),
     /// Judge a bundle's expectations as live calls would be judged.
     Test(test::Test),
+    /// Propose tighter labels from what happened.
+    Labels(labels::Labels),
     /// Show what a bundle's declarations mean as Cedar.
     Policy(policy::Policy),
     /// Print the JSON Schema of a bundle's file, for editors.
@@ -63,6 +67,7 @@ impl Cli {
             Command::Init(command) => command.run().await,
             Command::Check(command) => command.run(),
             Command::Test(command) => command.run(),
+            Command::Labels(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Schema(command) => command.run(),
             Command::Serve(command) => command.run().await,

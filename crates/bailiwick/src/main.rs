@@ -8,6 +8,7 @@ mod commands;
 mod demo;
 mod house;
 mod init;
+mod labels;
 mod machine;
 mod problems;
 mod records;

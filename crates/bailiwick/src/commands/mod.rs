@@ -7,6 +7,7 @@ pub(crate) mod executions;
 pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod labels;
 pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod schema;

@@ -108,27 +108,114 @@ pub(crate) fn effect(definition: &Value) -> Guess {
     }
 }
 
-/// The arguments that probably choose whom or what a call reaches.
-pub(crate) fn targets(definition: &Value) -> Vec<String> {
-    const TARGETS: &[&str] = &[
+/// An argument that probably chooses whom or what a call acts on, and who may choose it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The argument's name.
+    pub(crate) argument: String,
+    /// Who may choose it.
+    pub(crate) may: &'static [&'static str],
+}
+
+/// The arguments that probably choose whom or what a call acts on: `docs/guides/labels.md`, step 2, by their names.
+pub(crate) fn targets(definition: &Value) -> Vec<Target> {
+    const SECRETS: &[&str] = &["password", "passwd", "secret", "pin", "key", "token", "code"];
+    const OUTSIDE: &[&str] = &["url", "uri", "link", "href", "webhook", "callback", "endpoint", "domain", "host"];
+    const PARTIES: &[&str] = &[
         "to",
         "recipient",
         "recipients",
         "cc",
         "bcc",
         "email",
-        "url",
-        "uri",
+        "emails",
+        "participant",
+        "participants",
+        "attendee",
+        "attendees",
+        "member",
+        "members",
+        "user",
+        "users",
+        "username",
+        "assignee",
+        "assignees",
+        "owner",
         "channel",
+        "group",
         "destination",
         "account",
         "address",
         "iban",
-        "webhook",
+        "phone",
+        "number",
     ];
+    const THINGS: &[&str] =
+        &["id", "ids", "uuid", "path", "file", "filename", "folder", "directory", "repo", "repository", "branch", "project"];
+    let may = |name: &str| {
+        let words = words(name);
+        let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
+        let last = |list: &[&str]| words.last().is_some_and(|word| list.contains(&word.as_str()));
+        match () {
+            () if last(SECRETS) => Some(&["task"][..]),
+            () if has(OUTSIDE) => Some(&["task", "known", "endorsed"][..]),
+            () if last(PARTIES) || last(THINGS) => Some(&["task", "trusted", "minted", "known", "endorsed"][..]),
+            () => None,
+        }
+    };
     let properties = definition.pointer("/inputSchema/properties").and_then(Value::as_object);
-    let is_target = |name: &&String| words(name).iter().any(|word| TARGETS.contains(&word.as_str()));
-    properties.into_iter().flat_map(|properties| properties.keys()).filter(is_target).cloned().collect()
+    let target = |name: &String| Some(Target { argument: name.clone(), may: may(name)? });
+    properties.into_iter().flat_map(|properties| properties.keys()).filter_map(target).collect()
+}
+
+/// The fields of a tool's structured answer that the service itself probably makes, as JSONPaths: by the names in its output schema.
+pub(crate) fn minted(definition: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(schema) = definition.get("outputSchema") {
+        minted_in(schema, "$", 0, &mut found);
+    }
+    found
+}
+
+fn minted_in(schema: &Value, path: &str, depth: usize, found: &mut Vec<String>) {
+    const MINTED: &[&str] = &[
+        "id",
+        "ids",
+        "uuid",
+        "created",
+        "updated",
+        "modified",
+        "timestamp",
+        "date",
+        "time",
+        "amount",
+        "balance",
+        "total",
+        "count",
+        "size",
+        "status",
+        "state",
+    ];
+    if depth > 8 {
+        return; // deeper than anybody would label
+    }
+    if let Some(items) = schema.get("items") {
+        minted_in(items, &format!("{path}[*]"), depth.saturating_add(1), found);
+    }
+    for (name, member) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let path = if is_plain { format!("{path}.{name}") } else { format!("{path}[{}]", Value::from(name.as_str())) };
+        let is_leaf = member.get("properties").is_none() && member.get("items").is_none();
+        let words = words(name);
+        // `created_at` and `createdTime` are named after what they are, whatever comes last.
+        let last = words.iter().rev().find(|word| !matches!(word.as_str(), "at" | "on" | "time"));
+        let last = last.or_else(|| words.last());
+        if is_leaf && last.is_some_and(|word| MINTED.contains(&word.as_str())) {
+            found.push(path);
+        } else {
+            minted_in(member, &path, depth.saturating_add(1), found);
+        }
+    }
 }
 
 /// The words of a name, in lower case: `getUserList`, `get-user_list` and `get.user.list` alike.
@@ -176,8 +263,26 @@ mod tests {
     #[test]
     fn targets_are_found_by_their_names() {
         let definition = serde_json::json!({ "inputSchema": { "properties": { "to": {}, "body": {}, "callbackUrl": {}, "total": {} } } });
-        let mut found = targets(&definition);
+        let found: Vec<String> = targets(&definition).into_iter().map(|target| target.argument).collect();
+        assert_eq!(found.iter().collect::<std::collections::BTreeSet<_>>(), ["callbackUrl", "to"].map(str::to_owned).iter().collect());
+        let may = |name: &str| {
+            let definition = serde_json::json!({ "inputSchema": { "properties": { name: {} } } });
+            targets(&definition).first().map(|target| target.may.join(" "))
+        };
+        assert_eq!(may("new_password").as_deref(), Some("task"));
+        assert_eq!(may("webhookUrl").as_deref(), Some("task known endorsed"));
+        assert_eq!(may("issue_id").as_deref(), Some("task trusted minted known endorsed"));
+        assert_eq!((may("body"), may("subject"), may("amount"), may("query")), (None, None, None, None));
+    }
+
+    #[test]
+    fn what_a_service_makes_is_found_by_the_names_in_its_output_schema() {
+        let issue = serde_json::json!({ "type": "object", "properties": {
+            "id": {}, "title": {}, "createdAt": {}, "user": { "properties": { "login": {}, "user-id": {} } }, "status_code": {} } });
+        let schema = serde_json::json!({ "type": "object", "properties": { "issues": { "type": "array", "items": issue }, "total": {} } });
+        let mut found = minted(&serde_json::json!({ "outputSchema": schema }));
         found.sort();
-        assert_eq!(found, ["callbackUrl", "to"]);
+        assert_eq!(found, ["$.issues[*].createdAt", "$.issues[*].id", "$.issues[*].user[\"user-id\"]", "$.total"]);
+        assert!(minted(&serde_json::json!({})).is_empty());
     }
 }

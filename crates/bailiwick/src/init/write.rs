@@ -116,15 +116,41 @@ fn server(planned: &Planned, definitions: &[&Value], facts: &Facts<'_>) -> Strin
         }
         let _ = writeln!(out, "[tools.{}]", key(name));
         let _ = writeln!(out, "effect = {:<10} # review: guessed from {}", quoted(guess.effect.as_str()), comment(&guess.from));
-        let _ = writeln!(out, "returns = {{ integrity = \"untrusted\" }} # review: untrusted until somebody vouches for it");
-        let targets = guess::targets(definition);
-        if guess.effect != Effect::Read && !targets.is_empty() {
-            let pairs: Vec<String> = targets.iter().map(|name| format!("{} = [\"task\", \"trusted\"]", key(name))).collect();
-            let _ = writeln!(out, "targets = {{ {} }} # review: guessed from the names of arguments", pairs.join(", "));
-            let _ = writeln!(out, "otherwise = \"ask\"");
-        }
+        labels(definition, guess.effect, &mut out);
     }
     out
+}
+
+/// What a tool returns and whom its arguments choose, as far as names tell: `docs/guides/labels.md`.
+fn labels(definition: &Value, effect: Effect, out: &mut String) {
+    let words = |words: &mut dyn Iterator<Item = String>| words.map(|word| quoted(&word)).collect::<Vec<_>>().join(", ");
+    let minted = guess::minted(definition);
+    if minted.is_empty() {
+        let _ = writeln!(out, "returns = {{ integrity = \"untrusted\" }} # review: untrusted until somebody vouches for it");
+    } else {
+        let fields = words(&mut minted.into_iter());
+        let _ = writeln!(
+            out,
+            "# review: guessed from the names in its output schema; `minted` is what the service itself makes and no third party chooses\n\
+             returns = {{ integrity = \"untrusted\", minted = [{fields}] }}"
+        );
+    }
+    let targets = guess::targets(definition);
+    if effect == Effect::Read {
+        return;
+    }
+    if targets.is_empty() {
+        let _ = writeln!(
+            out,
+            "# review: no argument has the name of a target. Write each that chooses whom or what it acts on, or `targets = {{}}`"
+        );
+        return;
+    }
+    let pair =
+        |target: &guess::Target| format!("{} = [{}]", key(&target.argument), words(&mut target.may.iter().map(|word| (*word).to_owned())));
+    let pairs: Vec<String> = targets.iter().map(pair).collect();
+    let _ = writeln!(out, "targets = {{ {} }} # review: guessed from the names of arguments", pairs.join(", "));
+    let _ = writeln!(out, "otherwise = \"ask\"");
 }
 
 fn agent(tools: &[(ServerName, &Value)], facts: &Facts<'_>) -> String {

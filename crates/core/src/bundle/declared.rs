@@ -419,6 +419,11 @@ impl Returns {
 }
 
 impl Tool {
+    /// Whether `party` is one that its server's file names.
+    pub fn knows(&self, party: &str) -> bool {
+        self.known.knows(party)
+    }
+
     /// Whether its definition has been reviewed; `name` is the name that it was called by. A resource or a prompt has no
     /// definition that could be.
     pub fn is_reviewed(&self, name: &ToolName) -> bool {

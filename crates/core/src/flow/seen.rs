@@ -135,6 +135,11 @@ impl Seen {
         self.shelf(source)?.find(value, whole)
     }
 
+    /// Whether `party` is among the parties that are dealt with, as a whole.
+    pub fn knows(&self, party: &str) -> bool {
+        self.find(Provenance::Known, &Value::of(party)).is_some()
+    }
+
     /// The memory that it takes, in bytes.
     pub fn bytes(&self) -> usize {
         self.of_source.iter().map(|shelf| shelf.words.capacity() * 8 + shelf.texts.capacity() * size_of::<(usize, Origin)>()).sum()
