@@ -153,7 +153,7 @@ fn print(proposals: &[Proposal], accepted: &BTreeSet<usize>, read: u64, least: u
     }
     for (number, proposal) in (1_usize..).zip(proposals) {
         let mark = if accepted.contains(&number) { "  written" } else { "" };
-        say!("{}  {}  servers/{}.toml{mark}", paint.bold(&number.to_string()), proposal.tool, proposal.tool.server());
+        say!("{}  {}  servers/{}.toml{mark}", paint.bold(number), proposal.tool, proposal.tool.server());
         say!("   {}", safe(&written(&proposal.change), CHARS_MAX));
         say!("   because {}", safe(&proposal.because, CHARS_MAX * 2));
         say!("   look whether {}", proposal.look_whether);
