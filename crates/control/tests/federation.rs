@@ -6,6 +6,9 @@
 #[path = "attacks/federation.rs"]
 mod attacks;
 #[cfg(test)]
+#[path = "attacks/people.rs"]
+mod people;
+#[cfg(test)]
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

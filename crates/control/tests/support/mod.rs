@@ -45,6 +45,7 @@ pub(crate) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 #[derive(Default)]
 pub(crate) struct Memory {
     entries: Mutex<Vec<Vec<u8>>>,
+    grown: tokio::sync::Notify,
     failed: std::sync::atomic::AtomicBool,
 }
 
@@ -63,6 +64,7 @@ impl Storage for Memory {
         }
         let mut entries = self.entries.lock().unwrap();
         entries.push(bytes);
+        self.grown.notify_waiters();
         Ok(Position(entries.len() as u64 - 1))
     }
 
@@ -74,8 +76,14 @@ impl Storage for Memory {
         Ok(self.entries.lock().unwrap().iter().skip(from.0 as usize).take(entries_max).cloned().collect())
     }
 
-    async fn reached(&self, _: Position) -> Result<(), StorageError> {
-        Ok(())
+    async fn reached(&self, position: Position) -> Result<(), StorageError> {
+        loop {
+            let grown = self.grown.notified();
+            if self.len() > position.0 {
+                return Ok(());
+            }
+            grown.await;
+        }
     }
 
     fn len(&self) -> u64 {
