@@ -239,6 +239,16 @@ async fn what_is_asked_for_is_held_against_what_there_is() {
     assert_eq!(world.executions.len(), 0);
 
     let narrower = item("crm/query");
+    let both = world.ask(&[("authorization_details", narrower.as_str()), ("effects", "send")]).await;
+    assert_eq!((both.status, both.error()), (400, "invalid_request"));
+    for (effects, error) in [("sned", "invalid_request"), ("crm/drop", "invalid_authorization_details")] {
+        assert_eq!(world.ask(&[("effects", effects)]).await.error(), error, "{effects}");
+    }
+    let reply = world.ask(&[("effects", "send crm/query")]).await;
+    let details = &reply.body["authorization_details"];
+    assert_eq!(details[0]["effects"], json!(["read", "send"]), "{reply:?}");
+    assert_eq!(details.as_array().unwrap().last().unwrap()["identifier"], "crm/query");
+
     let reply = world.ask(&[("authorization_details", &narrower), ("resource", GATEWAY), ("resource", &format!("{GATEWAY}/crm"))]).await;
     assert_eq!(reply.claims()["aud"], json!([GATEWAY, format!("{GATEWAY}/crm")]));
     assert_eq!(reply.body["authorization_details"], reply.claims()["authorization_details"]);

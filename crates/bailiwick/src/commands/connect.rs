@@ -63,8 +63,11 @@ pub(crate) struct Execution {
     #[arg(long, value_name = "FILE")]
     assertion_file: Option<PathBuf>,
     /// What the execution may do at most: an RFC 9396 array.
-    #[arg(long, value_name = "JSON", value_parser = json)]
+    #[arg(long, value_name = "JSON", value_parser = json, conflicts_with = "effects")]
     authorization_details: Option<Value>,
+    /// What the execution may do beside reading: `write`, `send`, `spend`, `admin` and names of tools, with commas between.
+    #[arg(long, value_name = "EFFECT", value_delimiter = ',')]
+    effects: Vec<String>,
     /// Trust the certificate authorities of this PEM file instead of the usual ones.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -83,6 +86,7 @@ impl Execution {
             subject_token: self.subject_token_file.clone(),
             task: self.task.clone(),
             authorization_details: self.authorization_details.clone(),
+            effects: self.effects.clone(),
             server: self.server.clone(),
         };
         Credentials::start(Http::new(self.ca.as_deref()).into_diagnostic()?, &self.url, wanted).await.into_diagnostic()

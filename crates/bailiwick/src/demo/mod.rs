@@ -112,6 +112,7 @@ fn wanted(key: Arc<Key>) -> Wanted {
         proof: AgentProof::Key(key),
         subject_token: None,
         task: Some(TASK.to_owned()),
+        effects: Vec::new(),
         authorization_details: (!is_off("grant")).then(|| Value::Array(grant.map(call).to_vec())),
         server: None,
     }

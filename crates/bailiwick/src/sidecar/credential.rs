@@ -47,6 +47,8 @@ pub(crate) struct Wanted {
     pub(crate) task: Option<String>,
     /// What the execution may do at most (RFC 9396).
     pub(crate) authorization_details: Option<Value>,
+    /// The same, as a list of effects and names of tools; nothing is declared when it is empty.
+    pub(crate) effects: Vec<String>,
     /// The one server to call; all of them when absent.
     pub(crate) server: Option<String>,
 }
@@ -379,6 +381,9 @@ fn form(endpoints: &Endpoints, resource: &str, wanted: &Wanted, before: Option<&
         }
         if let Some(details) = &wanted.authorization_details {
             form.add("authorization_details", &details.to_string());
+        }
+        if !wanted.effects.is_empty() {
+            form.add("effects", &wanted.effects.join(" "));
         }
     }
     Ok(form.0)

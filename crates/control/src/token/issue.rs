@@ -1,13 +1,14 @@
 //! `/token`: from who asks and what is asked for to the credential of one execution.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bailiwick_core::bundle::{Agent, Proof as Binding, Snapshot};
+use bailiwick_core::bundle::{Agent, Proof as Binding, Snapshot, ToolPattern};
 use bailiwick_core::execution::{Execution, TOKENS_MAX};
 use bailiwick_core::identity::dpop::Proof;
 use bailiwick_core::identity::{AccessToken, Algorithm, Grant};
 use bailiwick_core::json;
-use bailiwick_core::model::{ExecutionId, ExecutionStarted, SpiffeId, Timestamp};
+use bailiwick_core::model::{Effect, ExecutionId, ExecutionStarted, SpiffeId, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -262,13 +263,38 @@ fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) ->
 fn grant(snapshot: &Snapshot, agent: &Agent, form: &Form, renewed: Option<&Execution>, audiences: &[String]) -> Result<Grant, Refusal> {
     let invalid = |text: String| Refusal::new("invalid_authorization_details", text);
     let present = renewed.map(Execution::grant).unwrap_or_default();
-    let Some(text) = form.one("authorization_details") else { return Ok(Grant::clone(&present)) };
-    let details = json::parse(text.as_bytes(), &DETAILS).map_err(|error| invalid(error.to_string()))?;
+    let details = match (form.one("authorization_details"), form.one("effects")) {
+        (None, None) => return Ok(Grant::clone(&present)),
+        (Some(_), Some(_)) => return Err(Refusal::request("`effects` and `authorization_details` say the same: send one of them")),
+        (Some(text), None) => json::parse(text.as_bytes(), &DETAILS).map_err(|error| invalid(error.to_string()))?,
+        (None, Some(effects)) => effect_details(agent, effects)?,
+    };
     let wanted = Grant::parse(details).map_err(|error| invalid(error.to_string()))?;
     wanted.is_within(&agent.call, &snapshot.servers).map_err(|error| invalid(error.to_string()))?;
     let audiences: Vec<_> = audiences.iter().map(String::as_str).collect();
     wanted.is_for(&audiences).map_err(|error| invalid(error.to_string()))?;
     present.narrow(&wanted).map_err(|error| invalid(error.to_string()))
+}
+
+/// The details that a list of effects stands for: what the agent may read, and of what it may do besides, these effects, or these
+/// tools whatever they do.
+fn effect_details(agent: &Agent, effects: &str) -> Result<Value, Refusal> {
+    let mut kinds = BTreeSet::from([Effect::Read]);
+    let mut details = Vec::new();
+    for word in effects.split_ascii_whitespace() {
+        match Effect::ALL.into_iter().find(|effect| effect.as_str() == word) {
+            Some(effect) => drop(kinds.insert(effect)),
+            None if word.parse::<ToolPattern>().is_ok() => details.push(json!({ "type": "tool_call", "identifier": word })),
+            None => {
+                let word: String = word.chars().take(80).collect();
+                return Err(Refusal::request(format!(
+                    "`effects` holds `{word}`: it is a list of `read`, `write`, `send`, `spend`, `admin` and names of tools, with spaces between"
+                )));
+            }
+        }
+    }
+    let of_kinds = agent.call.iter().map(|pattern| json!({ "type": "tool_call", "identifier": pattern.to_string(), "effects": kinds }));
+    Ok(of_kinds.chain(details).collect())
 }
 
 /// The person's own words. They are fixed when the execution starts, before it has read anything.
