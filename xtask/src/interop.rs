@@ -80,7 +80,7 @@ fn python(tools: &Tools, script: &str) -> Command {
 }
 
 /// Runs a client and counts what it says of each of its checks.
-fn client(tools: &Tools, name: &str, command: &mut Command) -> Result<Report> {
+pub(crate) fn client(tools: &Tools, name: &str, command: &mut Command) -> Result<Report> {
     Ok(read(name, &process::run(tools, &format!("client-{name}"), command)?))
 }
 

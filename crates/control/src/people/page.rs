@@ -34,12 +34,14 @@ pub(super) fn list(asks: &[Asked], reader: &Reader, now: Timestamp) -> String {
         let whom = started.subject.as_ref().map(|subject| format!(" for {}", text(subject))).unwrap_or_default();
         let until = if asked.state == State::Pending { format!(", waits {}", left(asked.ask.until, now)) } else { String::new() };
         format!(
-            "<li>{} <a href=\"/approvals/{}\"><strong>{}</strong></a> <span class=\"soft\">{}</span><br>{}{whom}<br><span class=\"soft\">asked {}{until}</span></li>",
+            "<li>{} <a href=\"/approvals/{}\"><strong>{}</strong></a> <span class=\"soft\">{}</span><br>{}{whom}: {}<br><span class=\"soft\">record {}, asked {}{until}</span></li>",
             tag(asked.state),
             asked.ask.id.0,
             text(asked.ask.tool.as_str()),
             doing(asked.ask.effect),
             text(started.agent.as_str()),
+            text(&asked.ask.because),
+            asked.ask.id.0,
             time(asked.ask.at),
         )
     };
@@ -126,10 +128,16 @@ fn values(asked: &Asked) -> String {
     if asked.values.is_empty() {
         return "<p>It has no arguments.</p>".to_owned();
     }
+    // Before an execution has read anything untrusted, and for a read, nothing is traced.
+    let own = if asked.ask.traced.is_empty() {
+        "Written by the agent. Who chose it was not judged."
+    } else {
+        "Written by the agent. The bundle names it no target, and nothing in it leads anywhere."
+    };
     let row = |shown: &Shown| {
         let name = if shown.argument.is_empty() { "all of it" } else { shown.argument.trim_start_matches('/') };
         let chosen = if shown.chosen.is_empty() {
-            "<span class=\"tag warm\">agent's words</span><br><span class=\"soft\">Written by the agent; it chooses nobody and nothing that is acted on.</span>".to_owned()
+            format!("<span class=\"tag warm\">agent's words</span><br><span class=\"soft\">{own}</span>")
         } else {
             shown.chosen.iter().map(chosen).collect::<Vec<_>>().join("<hr>")
         };
@@ -202,7 +210,7 @@ fn who(asked: &Asked, snapshot: &Snapshot) -> String {
 fn answers(asked: &Asked, form: &str) -> String {
     let answer = |value: &str, class: &str, label: &str, means: &str| {
         format!(
-            "<div><button class=\"{class}\" name=\"answer\" value=\"{value}\">{label}</button><span class=\"soft\">{means}</span></div>"
+            "<div><button type=\"submit\" class=\"{class}\" name=\"answer\" value=\"{value}\">{label}</button><span class=\"soft\">{means}</span></div>"
         )
     };
     let mut answers = String::new();
@@ -247,7 +255,7 @@ fn left(until: Timestamp, now: Timestamp) -> String {
 fn whole(title: &str, body: &str, reader: Option<&Reader>) -> String {
     let reader = reader.map_or_else(String::new, |reader| {
         format!(
-            "<span class=\"soft\">{} <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"form\" value=\"{}\"><button class=\"plain\">Log out</button></form></span>",
+            "<div class=\"soft\">{} <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"form\" value=\"{}\"><button type=\"submit\" class=\"plain\">Log out</button></form></div>",
             text(&reader.name),
             text(&reader.log_out)
         )

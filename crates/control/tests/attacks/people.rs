@@ -94,7 +94,7 @@ struct Desk {
     world: World,
     login: Login,
     origin: String,
-    _secrets: tempfile::TempDir,
+    secrets: tempfile::TempDir,
 }
 
 impl Desk {
@@ -115,7 +115,7 @@ impl Desk {
         let listen = world.bundle.load().settings.approvals.listen.clone().unwrap();
         let people = People::new(Arc::clone(&world.identity), world.approvals(), secrets.path().to_owned(), listen);
         serve_on(listener, people.router());
-        Self { world, login, origin: format!("http://{address}"), _secrets: secrets }
+        Self { world, login, origin: format!("http://{address}"), secrets }
     }
 
     /// An execution of `bot`, and its credential.
@@ -374,6 +374,21 @@ async fn a_login_that_was_begun_elsewhere_took_too_long_or_was_finished_logs_nob
     let fresh = again.begin("/login").await;
     assert_eq!(again.get(&format!("/callback?state={}&error=access_denied&iss={issuer}", fresh.query["state"])).await.status, 403);
     assert_eq!(desk.refused().1, "login_refused");
+}
+
+#[tokio::test]
+async fn where_there_is_tls_cookies_belong_to_this_very_host_and_never_go_without_it() {
+    let desk = Desk::open("").await;
+    let mut listen = desk.world.bundle.load().settings.approvals.listen.clone().unwrap();
+    "https://approvals.acme.example".clone_into(&mut listen.origin);
+    let people = People::new(Arc::clone(&desk.world.identity), desk.world.approvals(), desk.secrets.path().to_owned(), listen);
+    let mut browser = Browser::new(&format!("http://{}", serve(people.router()).await));
+    browser.headers = vec![("host", "approvals.acme.example".to_owned())];
+    let page = browser.get("/login").await;
+    let cookie = page.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-bailiwick-login=") && cookie.ends_with("; Secure") && !cookie.contains("Domain"), "{cookie}");
+    assert!(page.headers.contains_key("strict-transport-security"));
+    assert!(page.location.unwrap().contains("redirect_uri=https%3a%2f%2fapprovals.acme.example%2fcallback"));
 }
 
 #[tokio::test]

@@ -1,0 +1,96 @@
+// People who answer an agent's asks, each in a browser of their own: real pages of a real login service, cookies, forms and
+// redirects, nothing else.
+//
+//     approver.mjs SIDECAR_URL APPROVALS_ORIGIN
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { check, end } from './checks.mjs';
+
+const [url, approvals] = process.argv.slice(2);
+
+/** A browser without scripts: cookies by origin, redirects one by one, forms as the page has them. */
+class Browser {
+  #jars = new Map();
+
+  async open(address, options = {}) {
+    let next = new URL(address);
+    for (let hops = 0; hops < 20; hops += 1) {
+      const jar = this.#jars.get(next.origin) ?? new Map();
+      this.#jars.set(next.origin, jar);
+      const fitting = [...jar].filter(([, cookie]) => next.pathname.startsWith(cookie.path));
+      const cookie = fitting.map(([name, { value }]) => `${name}=${value}`).join('; ');
+      const response = await fetch(next, { ...options, redirect: 'manual', headers: { ...options.headers, ...(cookie && { cookie }) } });
+      for (const line of response.headers.getSetCookie()) {
+        const [, name, value] = line.match(/^([^=]+)=([^;]*)/);
+        const path = line.match(/;\s*path=([^;]+)/i)?.[1] ?? '/';
+        const over = /max-age=0\b/i.test(line) || /expires=Thu, 01 Jan 1970/i.test(line);
+        if (over || value === '') jar.delete(name);
+        else jar.set(name, { value, path });
+      }
+      const location = response.headers.get('location');
+      if (!location) return { status: response.status, address: next, headers: response.headers, text: await response.text() };
+      next = new URL(location, next);
+      options = {};
+    }
+    throw new Error('redirected without end');
+  }
+
+  /** Sends the form of a page, with its hidden fields and these. */
+  submit(page, fields) {
+    const form = page.text.match(/<main>[\s\S]*?(<form[\s\S]*?<\/form>)/)?.[1] ?? page.text.match(/<form[\s\S]*?<\/form>/)[0];
+    const hidden = [...form.matchAll(/<input type="hidden" name="([^"]+)" value="([^"]*)"/g)].map(([, name, value]) => [name, value]);
+    const action = new URL(form.match(/action="([^"]+)"/)[1], page.address);
+    return this.open(action, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-www-form-urlencoded', origin: action.origin },
+      body: new URLSearchParams([...hidden, ...Object.entries(fields)]).toString(),
+    });
+  }
+
+  /** Opens a page of ours and logs in on the way, on the login service's own pages. */
+  async logIn(address, name) {
+    let page = await this.open(address);
+    page = await this.submit(page, { login: name, password: 'any' });
+    return this.submit(page, {});
+  }
+}
+
+const client = new Client({ name: 'interop', version: '1.0.0' });
+await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+const call = (a, b) => client.callTool({ name: 'everything__get-sum', arguments: { a, b } });
+const decision = (result) => result._meta?.['dev.bailiwick/decision'] ?? {};
+
+const asked = await call(20, 22);
+const form = decision(asked).context?.access_request?.form_url ?? '';
+check('a call that needs a person is answered with where to go', asked.isError && form.startsWith(`${approvals}/approvals/`), asked);
+
+const carl = await new Browser().logIn(form, 'carl');
+check('who logs in and is no approver sees nothing', carl.status === 403 && !carl.text.includes('get-sum'), carl.text);
+
+const ana = new Browser();
+const page = await ana.logIn(form, 'ana');
+check('who logs in by a real login service comes back to what the link was for', page.status === 200 && page.address.href === form, page.address.href);
+check('the page shows the tool and the values', page.text.includes('everything/get-sum') && page.text.includes('>20<') && page.text.includes('>22<'), page.text);
+check('the page knows who reads it', page.text.includes('ana@acme.example'), page.text);
+check('no page has a script, or may be framed or kept', !page.text.includes('<script') && page.headers.get('x-frame-options') === 'DENY' && page.headers.get('cache-control') === 'no-store');
+
+check('the call still waits', (await call(20, 22)).isError);
+const bo = new Browser();
+const held = await bo.logIn(form, 'bo');
+const answered = await ana.submit(page, { answer: 'approve' });
+check('the approval is shown', answered.status === 200 && answered.text.includes('approved it'), answered.text);
+check('another who answers later is told so', (await bo.submit(held, { answer: 'refuse' })).status === 409);
+
+const done = await call(20, 22);
+check('the approved call is made', !done.isError && done.content[0].text.includes('42'), done);
+const again = decision(await call(20, 22));
+check('once', again.verdict === 'ask' && again.record !== decision(asked).record, again);
+const other = decision(await call(21, 22));
+check('and no other', other.verdict === 'ask', other);
+
+const refusing = await ana.open(`${approvals}/approvals/${other.record}`);
+await ana.submit(refusing, { answer: 'refuse' });
+const refused = decision(await call(21, 22));
+check('a refused call is denied', refused.verdict === 'deny' && refused.code === 'approval_refused', refused);
+await client.close();
+end();
