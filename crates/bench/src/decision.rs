@@ -282,6 +282,7 @@ fn bundle(count: usize) -> Result<Bundle> {
         let tool = Tool {
             effect: Effect::Spend,
             returns: Returns::of(Labels::default()),
+            place: Vec::new(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
             known: Arc::default(),

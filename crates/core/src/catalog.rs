@@ -158,6 +158,7 @@ mod tests {
         let tool = |definition: &Value| Tool {
             effect: Effect::Read,
             returns: Returns::undeclared(),
+            place: Vec::new(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
             known: Arc::default(),

@@ -1,5 +1,6 @@
 //! The path of a call, top to bottom. Every protocol ends here.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -7,9 +8,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bailiwick_core::bundle::{Live, Returns, Snapshot};
+use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::execution::{Execution, Executions};
-use bailiwick_core::flow::{self, Sources};
+use bailiwick_core::flow::{self, Fields, Provenance, Sources};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Labels};
@@ -151,6 +152,10 @@ impl Gateway {
             return Err(Refusal::Busy(Busy::Log));
         };
         let permit = permit?; // a denial or an ask ends here
+        let undeclared = Fields::all(Provenance::Untrusted);
+        let fields = snapshot
+            .tool(&made.tool)
+            .map_or(Cow::Borrowed(&undeclared), |tool| flow::fields_of(tool, permit.call().arguments.value(), &execution.seen()));
 
         let shown = Learning { execution, made: &made, log: &self.parts.log, caller };
         let started = self.parts.clock.now();
@@ -160,9 +165,7 @@ impl Gateway {
         // know that it read it.
         let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
         if let Ended::Answered(Answer { body: Ok(result), .. }) = &ended {
-            let undeclared = Returns::undeclared();
-            let returns = snapshot.tool(&made.tool).map_or(&undeclared, |tool| &tool.returns);
-            flow::take_result(&mut execution.seen(), &returns.fields, made.position, result);
+            flow::take_result(&mut execution.seen(), &fields, made.position, result);
         }
         self.record(execution, &made, &ended, started).await?;
         learned?;

@@ -92,7 +92,8 @@ fn chosen(traced: &Traced) -> String {
     let seen = match &traced.origin {
         Some(Origin { record: Some(record), place }) if place.is_empty() => format!(", first seen in the result of record {record}"),
         Some(Origin { record: Some(record), place }) => format!(", first seen in the result of record {record} at {}", safe(place, 200)),
-        Some(Origin { record: None, .. }) => ", in the person's own words".to_owned(),
+        Some(Origin { record: None, place }) if place.is_empty() => ", in the person's own words".to_owned(),
+        Some(Origin { record: None, place }) => format!(", listed in {}", safe(place, 200)),
         None => ", seen nowhere".to_owned(),
     };
     format!("{within}{}: {}{seen}", safe(&traced.argument, 200), traced.provenance.as_str())

@@ -153,6 +153,7 @@ pub(crate) const fn source(provenance: Provenance) -> &'static str {
         Provenance::Known => "It is a party that was dealt with before",
         Provenance::Trusted => "The server vouches for it",
         Provenance::Minted => "The service made it itself",
+        Provenance::Named => "It was said at a place that the task points at",
         Provenance::Untrusted => "A third party wrote or chose it",
         Provenance::Unknown => "It was seen nowhere: the agent made it up",
     }

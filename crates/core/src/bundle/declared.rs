@@ -395,6 +395,8 @@ pub struct Tool {
     pub effect: Effect,
     /// The labels of what it returns; untrusted unless declared.
     pub returns: Returns,
+    /// The arguments that say the place in the house which is read, as JSON pointers.
+    pub place: Vec<String>,
     /// Its target arguments, by JSON pointer, and who may choose each.
     pub targets: BTreeMap<String, Vec<Provenance>>,
     /// What happens to a call whose targets are not known to be chosen by one who may.
@@ -414,7 +416,7 @@ impl Returns {
     /// A result whose fields are all as the whole.
     pub fn of(labels: Labels) -> Self {
         let whole = if labels.integrity == Integrity::Trusted { Provenance::Trusted } else { Provenance::Untrusted };
-        Self { labels, fields: flow::Fields { whole, fields: Vec::new() } }
+        Self { labels, fields: flow::Fields::all(whole) }
     }
 }
 

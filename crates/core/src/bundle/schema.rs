@@ -428,8 +428,10 @@ pub struct ToolTable {
     pub effect: Effect,
     /// The labels of what it returns; untrusted unless set.
     pub returns: Option<ReturnsTable>,
+    /// The argument, or several, that says which place in the house is read; with `returns.named`.
+    pub place: Option<OneOrMore>,
     /// The arguments that choose who or what is acted on, each with who may choose it: `task`, `trusted`, `minted`,
-    /// `known`, `endorsed`.
+    /// `known`, `endorsed`, `named`.
     pub targets: Option<BTreeMap<String, Vec<Provenance>>>,
     /// What happens to a call whose targets were not chosen by one who may; `ask` unless set.
     pub otherwise: Option<Otherwise>,
@@ -455,6 +457,9 @@ pub struct ReturnsTable {
     pub minted: Option<Vec<String>>,
     /// The fields that the server vouches for, in a result that is otherwise untrusted.
     pub trusted: Option<Vec<String>>,
+    /// The fields, in a result that is otherwise untrusted, that say what was said at the place which `place` names: where the
+    /// task names the place too, they may choose what grants it to `named`.
+    pub named: Option<Vec<String>>,
     /// The fields that a third party writes or chooses, such as a description or a sender's name, in one that is otherwise trusted.
     pub untrusted: Option<Vec<String>>,
 }
@@ -483,6 +488,8 @@ pub enum Provenance {
     Known,
     /// Values that a named person approved.
     Endorsed,
+    /// What is said at a place that the person's own words point at.
+    Named,
 }
 
 /// `tests/*.toml`: what the bundle is expected to decide.

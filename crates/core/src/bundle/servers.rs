@@ -1,6 +1,6 @@
 //! Reading `servers/*.toml`, and the reviewed definitions beside them, `servers/*.tools.json`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::model::{Effect, ServerName, ToolName};
 pub(super) type Pins = BTreeMap<String, Arc<Pin>>;
 
 /// Who may choose a target, in the words of the bundle.
-const PROVENANCES: &[&str] = &["task", "trusted", "minted", "known", "endorsed"];
+const PROVENANCES: &[&str] = &["task", "trusted", "minted", "known", "endorsed", "named"];
 
 /// Reads one file of reviewed definitions: a JSON array of MCP `Tool` objects.
 pub(super) fn pins(source: Source<'_>) -> Pins {
@@ -261,8 +261,11 @@ fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known:
             }
             let Some(table) = Fields::of_value::<schema::ReadTable>(source, value, named) else { continue };
             let returns = returns(&table);
-            let (targets, known) = (BTreeMap::new(), Arc::clone(known));
-            tools.insert(own, Tool { effect: Effect::Read, returns, targets, otherwise: Otherwise::Ask, known, pin: None });
+            if !returns.fields.named.is_empty() {
+                source.error(name.span(), format!("a {kind} is no place that a person names"), "leave out `named`");
+            }
+            let (targets, place, known) = (BTreeMap::new(), Vec::new(), Arc::clone(known));
+            tools.insert(own, Tool { effect: Effect::Read, returns, place, targets, otherwise: Otherwise::Ask, known, pin: None });
         }
     }
     tools
@@ -290,27 +293,29 @@ fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>, known: Arc<Seen>) -> Tool {
     }
     let effect = table.choice("effect", &words).map_or(Effect::Admin, Spanned::into_inner);
     let returns = returns(table);
+    let place = place(table, pin.as_deref(), &returns);
     let targets = targets(table, pin.as_deref());
     let otherwise = table.choice("otherwise", &[("ask", Otherwise::Ask), ("deny", Otherwise::Deny)]);
-    Tool { effect, returns, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), known, pin }
+    Tool { effect, returns, place, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), known, pin }
 }
 
 fn returns(table: &Fields<'_>) -> Returns {
     let Some(table) = table.table::<schema::ReturnsTable>("returns") else { return Returns::undeclared() };
     let integrity = table.choice("integrity", &[("trusted", Integrity::Trusted), ("untrusted", Integrity::Untrusted)]);
     let confidentiality = one_or_more(&table, "confidentiality").into_iter().map(|label| Arc::from(label.into_inner())).collect();
+    let field = |path: Spanned<String>| match path.get_ref().parse::<Field>() {
+        Ok(field) => Some(field),
+        Err(error) => {
+            table.source().error(path.span(), format!("{} is no field of a result", backticked(path.get_ref())), error.to_string());
+            None
+        }
+    };
     let mut returns = Returns::of(Labels { integrity: integrity.map_or(Integrity::Untrusted, Spanned::into_inner), confidentiality });
     // What is untrusted comes last, so that it counts where two name the same place.
     for (name, source) in [("minted", Provenance::Minted), ("trusted", Provenance::Trusted), ("untrusted", Provenance::Untrusted)] {
-        for path in table.texts(name) {
-            match path.get_ref().parse::<Field>() {
-                Ok(field) => returns.fields.fields.push((field, source)),
-                Err(error) => {
-                    table.source().error(path.span(), format!("{} is no field of a result", backticked(path.get_ref())), error.to_string());
-                }
-            }
-        }
+        returns.fields.fields.extend(table.texts(name).into_iter().filter_map(field).map(|field| (field, source)));
     }
+    returns.fields.named = table.texts("named").into_iter().filter_map(field).collect();
     // A part that a third party writes makes the whole worth less belief.
     if returns.fields.fields.iter().any(|(_, source)| *source == Provenance::Untrusted) {
         returns.labels.integrity = Integrity::Untrusted;
@@ -318,29 +323,40 @@ fn returns(table: &Fields<'_>) -> Returns {
     returns
 }
 
+/// The arguments that say which place is read: worth nothing without fields that say what was said there, nor those without.
+fn place(table: &Fields<'_>, pin: Option<&Pin>, returns: &Returns) -> Vec<String> {
+    let source = table.source();
+    let place = one_or_more(table, "place");
+    if let Some(stray) = place.first().filter(|_| returns.fields.named.is_empty()) {
+        source.error(stray.span(), "`place` says where it reads, but nothing what is said there", "name the fields in `returns.named`");
+    }
+    if place.is_empty() && !returns.fields.named.is_empty() {
+        table.missing("place", "say with `place = \"…\"` which argument names the place that `returns.named` is about");
+    }
+    place.into_iter().map(|name| argument(source, name, pin)).collect()
+}
+
+/// An argument by its name or as a JSON pointer, as a JSON pointer; the reviewed definition should have it.
+fn argument(source: Source<'_>, name: Spanned<String>, pin: Option<&Pin>) -> String {
+    let first = name.get_ref().trim_start_matches('/').split('/').next().unwrap_or_default();
+    let arguments = pin.and_then(|pin| pin.definition.pointer("/inputSchema/properties")).and_then(Value::as_object);
+    if let Some(arguments) = arguments.filter(|arguments| !arguments.contains_key(first)) {
+        let message = format!("the tool's reviewed definition has no argument {}", backticked(first));
+        source.error(name.span(), message, super::problem::suggest(first, arguments.keys().map(String::as_str)));
+    }
+    if name.get_ref().starts_with('/') { name.into_inner() } else { format!("/{}", name.get_ref().replace('~', "~0").replace('/', "~1")) }
+}
+
 fn targets(table: &Fields<'_>, pin: Option<&Pin>) -> BTreeMap<String, Vec<Provenance>> {
     let source = table.source();
-    let arguments: Option<BTreeSet<&str>> = pin
-        .and_then(|pin| pin.definition.pointer("/inputSchema/properties"))
-        .and_then(Value::as_object)
-        .map(|properties| properties.keys().map(String::as_str).collect());
     let read = |(name, value): (Spanned<String>, &Spanned<DeValue<'_>>)| {
         let chosen = texts(source, value, &format!("`targets.{}`", super::fields::shown(name.get_ref())));
         for word in chosen.iter().filter(|word| !PROVENANCES.contains(&word.get_ref().as_str())) {
             let mend = format!("write some of {}", listed(PROVENANCES));
             source.error(word.span(), format!("{} may not choose a target", backticked(word.get_ref())), mend);
         }
-        let first = name.get_ref().trim_start_matches('/').split('/').next().unwrap_or_default();
-        if let Some(arguments) = arguments.as_ref().filter(|arguments| !arguments.contains(first)) {
-            let message = format!("the tool's reviewed definition has no argument {}", backticked(first));
-            source.error(name.span(), message, super::problem::suggest(first, arguments.iter().copied()));
-        }
-        let pointer = if name.get_ref().starts_with('/') {
-            name.into_inner()
-        } else {
-            format!("/{}", name.get_ref().replace('~', "~0").replace('/', "~1"))
-        };
-        let may = |word: &Spanned<String>| Provenance::MAY_CHOOSE.into_iter().find(|source| source.as_str() == word.get_ref());
+        let pointer = argument(source, name, pin);
+        let may = |word: &Spanned<String>| Provenance::CHOOSING.into_iter().find(|source| source.as_str() == word.get_ref());
         (pointer, chosen.iter().filter_map(may).collect())
     };
     table.members("targets").into_iter().map(read).collect()

@@ -253,6 +253,10 @@ fn what_is_wrong_with_a_server() {
     check("servers/new.toml", "[server]\nname = \"bank\"\nmcp = \"https://h/\"\n", (2, 8), "declared twice");
     check("servers/new.toml", "[tools.a]\neffect = \"read\"\n", (1, 1), "the file has no `server`");
     check("servers/new.toml", "[server]\nname = \"new\"\nmcp = \"https://h/\"\n[tools.a]\neffect = \"read\"\n", (4, 8), "held back");
+    let reading = |labels: &str| format!("[server]\nname = \"new\"\nmcp = \"https://h/\"\n[tools.a]\neffect = \"read\"\n{labels}\n");
+    check("servers/new.toml", &reading("place = \"in\""), (6, 9), "nothing what is said there");
+    check("servers/new.toml", &reading("returns = { named = [\"$.a\"] }"), (4, 1), "has no `place`");
+    check("servers/new.toml", &reading("place = \"in\"\nreturns = { named = [\"a\"] }"), (7, 22), "no field of a result");
     check("servers/bank.tools.json", "[{\"name\": \"pay\", \"name\": \"pay\"}]", (1, 1), "twice");
     check("servers/bank.tools.json", "[\n {]", (2, 3), "not valid JSON");
     check("servers/orphan.tools.json", "[]", (1, 1), "not declared");

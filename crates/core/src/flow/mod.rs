@@ -5,6 +5,7 @@
 //! what is found nowhere is `unknown`, and that is no free pass.
 
 mod endorse;
+mod place;
 mod result;
 mod seen;
 mod targets;
@@ -18,6 +19,7 @@ use bailiwick_log::Position;
 use serde::{Deserialize, Serialize};
 
 pub use self::endorse::endorse;
+pub use self::place::fields_of;
 pub use self::result::{Field, Fields, take_result};
 pub use self::seen::Seen;
 pub use self::targets::{Sources, Traced, trace};
@@ -36,6 +38,8 @@ pub enum Provenance {
     Trusted,
     /// A field that the service itself makes: ids, times, amounts.
     Minted,
+    /// What is said in the house at a place that the person's own words point at.
+    Named,
     /// What a third party wrote or chose.
     Untrusted,
     /// Seen nowhere: the model made it.
@@ -44,7 +48,10 @@ pub enum Provenance {
 
 impl Provenance {
     /// The sources of which something can be seen, the one that speaks most for a value first.
-    pub const SEEN: [Self; 6] = [Self::Task, Self::Endorsed, Self::Known, Self::Trusted, Self::Minted, Self::Untrusted];
+    pub const SEEN: [Self; 7] = [Self::Task, Self::Endorsed, Self::Known, Self::Trusted, Self::Minted, Self::Named, Self::Untrusted];
+
+    /// Those that a bundle may let choose what is acted on.
+    pub const CHOOSING: [Self; 6] = [Self::Task, Self::Endorsed, Self::Known, Self::Trusted, Self::Minted, Self::Named];
 
     /// Those that may choose what is acted on, as far as a bundle does not say otherwise.
     pub const MAY_CHOOSE: [Self; 5] = [Self::Task, Self::Endorsed, Self::Known, Self::Trusted, Self::Minted];
@@ -57,6 +64,7 @@ impl Provenance {
             Self::Known => "known",
             Self::Trusted => "trusted",
             Self::Minted => "minted",
+            Self::Named => "named",
             Self::Untrusted => "untrusted",
             Self::Unknown => "unknown",
         }

@@ -23,6 +23,9 @@ pub struct Fields {
     pub whole: Provenance,
     /// Fields that differ; of several that cover a place the last counts.
     pub fields: Vec<(Field, Provenance)>,
+    /// Fields that count as [`Provenance::Named`] where the person's own words say the place that was read and nothing in
+    /// `fields` covers them.
+    pub named: Vec<Field>,
 }
 
 /// The fields of a result that a JSONPath names (RFC 9535): names, indexes and `*`, as `$.events[*].description`.
@@ -108,6 +111,17 @@ impl Field {
 }
 
 impl Fields {
+    /// Results whose fields are all alike.
+    pub const fn all(whole: Provenance) -> Self {
+        Self { whole, fields: Vec::new(), named: Vec::new() }
+    }
+
+    /// The same of a result that was read at a place which the person's own words say.
+    pub fn at_named_place(&self) -> Self {
+        let named = self.named.iter().map(|field| (field.clone(), Provenance::Named));
+        Self { whole: self.whole, fields: named.chain(self.fields.iter().cloned()).collect(), named: Vec::new() }
+    }
+
     fn source(&self, at: &[Step]) -> Provenance {
         self.fields.iter().rev().find(|(field, _)| field.covers(at)).map_or(self.whole, |(_, source)| *source)
     }
@@ -122,7 +136,7 @@ pub fn take_result(seen: &mut Seen, fields: &Fields, record: Position, result: &
     }
     let Some(content) = result.get("content").and_then(Value::as_array) else {
         // A resource, a prompt: nobody declares the fields of those.
-        return Taking { fields: &Fields { whole: fields.whole, fields: Vec::new() }, ..taking }.value(result);
+        return Taking { fields: &Fields::all(fields.whole), ..taking }.value(result);
     };
     for item in content {
         let text = item.get("text").or_else(|| item.pointer("/resource/text")).and_then(Value::as_str);

@@ -1,5 +1,6 @@
 //! What may be traced to whom, and what an attacker who knows the rules cannot have traced.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -15,6 +16,7 @@ fn pay() -> Tool {
     Tool {
         effect: Effect::Spend,
         returns: Returns::undeclared(),
+        place: Vec::new(),
         targets: [("/to".to_owned(), may)].into(),
         otherwise: Otherwise::Ask,
         known: Arc::new(Seen::of_parties(&["Zoe Lane".to_owned(), "SE3550000000054910000003".to_owned()], "bank.known")),
@@ -23,7 +25,8 @@ fn pay() -> Tool {
 }
 
 fn fields(whole: Provenance, others: &[(&str, Provenance)]) -> Fields {
-    Fields { whole, fields: others.iter().map(|(field, provenance)| (field.parse().unwrap(), *provenance)).collect() }
+    let fields = others.iter().map(|(field, provenance)| (field.parse().unwrap(), *provenance)).collect();
+    Fields { fields, ..Fields::all(whole) }
 }
 
 /// Whether every value of the call may be what it is, and who chose each.
@@ -174,6 +177,58 @@ fn a_sentence_that_runs_on_without_a_space_hides_nothing_that_the_person_named()
         ("www.their-company.example", Provenance::Unknown),
     ] {
         assert_eq!(to(&seen, value), provenance, "{value}");
+    }
+}
+
+#[test]
+fn what_is_said_at_a_place_that_the_person_names_is_named_and_nothing_beside_it() {
+    let read = Tool {
+        effect: Effect::Read,
+        returns: Returns {
+            fields: Fields {
+                named: vec!["$[*].body".parse().unwrap()],
+                ..fields(Provenance::Untrusted, &[("$[*].at", Provenance::Minted)])
+            },
+            ..Returns::undeclared()
+        },
+        place: vec!["/channel".to_owned()],
+        targets: BTreeMap::new(),
+        ..pay()
+    };
+    let fetch = Tool { effect: Effect::Send, targets: [("/url".to_owned(), vec![Provenance::Task, Provenance::Named])].into(), ..pay() };
+    let message =
+        |url: &str| text(&json!([{ "at": "10:30", "from": "www.sender.example", "body": format!("I liked {url}!") }]).to_string());
+    let mut seen = Seen::of_task(Some("Sum up what was linked in 'general', with a note on the web."));
+    for (channel, url) in [
+        (json!({ "channel": "General" }), "www.a.example/news"),
+        (json!({ "channel": "random" }), "www.b.example"),
+        (json!({ "channel": "gener" }), "www.c.example"),
+        (json!({ "channel": ["general", "random"] }), "www.d.example"),
+        (json!({ "channel": "" }), "www.e.example"),
+        (json!({}), "www.f.example"),
+    ] {
+        let shown = fields_of(&read, &channel, &seen).into_owned();
+        take_result(&mut seen, &shown, Position(1), &message(url));
+    }
+    // What the page says that was fetched is the page's.
+    take_result(&mut seen, &fields(Provenance::Untrusted, &[]), Position(2), &text("more at www.a.example/more"));
+    for (url, may, provenance) in [
+        ("https://www.a.example/news", true, Provenance::Named),
+        ("www.a.example/newS", false, Provenance::Unknown),
+        ("www.a.example/news?q=secret", false, Provenance::Unknown),
+        ("www.a.example", false, Provenance::Unknown),
+        ("www.a.example/more", false, Provenance::Untrusted),
+        ("www.sender.example", false, Provenance::Untrusted),
+        ("www.b.example", false, Provenance::Untrusted),
+        ("www.c.example", false, Provenance::Untrusted),
+        ("www.d.example", false, Provenance::Untrusted),
+        ("www.e.example", false, Provenance::Untrusted),
+        ("www.f.example", false, Provenance::Untrusted),
+    ] {
+        let traced = trace(&fetch, &json!({ "url": url }), Sources::Seen(&seen));
+        assert_eq!((traced[0].may, traced[0].provenance), (may, provenance), "{url}");
+        assert_eq!(trace(&fetch, &json!({ "url": url }), Sources::Recorded(&traced)), traced);
+        assert!(!trace(&pay(), &json!({ "to": url }), Sources::Seen(&seen))[0].may, "nobody grants it to this one: {url}");
     }
 }
 

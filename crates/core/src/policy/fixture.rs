@@ -61,6 +61,7 @@ impl Fixture {
         let tool = Tool {
             effect,
             returns: Returns::undeclared(),
+            place: Vec::new(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
             known: Arc::default(),
