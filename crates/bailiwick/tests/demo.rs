@@ -15,7 +15,10 @@ fn the_demo_keeps_its_promises() {
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     let verdicts: Vec<&str> = told["scenes"].as_array().unwrap().iter().map(|scene| scene["verdict"].as_str().unwrap()).collect();
-    assert_eq!(verdicts, ["allow", "allow", "allow", "allow", "deny", "deny", "deny", "deny", "ask", "deny"]);
+    assert_eq!(
+        verdicts,
+        ["allow", "allow", "allow", "allow", "deny", "deny", "deny", "deny", "ask", "deny", "deny", "ask", "allow", "ask"]
+    );
 }
 
 #[cfg(feature = "test-switches")]

@@ -73,6 +73,8 @@ impl Demo {
         play.task().await?;
         stage.say("\nA ticket that the agent read tells it to do other things. It obeys.\n");
         play.hijacked().await?;
+        stage.say("\nA person is shown what it asked, and who chose each value.\n");
+        play.people(&server).await?;
         stage.say("\nSomebody steals the credential, and then the execution is revoked.\n");
         let stolen = stolen(&server, &credentials).await?;
         play.promise("the stolen credential is worth nothing without its key", stolen == http::StatusCode::UNAUTHORIZED);

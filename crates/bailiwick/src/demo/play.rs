@@ -4,13 +4,15 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use bailiwick_core::model::{Code, Intent, Outcome, Record, Verdict};
+use bailiwick_control::approvals::Answer;
+use bailiwick_core::model::{Code, Intent, Outcome, Person, Record, Verdict};
 use bailiwick_log::{Log, Position};
 use miette::IntoDiagnostic;
 use serde_json::{Value, json};
 
-use super::agent::{Agent, Answer};
+use super::agent::{Agent, Answer as Heard};
 use super::servers::{Crm, outbox};
+use crate::server::Server;
 use crate::show::{self, Paint, safe, say};
 
 /// How many days the task is about.
@@ -146,8 +148,38 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
+    /// A person refuses what the ticket chose, and approves what the agent then asks on the person's own behalf.
+    pub(super) async fn people(&mut self, server: &Server) -> miette::Result<()> {
+        let to = |to: &str| json!({ "file": "customer-complaints-last-30-days.md", "to": to });
+        let (attacker, team) = (to("press@attacker.example"), to("cx-team@acme.example"));
+        self.answered(server, Answer::Refuse).await?;
+        self.say("  The person refuses: a ticket chose the address.\n");
+        self.call("ask again for what was refused", "reports/publish", attacker, Code::ApprovalRefused).await?;
+        self.call("publish the report to the team", "reports/publish", team.clone(), Code::ApprovalRequired).await?;
+        self.answered(server, Answer::Approve { endorse: false }).await?;
+        self.say("  The person approves: once, exactly this.\n");
+        self.call("make exactly this call again", "reports/publish", team.clone(), Code::Allowed).await?;
+        self.call("use the approval a second time", "reports/publish", team, Code::ApprovalRequired).await?;
+        let published = std::fs::read_to_string(outbox(&self.stage.data).join("published.txt")).unwrap_or_default();
+        self.promise(
+            "what the person approved was done, and what was refused was not",
+            published.contains("cx-team@acme.example") && !published.contains("attacker"),
+        );
+        Ok(())
+    }
+
+    /// The person's answer to what was asked last.
+    async fn answered(&self, server: &Server, answer: Answer) -> miette::Result<()> {
+        let asked = self.scenes.iter().rev().find(|scene| scene.verdict == Some(Verdict::Ask)).and_then(|scene| scene.record);
+        let person = Person { issuer: "unix".to_owned(), subject: "the person at the demo".to_owned(), name: None };
+        match asked {
+            Some(ask) => server.answer(Position(ask), answer, person).await.map(drop),
+            None => Ok(()), // that nothing was asked is told by what was promised
+        }
+    }
+
     /// Makes one call, prints what the log says of it, and promises that it was decided as expected.
-    async fn call(&mut self, what: &'static str, tool: &str, arguments: Value, expected: Code) -> miette::Result<Answer> {
+    async fn call(&mut self, what: &'static str, tool: &str, arguments: Value, expected: Code) -> miette::Result<Heard> {
         let answer = self.agent.call(&tool.replace('/', "__"), &arguments).await?;
         let recorded = self.recorded(tool).await?;
         let (verdict, code) = recorded.intent.as_ref().map(|(_, intent)| (intent.decision.verdict, intent.decision.code)).unzip();
@@ -178,7 +210,7 @@ impl<'a> Play<'a> {
         Ok(answer)
     }
 
-    fn tell(&self, what: &str, tool: &str, arguments: &Value, answer: &Answer, recorded: &Recorded) {
+    fn tell(&self, what: &str, tool: &str, arguments: &Value, answer: &Heard, recorded: &Recorded) {
         let paint = self.stage.paint;
         let shown = safe(&arguments.to_string(), 76);
         let mut text = String::new();

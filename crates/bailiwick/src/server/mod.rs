@@ -15,14 +15,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::extract::ConnectInfo;
 use bailiwick_control::admin::Admin;
-use bailiwick_control::approvals::Approvals;
+use bailiwick_control::approvals::{Answer, Approvals};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::people::People;
 use bailiwick_control::token::{self, Identity};
 use bailiwick_control::webhook::Teller;
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
-use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId};
+use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Person};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
@@ -62,6 +62,7 @@ pub(crate) struct Server {
     /// The key by which the log is believed, as text.
     pub(crate) log_key: String,
     identity: Arc<Identity>,
+    approvals: Approvals,
     live: Arc<Live>,
     peers: Arc<Peers>,
     stopping: watch::Sender<bool>,
@@ -190,6 +191,7 @@ impl Server {
             warnings,
             log_key,
             identity,
+            approvals,
             live,
             peers,
             stopping,
@@ -213,6 +215,11 @@ impl Server {
     /// Revokes an execution, as the admin socket does.
     pub(crate) async fn revoke(&self, execution: ExecutionId, by: &str) -> miette::Result<()> {
         self.identity.revoke_execution(execution, by.to_owned()).await.into_diagnostic()
+    }
+
+    /// Takes a person's answer, as the admin socket and the page do.
+    pub(crate) async fn answer(&self, ask: Position, answer: Answer, by: Person) -> miette::Result<Position> {
+        self.approvals.answer(ask, answer, by).await.into_diagnostic()
     }
 
     /// Lets what is under way end, but not for long, and gives everything back.
