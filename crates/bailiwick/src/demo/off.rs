@@ -23,9 +23,7 @@ pub(super) fn changed(name: &str, text: String) -> Option<String> {
         "policies/payment-details.cedar" if is_off("policy") => None,
         "agents/support-summarizer.toml" if is_off("role") => Some(text.replace("call   = [", "call   = [ \"crm/*\", \"analytics/*\",")),
         "agents/support-summarizer.toml" if is_off("proof") => Some(text.replace("\"dpop\"", "\"bearer\"")),
-        "servers/reports.toml" if is_off("flow") => {
-            Some(text.lines().filter(|line| !line.starts_with("targets") && !line.starts_with("otherwise")).collect::<Vec<_>>().join("\n"))
-        }
+        "servers/tickets.toml" if is_off("flow") => Some(text.replace("integrity = \"untrusted\"", "integrity = \"trusted\"")),
         "servers/analytics.tools.json" if is_off("pin") => Some(super::servers::offered_analytics()),
         _ => Some(text),
     }
