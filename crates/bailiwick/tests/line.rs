@@ -55,6 +55,56 @@ fn a_client_of_either_era_calls_tools_through_the_sidecar_and_never_sees_a_crede
 }
 
 #[test]
+fn a_person_at_the_machine_sees_what_is_asked_and_answers_it_and_the_answer_names_the_person() {
+    let house = House::start(MAY);
+    house.write("policies/ask.cedar", "@otherwise(\"ask\")\nforbid (principal, action == Action::\"tickets/list\", resource);\n");
+    wait_for("operators to be served", || house.bundle().join(".bailiwick/admin.sock").exists());
+    house.reload();
+    let mut client = house.connect(&["--task", "look at the tickets"]);
+    client.initialize();
+    let mut call = |days: u64| client.ask("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": days } }));
+    assert!(String::from_utf8(house.run(&["approvals", "list"]).stdout).unwrap().contains("nothing waits"));
+    let asked = call(5);
+    assert!(text(&asked).starts_with("approval_required: "), "{asked}");
+
+    let listed = house.json(&["approvals", "list"]);
+    let ask = listed["approvals"][0]["id"].as_u64().unwrap().to_string();
+    assert_eq!(asked["result"]["_meta"]["dev.bailiwick/decision"]["record"].to_string(), ask);
+    let said = |arguments: &[&str]| {
+        let output = house.run(arguments);
+        (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    };
+    let (_, shown) = said(&["approvals", "show", &ask]);
+    for word in ["tickets/list", "since_days  5", "look at the tickets", "waits for an answer", "helper"] {
+        assert!(shown.contains(word), "`show` does not say `{word}`:\n{shown}");
+    }
+    assert_eq!(house.json(&["executions"])["executions"][0]["asks_pending"], 1);
+    let (approved, said_of_it) = said(&["approvals", "approve", &ask]);
+    assert!(approved && said_of_it.contains("exactly this call may be made, once"), "{said_of_it}");
+    let (again, said_of_it) = said(&["approvals", "refuse", &ask]);
+    assert!(!again && said_of_it.contains("answered already"), "{said_of_it}");
+    assert!(text(&call(5)).contains("T-1041"));
+
+    let other = call(6);
+    let other = other["result"]["_meta"]["dev.bailiwick/decision"]["record"].to_string();
+    assert!(said(&["approvals", "refuse", &other]).0);
+    assert!(text(&call(6)).starts_with("approval_refused: "));
+    let states: Vec<_> = house.json(&["approvals", "list", "--state", "all"])["approvals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ask| ask["state"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(states, ["refused", "used"]);
+    assert!(said(&["executions"]).1.contains("asked people 2 times"));
+
+    let answered: Vec<_> = house.records().into_iter().filter(|record| record["kind"] == "answered").collect();
+    let user = String::from_utf8(std::process::Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    assert_eq!(answered.len(), 2);
+    assert!(answered.iter().all(|answer| answer["by"]["issuer"] == "unix" && answer["by"]["subject"] == user.trim()), "{answered:?}");
+}
+
+#[test]
 fn a_revoked_execution_is_cut_off_at_once_and_its_sidecar_says_so_and_stops() {
     let house = House::start(MAY);
     let mut client = house.connect(&[]);

@@ -168,14 +168,10 @@ struct Wanted {
 
 async fn approvals(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Json<Value> {
     let (snapshot, parts) = (admin.identity.parts().bundle.load(), admin.identity.parts());
-    let mut listed = Vec::new();
-    for (execution, ask) in admin.approvals.list() {
-        let asked = Asked::of(execution, ask, &parts.log, parts.clock.now()).await;
-        if wanted.state.is_none_or(|state| state == asked.state) {
-            listed.push(asked.json(&snapshot));
-        }
-    }
-    Json(json!({ "approvals": listed }))
+    let now = parts.clock.now();
+    let asks = admin.approvals.list().into_iter().map(|(execution, ask)| Asked::brief(execution, ask, now));
+    let listed = asks.filter(|asked| wanted.state.is_none_or(|state| state == asked.state)).map(|asked| asked.json(&snapshot));
+    Json(json!({ "approvals": listed.collect::<Vec<_>>() }))
 }
 
 async fn approval(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {

@@ -46,8 +46,8 @@ pub(crate) struct Chosen {
 }
 
 impl Asked {
-    /// Gathers what is shown; reads from the log which tool showed each value first.
-    pub(crate) async fn of(execution: Arc<Execution>, ask: Ask, log: &Log, now: Timestamp) -> Self {
+    /// What a list shows; nothing is read for it.
+    pub(crate) fn brief(execution: Arc<Execution>, ask: Ask, now: Timestamp) -> Self {
         let state = if execution.is_ended(now) && ask.state(now) == State::Pending { State::Expired } else { ask.state(now) };
         let mut values = Vec::new();
         let text = ask.arguments.as_deref().unwrap_or("{}");
@@ -55,12 +55,7 @@ impl Asked {
             each_value(&mut String::new(), &arguments, &mut values);
         }
         for traced in &ask.traced {
-            let record = traced.origin.as_ref().and_then(|origin| origin.record);
-            let tool = match record {
-                Some(record) => tool_of(log, record).await,
-                None => None,
-            };
-            let chosen = Chosen { traced: traced.clone(), tool };
+            let chosen = Chosen { traced: traced.clone(), tool: None };
             match values.iter_mut().find(|value| value.argument == traced.argument) {
                 Some(value) => value.chosen.push(chosen),
                 // Where the arguments are too long for the log, what was judged is still told.
@@ -68,6 +63,17 @@ impl Asked {
             }
         }
         Self { execution, ask, state, values }
+    }
+
+    /// Everything; which tool showed each value first is read from the log.
+    pub(crate) async fn of(execution: Arc<Execution>, ask: Ask, log: &Log, now: Timestamp) -> Self {
+        let mut asked = Self::brief(execution, ask, now);
+        for chosen in asked.values.iter_mut().flat_map(|value| &mut value.chosen) {
+            if let Some(record) = chosen.traced.origin.as_ref().and_then(|origin| origin.record) {
+                chosen.tool = tool_of(log, record).await;
+            }
+        }
+        asked
     }
 
     /// Whether there is a value that nobody chose who may, so that there is something to endorse.

@@ -32,6 +32,12 @@ use crate::token::form::{Form, encode};
 /// How long a person may take to log in, in seconds.
 pub(super) const LIFE_S: i64 = 600;
 
+/// How long what an issuer says is used without asking again, how soon it is asked again where that failed, and how long what it
+/// said is used while it cannot be asked; in seconds.
+const FRESH_S: i64 = 600;
+const AGAIN_AFTER_S: i64 = 5;
+const STALE_S: i64 = 86_400;
+
 /// How many finished logins are remembered, so that none is finished twice.
 const FINISHED_MAX: usize = 16_384;
 
@@ -173,6 +179,41 @@ fn labelled(label: &str, payload: &[u8]) -> Vec<u8> {
     [label.as_bytes(), b"\0", payload].concat()
 }
 
+/// What issuers said of where people log in, kept for a while: who begins logins without end must not make us ask as often.
+#[derive(Default)]
+pub(super) struct Providers(tokio::sync::Mutex<Option<Kept>>);
+
+/// What one issuer said, and when it was last asked.
+struct Kept {
+    issuer: String,
+    provider: Option<(Provider, i64)>,
+    asked_s: i64,
+}
+
+impl Providers {
+    /// Where `issuer` lets people log in; what it said before where it cannot be asked now.
+    pub(super) async fn of(&self, issuer: &Issuer, foreign: &Foreign, now: Timestamp) -> Result<Provider, Refusal> {
+        let now_s = now.as_second();
+        let within = |since_s: i64, span_s: i64| (0..span_s).contains(&now_s.saturating_sub(since_s));
+        let mut kept = self.0.lock().await;
+        let before = kept.take().filter(|kept| kept.issuer == issuer.issuer);
+        let known = before.as_ref().and_then(|kept| kept.provider.clone());
+        let asked_s = before.map(|kept| kept.asked_s);
+        let fresh = known.as_ref().is_some_and(|(_, read_s)| within(*read_s, FRESH_S));
+        if fresh || asked_s.is_some_and(|asked_s| within(asked_s, AGAIN_AFTER_S)) {
+            *kept = Some(Kept { issuer: issuer.issuer.clone(), provider: known.clone(), asked_s: asked_s.unwrap_or(now_s) });
+            return known
+                .map(|(provider, _)| provider)
+                .ok_or_else(|| Refusal::unavailable("the login service could not be asked just now"));
+        }
+        let asked = Provider::of(issuer, foreign).await;
+        let provider =
+            asked.as_ref().ok().cloned().map(|provider| (provider, now_s)).or(known.filter(|(_, read_s)| within(*read_s, STALE_S)));
+        *kept = Some(Kept { issuer: issuer.issuer.clone(), provider: provider.clone(), asked_s: now_s });
+        provider.map_or(asked, |(provider, _)| Ok(provider))
+    }
+}
+
 /// Where an issuer lets people log in, from its metadata (OpenID Connect Discovery 1.0 §3).
 #[derive(Clone, Debug)]
 pub(super) struct Provider {
@@ -185,8 +226,7 @@ pub(super) struct Provider {
 }
 
 impl Provider {
-    /// Asks the issuer.
-    pub(super) async fn of(issuer: &Issuer, foreign: &Foreign) -> Result<Self, Refusal> {
+    async fn of(issuer: &Issuer, foreign: &Foreign) -> Result<Self, Refusal> {
         let metadata = foreign.metadata(&issuer.issuer).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         let endpoint = |name: &str| {
             let url = metadata.get(name).and_then(Value::as_str);
@@ -224,6 +264,7 @@ impl Provider {
 /// What a login is finished with.
 pub(super) struct Desk<'a> {
     pub(super) logins: &'a Logins,
+    pub(super) provider: &'a Provider,
     pub(super) foreign: &'a Foreign,
     pub(super) fetcher: &'a Fetcher,
     pub(super) issuer: &'a Issuer,
@@ -236,7 +277,7 @@ pub(super) struct Desk<'a> {
 impl Desk<'_> {
     /// Finishes the login that came back with `answer`: redeems its code, and believes the ID token if all of it holds.
     pub(super) async fn finish(&self, resumed: &Resumed, answer: &Form, now: Timestamp) -> Result<Person, Refusal> {
-        let provider = Provider::of(self.issuer, self.foreign).await?;
+        let provider = self.provider;
         // Whose answer this is comes first, since an attacker may be an issuer too (RFC 9207 §2.4).
         match answer.one("iss") {
             Some(named) if named != self.issuer.issuer => return Err(Refusal::issuer("the answer names another issuer")),
@@ -248,7 +289,7 @@ impl Desk<'_> {
             return Err(Refusal::issuer(format!("the issuer refused with `{code}`")));
         }
         let code = answer.one("code").ok_or_else(|| Refusal::issuer("the answer has no `code`"))?;
-        let token = self.redeem(&provider, code, &resumed.verifier).await?;
+        let token = self.redeem(provider, code, &resumed.verifier).await?;
         let token = Jws::parse(&token).map_err(|error| Refusal::token(error.to_string()))?;
         let keys = self.foreign.keys(self.issuer, token.kid(), now).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         let trust =

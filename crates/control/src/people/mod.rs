@@ -36,7 +36,7 @@ use bailiwick_log::Position;
 use tokio::sync::Semaphore;
 
 use self::asked::{Asked, called};
-use self::login::{Desk, Logins, Provider};
+use self::login::{Desk, Logins, Providers};
 use self::page::Reader;
 use self::session::{LoggedIn, Sessions};
 use crate::approvals::{Answer, Approvals};
@@ -48,6 +48,12 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 
 /// The most requests under way at once.
 const REQUESTS_MAX: usize = 64;
+
+/// The most logins that are being finished at once.
+const REDEEMING_MAX: usize = 16;
+
+/// The most asks on the page that lists them.
+const LISTED_MAX: usize = 200;
 
 /// What every answer says: it is nobody's to keep, to frame or to script.
 const HEADERS: [(&str, &str); 7] = [
@@ -68,8 +74,11 @@ pub struct People {
     base: PathBuf,
     listen: Listen,
     logins: Logins,
+    providers: Providers,
     sessions: Sessions,
     room: Semaphore,
+    /// Codes that are being redeemed: who comes with made-up ones has the login service asked, and keeps nobody else waiting.
+    redeeming: Semaphore,
 }
 
 impl People {
@@ -82,7 +91,9 @@ impl People {
             listen,
             logins: Logins::new(entropy.as_ref()),
             sessions: Sessions::new(entropy.as_ref()),
+            providers: Providers::default(),
             room: Semaphore::new(REQUESTS_MAX),
+            redeeming: Semaphore::new(REDEEMING_MAX),
             identity,
         })
     }
@@ -244,11 +255,8 @@ async fn nothing(State(people): Shared, headers: HeaderMap) -> Response {
 async fn list(State(people): Shared, headers: HeaderMap) -> Response {
     let Some(who) = people.who(&headers) else { return to("/login") };
     let now = people.now();
-    let mut asks = Vec::new();
-    for (execution, ask) in people.approvals.list() {
-        asks.push(Asked::of(execution, ask, &people.identity.parts().log, now).await);
-    }
-    Html(page::list(&asks, &people.reader(&who), now)).into_response()
+    let asks: Vec<_> = people.approvals.list().into_iter().map(|(execution, ask)| Asked::brief(execution, ask, now)).collect();
+    Html(page::list(&asks, LISTED_MAX, &people.reader(&who), now)).into_response()
 }
 
 async fn show(State(people): Shared, Path(id): Path<String>, headers: HeaderMap) -> Response {
@@ -335,7 +343,7 @@ async fn log_in(State(people): Shared, RawQuery(query): RawQuery) -> Response {
     let snapshot = people.snapshot();
     let begun = async {
         let (login, issuer) = declared(&snapshot)?;
-        let provider = Provider::of(issuer, people.identity.foreign()).await?;
+        let provider = people.providers.of(issuer, people.identity.foreign(), people.now()).await?;
         let begun = people.logins.begin(ask, people.now(), people.identity.parts().entropy.as_ref());
         let address = provider.address(login, &format!("{}/callback", people.listen.origin), &begun);
         Ok((begun.cookie, address))
@@ -358,8 +366,12 @@ async fn come_back(State(people): Shared, RawQuery(query): RawQuery, request: Re
         let answer = Form::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
         let resumed = people.logins.resume(cookie, answer.one("state"), now)?;
         let (login, issuer) = declared(&snapshot)?;
+        let busy = |_| login::Refusal::unavailable("too many logins are being finished");
+        let _place = people.redeeming.try_acquire().map_err(busy)?;
+        let provider = people.providers.of(issuer, people.identity.foreign(), now).await?;
         let desk = Desk {
             logins: &people.logins,
+            provider: &provider,
             foreign: people.identity.foreign(),
             fetcher: &people.identity.parts().fetcher,
             issuer,

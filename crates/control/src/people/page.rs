@@ -27,7 +27,7 @@ pub(super) fn notice(title: &str, sentence: &str, link: Option<(&str, &str)>, re
 }
 
 /// The asks: those that wait first, then what became of the others.
-pub(super) fn list(asks: &[Asked], reader: &Reader, now: Timestamp) -> String {
+pub(super) fn list(asks: &[Asked], listed_max: usize, reader: &Reader, now: Timestamp) -> String {
     let (waiting, others): (Vec<_>, Vec<_>) = asks.iter().partition(|asked| asked.state == State::Pending);
     let item = |asked: &&Asked| {
         let started = asked.execution.started();
@@ -49,11 +49,14 @@ pub(super) fn list(asks: &[Asked], reader: &Reader, now: Timestamp) -> String {
     if waiting.is_empty() {
         body.push_str("<p class=\"soft\">Nothing waits. Load this page again to see what came since.</p>");
     } else {
-        body.push_str(&format!("<ul class=\"asks\">{}</ul>", waiting.iter().map(item).collect::<String>()));
+        body.push_str(&format!("<ul class=\"asks\">{}</ul>", waiting.iter().take(listed_max).map(item).collect::<String>()));
+        if waiting.len() > listed_max {
+            body.push_str(&format!("<p>These are the newest {listed_max} of them; <code>bailiwick approvals list</code> has all.</p>"));
+        }
     }
     body.push_str("</div>");
     if !others.is_empty() {
-        let items: String = others.iter().take(50).map(item).collect();
+        let items: String = others.iter().take(listed_max).map(item).collect();
         body.push_str(&format!("<div class=\"card\"><h2>What became of others</h2><ul class=\"asks\">{items}</ul></div>"));
     }
     whole("Approvals", &body, Some(reader))
