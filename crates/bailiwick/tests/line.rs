@@ -98,6 +98,14 @@ fn a_person_at_the_machine_sees_what_is_asked_and_answers_it_and_the_answer_name
     assert_eq!(states, ["refused", "used"]);
     assert!(said(&["executions"]).1.contains("asked people 2 times"));
 
+    for (record, word) in [(&ask, "approved it"), (&other, "refused it")] {
+        let (_, explained) = said(&["explain", record]);
+        assert!(explained.contains(word), "{explained}");
+    }
+    let used = house.records().iter().position(|record| record["kind"] == "intent" && record["verdict"] == "allow").unwrap();
+    assert!(said(&["explain", &used.to_string()]).1.contains(&format!("in record {ask}, and approved in record")));
+    assert!(said(&["log", "tail"]).1.contains(&format!("helper → tickets/list of record {ask}")));
+
     let answered: Vec<_> = house.records().into_iter().filter(|record| record["kind"] == "answered").collect();
     let user = String::from_utf8(std::process::Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
     assert_eq!(answered.len(), 2);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bailiwick_core::model::{Outcome, Record};
+use bailiwick_core::model::{Answered, Outcome, Record};
 use bailiwick_log::Position;
 use clap::Args;
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ impl Explain {
     pub(crate) fn run(self) -> miette::Result<ExitCode> {
         let position = match self.records.record(Position(self.record))? {
             Record::Outcome(outcome) => outcome.intent,
+            Record::Answered(answered) => answered.ask,
             _ => Position(self.record),
         };
         let Record::Intent(intent) = self.records.record(position)? else {
@@ -35,25 +36,30 @@ impl Explain {
         };
         // Everything else that the log says of the execution; the id is ours, so it cannot be more than one word of SQL.
         let sql = format!(
-            "select position from records where execution = '{}' and kind in ('execution_started', 'outcome') order by position",
+            "select position from records where execution = '{}' and kind in ('execution_started', 'outcome', 'answered') order by position",
             intent.execution
         );
         let mut task = None;
         let mut outcome: Option<(Position, Outcome)> = None;
+        let mut answer: Option<(Position, Answered)> = None;
         for row in self.records.query(&sql)?.rows {
             let Some(at) = row.first().and_then(Value::as_u64).map(Position) else { continue };
             match self.records.record(at)? {
                 Record::ExecutionStarted(started) if at < position => task = started.task.or(task),
                 Record::Outcome(found) if found.intent == position => outcome = Some((at, found)),
+                // The first answer counts.
+                Record::Answered(found) if found.ask == position && answer.is_none() => answer = Some((at, found)),
                 _ => {}
             }
         }
         if self.json {
             let came = outcome.map(|(at, outcome)| json!({ "record": at.0, "outcome": outcome }));
-            show::json(&json!({ "record": position.0, "intent": intent, "task": task, "came_of_it": came }));
+            let answered = answer.map(|(at, answer)| json!({ "record": at.0, "answered": answer }));
+            show::json(&json!({ "record": position.0, "intent": intent, "task": task, "answer": answered, "came_of_it": came }));
         } else {
             let outcome = outcome.as_ref().map(|(at, outcome)| (*at, outcome));
-            show::out(show::explanation(position, &intent, task.as_deref(), outcome, Paint::stdout()).trim_end());
+            let answer = answer.as_ref().map(|(at, answer)| (*at, answer));
+            show::out(show::explanation(position, &intent, task.as_deref(), answer, outcome, Paint::stdout()).trim_end());
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -37,7 +37,7 @@ impl Serve {
         let server = Server::start(&self.dir).await?;
         if self.json {
             let (bundle, recovered) = (server.bundle, server.recovered);
-            tracing::info!(origin = server.origin, issuer = server.issuer, %bundle, log_key = server.log_key, closed = recovered.closed, "serving");
+            tracing::info!(origin = server.origin, issuer = server.issuer, approvals = server.people, %bundle, log_key = server.log_key, closed = recovered.closed, "serving");
         } else {
             greet(&server);
         }
@@ -61,6 +61,9 @@ fn greet(server: &Server) {
     complain!("{}", paint.bold(format!("bailiwick {}", env!("CARGO_PKG_VERSION"))));
     fact("agents", &format!("{}/mcp", server.origin));
     fact("tokens", &server.issuer);
+    if let Some(people) = &server.people {
+        fact("approvals", people);
+    }
     fact("bundle", &server.bundle.to_string());
     fact("log key", &server.log_key);
     if server.recovered.closed > 0 {

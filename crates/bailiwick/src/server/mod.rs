@@ -51,6 +51,8 @@ pub(crate) struct Server {
     pub(crate) origin: String,
     /// The issuer's URL.
     pub(crate) issuer: String,
+    /// The page on which people answer asks, where there is one.
+    pub(crate) people: Option<String>,
     /// What the start found in the log.
     pub(crate) recovered: Recovered,
     /// The log.
@@ -185,6 +187,7 @@ impl Server {
         Ok(Self {
             origin: settings.data.origin,
             issuer: settings.identity.origin,
+            people: settings.approvals.listen.map(|listen| format!("{}/approvals", listen.origin)),
             recovered,
             log,
             bundle: digest,

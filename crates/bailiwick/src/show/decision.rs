@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use bailiwick_core::approval::Standing;
 use bailiwick_core::flow::{Origin, Traced};
-use bailiwick_core::model::{Answer, Answers, Ending, Intent, Outcome};
+use bailiwick_core::model::{Answer, Answered, Answers, Ending, Intent, Outcome, Person};
 use bailiwick_log::Position;
 
 use super::{Paint, bytes, duration, safe, time};
@@ -35,6 +36,7 @@ pub(crate) fn explanation(
     position: Position,
     intent: &Intent,
     task: Option<&str>,
+    answer: Option<(Position, &Answered)>,
     outcome: Option<(Position, &Outcome)>,
     paint: Paint,
 ) -> String {
@@ -72,6 +74,9 @@ pub(crate) fn explanation(
     for traced in &intent.facts.traced {
         fact(if traced.may { "chosen" } else { "not chosen" }, chosen(traced));
     }
+    if let Some(standing) = &intent.facts.approval {
+        fact("asked", asked(standing, answer));
+    }
     let whom = intent.subject.as_deref().map_or_else(|| "itself".to_owned(), |subject| safe(subject, 200));
     fact("execution", format!("{}, for {whom}", intent.execution));
     if let Some(task) = task {
@@ -84,6 +89,29 @@ pub(crate) fn explanation(
         None => fact("outcome", "nothing was forwarded".to_owned()),
     }
     text
+}
+
+/// What became of asking a person, in words.
+fn asked(standing: &Standing, answer: Option<(Position, &Answered)>) -> String {
+    match standing {
+        Standing::Asked { until, .. } => match answer {
+            Some((at, answered)) => {
+                let word = if answered.approved { "approved" } else { "refused" };
+                let endorsed = if answered.endorses { ", and endorsed its values for the execution" } else { "" };
+                format!("{} {word} it{endorsed} (record {at})", person(&answered.by))
+            }
+            None => format!("nobody has answered; it waits until {}", time(*until)),
+        },
+        Standing::Waits { ask } => format!("it waits already (record {ask})"),
+        Standing::Approved { ask, answer } => format!("in record {ask}, and approved in record {answer}, which this call used up"),
+        Standing::Refused { ask, answer } => format!("in record {ask}, and refused in record {answer}"),
+    }
+}
+
+/// How a person is called.
+pub(super) fn person(person: &Person) -> String {
+    let whole = format!("{}:{}", person.issuer, person.subject);
+    safe(&person.name.as_ref().map_or_else(|| whole.clone(), |name| format!("{name} ({whole})")), 200)
 }
 
 /// Who chose a value that the call acts on, in words.

@@ -3,7 +3,7 @@
 use bailiwick_core::model::{Record, Revocation, Verdict};
 use bailiwick_log::Position;
 
-use super::decision::ended;
+use super::decision::{ended, person};
 use super::{Paint, safe};
 
 /// `record` in one line.
@@ -49,6 +49,12 @@ fn told(record: &Record, paint: Paint) -> String {
                 Revocation::Token(token) => format!("token {} of execution {}", safe(token, 80), revoked.execution),
             };
             format!("{}  {what}, by {}", paint.yellow("revoked"), safe(&revoked.by, 120))
+        }
+        Record::Answered(answered) => {
+            let word = if answered.approved { paint.green("approve") } else { paint.red("refuse ") };
+            let endorsed = if answered.endorses { ", its values endorsed" } else { "" };
+            let tool = safe(answered.tool.as_str(), 200);
+            format!("{word}  {}: {} → {tool} of record {}{endorsed}", person(&answered.by), answered.agent, answered.ask)
         }
         _ => paint.faint("a record of a newer version"),
     }

@@ -143,8 +143,11 @@ impl Chosen {
                 let tool = self.tool.as_ref().map(|tool| format!(" of {tool}")).unwrap_or_default();
                 sentence.push_str(&format!(", first seen in the result{tool} (record {record})"));
             }
-            if !origin.place.is_empty() {
-                sentence.push_str(&format!(", at {}", origin.place));
+            match (origin.record, origin.place.is_empty()) {
+                (_, true) => {}
+                (Some(_), false) => sentence.push_str(&format!(", at {}", origin.place)),
+                // A party that the bundle lists.
+                (None, false) => sentence.push_str(&format!(", listed in {}", origin.place)),
             }
         }
         sentence
