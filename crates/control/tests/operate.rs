@@ -70,8 +70,14 @@ async fn an_operator_sees_what_people_are_asked_and_answers_as_the_user_at_the_s
     let (_, execution) = world.identity.authenticator().read(reply.token(), &world.executions, world.now()).unwrap();
     let seen = world.log.append(core::Started { at: world.now(), version: "x".to_owned(), bundle: world.bundle.load().digest });
     let origin = Origin { record: Some(seen.await.unwrap().position()), place: "$.body".into() };
-    let traced =
-        |may| Traced { argument: "/to".to_owned(), is_within: false, provenance: Provenance::Untrusted, origin: Some(origin.clone()), may };
+    let traced = |may| Traced {
+        argument: "/to".to_owned(),
+        is_within: false,
+        provenance: Provenance::Untrusted,
+        origin: Some(origin.clone()),
+        may,
+        contradicts: false,
+    };
     let first = world.ask_people(&execution, &json!({ "to": "eve@b.example", "text": "hello" }), vec![traced(false)]).await;
     let second = world.ask_people(&execution, &json!({ "to": "bo@b.example" }), Vec::new()).await;
 

@@ -11,7 +11,7 @@ use bailiwick_log::Position;
 use crate::approval::Standing;
 use crate::bundle::{Otherwise, Snapshot, Tool};
 use crate::execution::Execution;
-use crate::flow::{Sources, Traced, trace};
+use crate::flow::{Provenance, Sources, Traced, trace};
 use crate::identity::Admission;
 use crate::ledger::{Facts, GrantUse, Integrity, Labels, Ledger, Tracks};
 use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Intent, Timestamp, ToolName, Verdict};
@@ -122,7 +122,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     if acts && ledger.labels().integrity == Integrity::Untrusted {
         facts.traced = trace(tool, call.arguments.value(), known.sources);
     }
-    let code = match (ruling.outcome, admission, flow(tool, &facts)) {
+    let code = match (ruling.outcome, admission, flow(tool, &facts.traced)) {
         (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) => Code::Allowed,
         (RulingOutcome::Failed, ..) => Code::PolicyFailed,
         (RulingOutcome::InvalidArguments, ..) => Code::InvalidArguments,
@@ -130,8 +130,8 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         (RulingOutcome::Forbidden, ..) => Code::Forbidden,
         (RulingOutcome::BudgetSpent, ..) | (_, Admission::Spent, _) => Code::BudgetSpent,
         (_, Admission::None, _) => Code::OutsideGrant,
-        (_, _, Some(Otherwise::Deny)) => Code::Forbidden,
-        (RulingOutcome::Asked, ..) | (_, _, Some(Otherwise::Ask)) => approval(known.snapshot, ledger, call, now, &mut facts),
+        (_, _, Some(code @ (Code::Forbidden | Code::ContradictsTask))) => code,
+        (RulingOutcome::Asked, ..) | (_, _, Some(_)) => approval(known.snapshot, ledger, call, now, &mut facts),
     };
     let verdict = match code {
         Code::Allowed => Verdict::Allow,
@@ -164,9 +164,19 @@ fn approval(snapshot: &Snapshot, ledger: &Ledger, call: &Call, now: Timestamp, f
     code
 }
 
-/// Whether the flow of data stands in the way: after an untrusted read, a target was not chosen by one who may.
-fn flow(tool: &Tool, facts: &Facts) -> Option<Otherwise> {
-    facts.traced.iter().any(|traced| !traced.may).then_some(tool.otherwise)
+/// What the flow of data says against the call: after an untrusted read, a target was not chosen by one who may.
+fn flow(tool: &Tool, traced: &[Traced]) -> Option<Code> {
+    let mut against = traced.iter().filter(|traced| !traced.may).peekable();
+    against.peek()?;
+    // Who said which account is not asked whether another one will do.
+    if tool.effect >= Effect::Spend && traced.iter().any(|traced| traced.contradicts) {
+        return Some(Code::ContradictsTask);
+    }
+    Some(match tool.otherwise {
+        Otherwise::Deny => Code::Forbidden,
+        Otherwise::AskIfNamed if against.any(|traced| traced.provenance != Provenance::Named) => Code::Forbidden,
+        Otherwise::Ask | Otherwise::AskIfNamed => Code::ApprovalRequired,
+    })
 }
 
 fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> Answer {
@@ -181,7 +191,8 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
             Answer::no(format!("a person refused this very call (record {answer})"))
         }
         Code::AskedTooOften => Answer::no("the execution has asked people as often as it may"),
-        Code::Forbidden | Code::ApprovalRequired if flow(tool, facts).is_some() => Answer::no(untraced(facts)),
+        Code::ContradictsTask => Answer::no(format!("the task names another one; {}", untraced(facts))),
+        Code::Forbidden | Code::ApprovalRequired if flow(tool, &facts.traced).is_some() => Answer::no(untraced(facts)),
         _ => match admission {
             Admission::Item(item) => {
                 Answer::yes(format!("item {item} of the execution's grant includes it; call {} of the execution", facts.calls))

@@ -127,7 +127,14 @@ impl Desk {
 
     async fn ask(&self) -> Position {
         let (execution, _) = self.execution().await;
-        let to = Traced { argument: "/to".to_owned(), is_within: false, provenance: Provenance::Untrusted, origin: None, may: false };
+        let to = Traced {
+            argument: "/to".to_owned(),
+            is_within: false,
+            provenance: Provenance::Untrusted,
+            origin: None,
+            may: false,
+            contradicts: false,
+        };
         self.world.ask_people(&execution, &json!({ "to": unique() }), vec![to]).await
     }
 
@@ -252,8 +259,14 @@ async fn a_person_logs_in_sees_the_call_and_where_its_values_came_from_and_answe
     let (execution, _) = desk.execution().await;
     let started = execution.started();
     let shown_by = desk.world.ask_people(&execution, &json!({ "read": "this" }), Vec::new()).await;
-    let traced =
-        |argument: &str, provenance, may, origin| Traced { argument: argument.to_owned(), is_within: false, provenance, origin, may };
+    let traced = |argument: &str, provenance, may, origin| Traced {
+        argument: argument.to_owned(),
+        is_within: false,
+        provenance,
+        origin,
+        may,
+        contradicts: false,
+    };
     let ask = desk
         .world
         .ask_people(

@@ -449,6 +449,9 @@ pub struct Returns {
 pub enum Otherwise {
     /// A person is asked.
     Ask,
+    /// A person is asked where the task points at the place at which the value stands; otherwise it is denied.
+    #[serde(rename = "ask-if-named")]
+    AskIfNamed,
     /// It is denied.
     Deny,
 }

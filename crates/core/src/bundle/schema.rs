@@ -433,7 +433,8 @@ pub struct ToolTable {
     /// The arguments that choose who or what is acted on, each with who may choose it: `task`, `trusted`, `minted`,
     /// `known`, `endorsed`, `named`.
     pub targets: Option<BTreeMap<String, Vec<Provenance>>>,
-    /// What happens to a call whose targets were not chosen by one who may; `ask` unless set.
+    /// What happens to a call whose targets were not chosen by one who may; `ask` unless set. With `ask-if-named`, a person is
+    /// asked only about what stands at a place that the task points at.
     pub otherwise: Option<Otherwise>,
 }
 

@@ -295,7 +295,8 @@ fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>, known: Arc<Seen>) -> Tool {
     let returns = returns(table);
     let place = place(table, pin.as_deref(), &returns);
     let targets = targets(table, pin.as_deref());
-    let otherwise = table.choice("otherwise", &[("ask", Otherwise::Ask), ("deny", Otherwise::Deny)]);
+    let otherwise =
+        table.choice("otherwise", &[("ask", Otherwise::Ask), ("ask-if-named", Otherwise::AskIfNamed), ("deny", Otherwise::Deny)]);
     Tool { effect, returns, place, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), known, pin }
 }
 

@@ -4,10 +4,11 @@
 //! nowhere else: not across two results, and not inside another word. Fingerprints are keyed with a secret of this process, so
 //! that nobody can choose a value that is taken for another. What falls out of the memory is unknown, and never trusted.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
-use super::words::{each_before_a_run_on_sentence, each_word, is_plain};
+use super::words::{Kind, each_before_a_run_on_sentence, each_word, is_plain, kind_of_party};
 use super::{Origin, Provenance};
 
 /// The key of all fingerprints.
@@ -29,6 +30,8 @@ pub struct Seen {
     of_source: [Shelf; Provenance::SEEN.len()],
     /// The most fingerprints of each source.
     words_max: usize,
+    /// What kinds of parties the person's own words name.
+    named_in_task: BTreeSet<Kind>,
 }
 
 /// The texts of one source.
@@ -46,23 +49,26 @@ pub(super) struct Value {
     /// Whether it would be found anywhere by chance.
     is_common: bool,
     is_plain: bool,
+    /// What it names, if it is one word that names a party.
+    kind: Option<Kind>,
 }
 
 impl Value {
     /// The value that `text` is.
     pub(super) fn of(text: &str) -> Self {
-        let (mut words, mut length) = (Vec::new(), 0_usize);
+        let (mut words, mut length, mut kind) = (Vec::new(), 0_usize, None);
         each_word(text, |word| {
             length = length.saturating_add(word.strip_prefix("number:").unwrap_or(word).chars().count());
             words.push(fingerprint(word));
+            kind = kind_of_party(word).filter(|_| words.len() == 1);
         });
         let is_common = words.len() == 1 && length <= CHANCE_MAX;
-        Self { words, is_common, is_plain: is_plain(text) }
+        Self { words, is_common, is_plain: is_plain(text), kind }
     }
 
     /// The value that is one word, in its comparable form.
     pub(super) fn of_form(word: &str) -> Self {
-        Self { words: vec![fingerprint(word)], is_common: false, is_plain: true }
+        Self { words: vec![fingerprint(word)], is_common: false, is_plain: true, kind: None }
     }
 
     /// Whether there is nothing to look up.
@@ -78,7 +84,7 @@ fn fingerprint(word: &str) -> u64 {
 impl Seen {
     /// Nothing yet; keeps at most `words_max` words of each source, at eight bytes each.
     pub fn new(words_max: usize) -> Self {
-        Self { of_source: Default::default(), words_max }
+        Self { words_max, ..Self::default() }
     }
 
     /// What an execution has before it was shown anything: the person's own words.
@@ -87,6 +93,8 @@ impl Seen {
         let task = task.unwrap_or_default();
         seen.take(Provenance::Task, task, &Origin::default());
         each_before_a_run_on_sentence(task, |word| seen.take_word(Provenance::Task, word, &Origin::default()));
+        each_word(task, |word| seen.named_in_task.extend(kind_of_party(word)));
+        each_before_a_run_on_sentence(task, |word| seen.named_in_task.extend(kind_of_party(word)));
         seen
     }
 
@@ -138,6 +146,11 @@ impl Seen {
     /// Whether `party` is among the parties that are dealt with, as a whole.
     pub fn knows(&self, party: &str) -> bool {
         self.find(Provenance::Known, &Value::of(party)).is_some()
+    }
+
+    /// Whether the value names a party, and the person's own words name another one of the same kind.
+    pub(super) fn task_names_another(&self, value: &Value) -> bool {
+        value.kind.is_some_and(|kind| self.named_in_task.contains(&kind)) && self.find(Provenance::Task, value).is_none()
     }
 
     /// The memory that it takes, in bytes.

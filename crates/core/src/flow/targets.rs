@@ -25,6 +25,9 @@ pub struct Traced {
     pub origin: Option<Origin>,
     /// Whether that one may choose it.
     pub may: bool,
+    /// Whether nobody who may chose it, while the person's own words name another account, address or number.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contradicts: bool,
 }
 
 /// What the values of a call are traced by.
@@ -120,7 +123,7 @@ impl Tracing<'_> {
     fn judge(&mut self, pointer: &str, is_within: bool, value: &seen::Value, may: &[Provenance]) {
         if self.traced.len() >= TRACED_MAX {
             if let Some(last) = self.traced.last_mut() {
-                *last = Traced { provenance: Provenance::Unknown, origin: None, may: false, ..last.clone() };
+                *last = Traced { provenance: Provenance::Unknown, origin: None, may: false, contradicts: false, ..last.clone() };
             }
             return;
         }
@@ -129,6 +132,7 @@ impl Tracing<'_> {
         let allowed = Provenance::SEEN.into_iter().filter(|source| may.contains(source)).find_map(found);
         let (may, found) = (allowed.is_some(), allowed.or_else(|| Provenance::SEEN.into_iter().find_map(found)));
         let (provenance, origin) = found.map_or((Provenance::Unknown, None), |(source, origin)| (source, Some(origin)));
-        self.traced.push(Traced { argument: pointer.to_owned(), is_within, provenance, origin, may });
+        let contradicts = !may && !is_within && self.seen.task_names_another(value);
+        self.traced.push(Traced { argument: pointer.to_owned(), is_within, provenance, origin, may, contradicts });
     }
 }

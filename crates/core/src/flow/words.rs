@@ -8,7 +8,7 @@ mod typed;
 
 use unicode_normalization::UnicodeNormalization;
 
-pub(super) use self::typed::{Kind, kind_of};
+pub(super) use self::typed::{Kind, kind_of, kind_of_party};
 use crate::model::hides;
 
 /// The longest word that is compared, in bytes; a longer one is like no other.

@@ -37,6 +37,8 @@ pub enum Code {
     OutsideGrant,
     /// The execution or the agent has used up what it was given.
     BudgetSpent,
+    /// The person's own words say to which account, address or number, and it is another one.
+    ContradictsTask,
     /// A person has to approve this call.
     ApprovalRequired,
     /// A person was asked to approve this call and refused it.
@@ -60,6 +62,7 @@ impl Code {
             Self::InvalidArguments => "invalid_arguments",
             Self::OutsideGrant => "outside_grant",
             Self::BudgetSpent => "budget_spent",
+            Self::ContradictsTask => "contradicts_task",
             Self::ApprovalRequired => "approval_required",
             Self::ApprovalRefused => "approval_refused",
             Self::AskedTooOften => "asked_too_often",
@@ -87,6 +90,9 @@ impl Code {
                 "This execution was started for a narrower purpose that does not include this call. Stay within the task."
             }
             Self::BudgetSpent => "This execution has used up what it may do. Finish with what you have.",
+            Self::ContradictsTask => {
+                "The task itself names an account, address or number, and this is another one. Use the one that the task names; if this one is meant, the person has to say so in a new task."
+            }
             Self::ApprovalRequired => {
                 "A person has to approve this call and was asked. Go on with something else, or make exactly this call again once it is approved."
             }

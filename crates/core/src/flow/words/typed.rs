@@ -4,7 +4,7 @@
 use super::{Parts, fold};
 
 /// What a word is, as far as it matters who may have chosen it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::flow) enum Kind {
     /// A web address: whoever is sent there learns of it, and is sent what it says.
     Link,
@@ -32,6 +32,24 @@ pub(in crate::flow) fn kind_of(form: &str) -> Kind {
         Some("number") => Kind::Number,
         Some("date") => Kind::Date,
         _ => Kind::Word,
+    }
+}
+
+/// The kind of a word that says who is paid, reached or let in, if it is one: an account, an e-mail address, a telephone number.
+/// Whether the check digits of an account hold does not matter here, where only one thing is told from another.
+pub(in crate::flow) fn kind_of_party(form: &str) -> Option<Kind> {
+    let is_account = |form: &str| {
+        let (country, rest) = (form.bytes().take(2), form.bytes().skip(2));
+        (15..=34).contains(&form.len())
+            && country.clone().all(|byte| byte.is_ascii_lowercase())
+            && rest.clone().take(2).all(|byte| byte.is_ascii_digit())
+            && rest.clone().all(|byte| byte.is_ascii_alphanumeric())
+            && rest.filter(u8::is_ascii_digit).count() >= 10
+    };
+    match kind_of(form) {
+        kind @ (Kind::Account | Kind::Email | Kind::Phone) => Some(kind),
+        Kind::Word if is_account(form) => Some(Kind::Account),
+        _ => None,
     }
 }
 
