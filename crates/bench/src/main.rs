@@ -8,6 +8,7 @@ mod agent;
 mod calls;
 mod clock;
 mod decision;
+mod flow;
 mod house;
 mod http;
 mod key;
@@ -49,6 +50,7 @@ const MEASUREMENTS: &[Measurement] = &[
         run: calls::flame::measure,
     },
     Measurement { name: "memory", tells: "what executions, revoked ids, remembered tokens and proofs take", run: memory::measure },
+    Measurement { name: "flow", tells: "taking in what tools return, looking values up, and the memory for it", run: flow::measure },
     Measurement { name: "tokens", tells: "telling who is calling, and issuing credentials", run: tokens::measure },
     Measurement { name: "log", tells: "durable appends, beside the disk, SQLite and redb; verifying and proving", run: log::measure },
     Measurement {

@@ -165,7 +165,9 @@ impl Gateway {
         // know that it read it.
         let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
         if let Ended::Answered(Answer { body: Ok(result), .. }) = &ended {
-            flow::take_result(&mut execution.seen(), &fields, made.position, result);
+            let mut seen = execution.seen();
+            seen.keep_within(snapshot.settings.limits.ledger_bytes_max);
+            flow::take_result(&mut seen, &fields, made.position, result);
         }
         self.record(execution, &made, &ended, started).await?;
         learned?;

@@ -177,6 +177,8 @@ pub struct Limits {
     pub call_timeout: Duration,
     /// The longest argument text that the log keeps; of longer ones it keeps the digest.
     pub arguments_logged_max: usize,
+    /// The most that is kept of what one execution was shown, to trace values by; what falls out is unknown.
+    pub ledger_bytes_max: usize,
     /// The most calls under way at once.
     pub calls_max: usize,
     /// The most calls of one execution under way at once.
@@ -193,6 +195,7 @@ impl Default for Limits {
             upstream_timeout: Duration::seconds(60),
             call_timeout: Duration::seconds(600),
             arguments_logged_max: 32 << 10,
+            ledger_bytes_max: flow::BYTES_MAX,
             calls_max: 10_000,
             calls_per_execution_max: 64,
         }

@@ -187,6 +187,8 @@ pub struct LimitsTable {
     pub call_timeout: Option<String>,
     /// The longest argument text that the log keeps; of longer ones it keeps the digest.
     pub arguments_logged_max: Option<Size>,
+    /// The most that is kept of what one execution was shown, to trace values by: from 16 KiB to 64 MiB. What falls out is unknown.
+    pub ledger_bytes_max: Option<Size>,
     /// The most calls under way at once.
     pub calls_max: Option<u64>,
     /// The most calls of one execution under way at once.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::endorse::endorse;
 pub use self::place::fields_of;
 pub use self::result::{Field, Fields, take_result};
-pub use self::seen::Seen;
+pub use self::seen::{BYTES_MAX, Seen};
 pub use self::targets::{Sources, Traced, trace};
 
 /// Who a value comes from.

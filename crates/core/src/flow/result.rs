@@ -1,17 +1,21 @@
 //! What a tool's result shows, field by field, each with who vouches for it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::{Origin, Provenance, Seen};
+use super::seen::Lately;
+use super::{Provenance, Seen};
+use crate::json::{self, InvalidJson};
 
-/// The most bytes of one result that are looked at: a call must not wait long for its result to be taken in, and more falls out
-/// of the memory anyway. A text that is longer than what is left is not read as a document either.
-const BYTES_MAX: usize = 256 << 10;
+/// The most bytes of one result that are looked at, of what third parties may have written and of all else each: a call must not
+/// wait long for its result to be taken in, and more falls out of the memory anyway.
+const BYTES_MAX: usize = 32 << 10;
+
+/// The longest text that is read as a document; a longer one counts as a whole.
+const DOCUMENT_MAX: usize = 64 << 10;
 
 /// The deepest place in a result that is looked at by itself; what is deeper counts as its container does.
 const DEPTH_MAX: usize = 32;
@@ -89,23 +93,32 @@ impl fmt::Display for Field {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_bare = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
         match self {
-            Self::Name(name) if is_bare(name) => write!(f, ".{name}"),
-            Self::Name(name) => write!(f, "['{name}']"),
+            Self::Name(name) => write_name(f, name),
             Self::Index(index) => write!(f, "[{index}]"),
             Self::Each => f.write_str("[*]"),
         }
     }
 }
 
+/// A member's name as a step of a path.
+fn write_name(to: &mut impl fmt::Write, name: &str) -> fmt::Result {
+    let is_bare = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    let (before, after) = if is_bare { (".", "") } else { ("['", "']") };
+    to.write_str(before)?;
+    to.write_str(name)?;
+    to.write_str(after)
+}
+
 impl Field {
     /// Whether it names the place `at`, or something that holds it.
-    fn covers(&self, at: &[Step]) -> bool {
+    fn covers(&self, at: &[At<'_>]) -> bool {
         self.0.len() <= at.len()
-            && self.0.iter().zip(at).all(|(step, at)| match step {
-                Step::Each => true,
-                step => step == at,
+            && self.0.iter().zip(at).all(|(step, at)| match (step, at) {
+                (Step::Each, _) => true,
+                (Step::Name(name), At::Name(at)) => name == at,
+                (Step::Index(index), At::Index(at)) => index == at,
+                _ => false,
             })
     }
 }
@@ -122,7 +135,7 @@ impl Fields {
         Self { whole: self.whole, fields: named.chain(self.fields.iter().cloned()).collect(), named: Vec::new() }
     }
 
-    fn source(&self, at: &[Step]) -> Provenance {
+    fn source(&self, at: &[At<'_>]) -> Provenance {
         self.fields.iter().rev().find(|(field, _)| field.covers(at)).map_or(self.whole, |(_, source)| *source)
     }
 }
@@ -130,91 +143,123 @@ impl Fields {
 /// Takes in what the result of the call at `record` shows: a `CallToolResult` of MCP or any other. Its structured content is
 /// read by fields, and so are texts that are JSON or YAML; any other text counts as a whole.
 pub fn take_result(seen: &mut Seen, fields: &Fields, record: Position, result: &Value) {
-    let mut taking = Taking { seen, fields, record, at: Vec::new(), bytes_left: BYTES_MAX };
+    let bytes_left = Left { untrusted: BYTES_MAX, others: BYTES_MAX };
+    let mut taking = Taking { seen, record, place: "$".to_owned(), lately: Lately::default(), bytes_left };
     if let Some(structured) = result.get("structuredContent") {
-        taking.value(structured);
+        taking.value(fields, &mut Vec::new(), structured);
     }
     let Some(content) = result.get("content").and_then(Value::as_array) else {
         // A resource, a prompt: nobody declares the fields of those.
-        return Taking { fields: &Fields::all(fields.whole), ..taking }.value(result);
+        return taking.value(&Fields::all(fields.whole), &mut Vec::new(), result);
     };
     for item in content {
         let text = item.get("text").or_else(|| item.pointer("/resource/text")).and_then(Value::as_str);
         match (text, item.get("type").and_then(Value::as_str)) {
-            (Some(text), _) => taking.text(text),
+            (Some(text), _) => taking.text(fields, text),
             // Nothing in it is text.
             (None, Some("image" | "audio")) => {}
-            (None, _) => taking.whole(item),
+            (None, _) => taking.leaf(fields.whole, &item.to_string()),
         }
     }
+}
+
+/// One step from the whole of a result to a place in it.
+#[derive(Clone, Copy)]
+enum At<'v> {
+    Name(&'v str),
+    Index(usize),
+}
+
+/// How many bytes of a result may still be looked at: what strangers write must not keep the rest from being seen.
+struct Left {
+    untrusted: usize,
+    others: usize,
 }
 
 struct Taking<'a> {
     seen: &'a mut Seen,
-    fields: &'a Fields,
     record: Position,
-    at: Vec<Step>,
-    bytes_left: usize,
+    /// Where it is, as a JSONPath.
+    place: String,
+    /// What was said lately, so that it is not kept again.
+    lately: Lately,
+    bytes_left: Left,
 }
 
 impl Taking<'_> {
     /// A text item: by fields where it is a document.
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, fields: &Fields, text: &str) {
         // Whose fields nobody told apart need not be read as fields.
-        let is_told_apart = !self.fields.fields.is_empty() && text.len() <= self.bytes_left;
+        let is_told_apart = !fields.fields.is_empty() && text.len() <= DOCUMENT_MAX;
         match is_told_apart.then(|| document(text)).flatten() {
-            Some(document) => self.value(&document),
-            None => self.leaf(text),
+            Some(document) => self.value(fields, &mut Vec::new(), &document),
+            None => self.leaf(fields.whole, text),
         }
     }
 
-    fn value(&mut self, value: &Value) {
+    fn value<'v>(&mut self, fields: &Fields, at: &mut Vec<At<'v>>, value: &'v Value) {
         match value {
             Value::Null => {}
-            Value::Bool(truth) => self.leaf(if *truth { "true" } else { "false" }),
-            Value::Number(number) => self.leaf(&number.to_string()),
-            Value::String(text) => self.leaf(text),
-            Value::Array(_) | Value::Object(_) if self.at.len() >= DEPTH_MAX => self.whole(value),
+            Value::Bool(truth) => self.leaf(fields.source(at), if *truth { "true" } else { "false" }),
+            Value::Number(number) => self.leaf(fields.source(at), &number.to_string()),
+            Value::String(text) => self.leaf(fields.source(at), text),
+            // Something whose fields are not told apart.
+            Value::Array(_) | Value::Object(_) if at.len() >= DEPTH_MAX => self.leaf(fields.source(at), &value.to_string()),
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.within(Step::Index(index), |taking| taking.value(item));
+                    let length = self.place.len();
+                    let _ = write!(self.place, "[{index}]");
+                    self.within(fields, at, At::Index(index), item);
+                    self.place.truncate(length);
                 }
             }
             Value::Object(members) => {
+                let names = fields.source(at);
                 for (name, member) in members {
-                    self.leaf(name);
-                    self.within(Step::Name(name.clone()), |taking| taking.value(member));
+                    self.leaf(names, name);
+                    let length = self.place.len();
+                    let _ = write_name(&mut self.place, name);
+                    self.within(fields, at, At::Name(name), member);
+                    self.place.truncate(length);
                 }
             }
         }
     }
 
-    fn within(&mut self, step: Step, take: impl FnOnce(&mut Self)) {
-        self.at.push(step);
-        take(self);
-        self.at.pop();
+    fn within<'v>(&mut self, fields: &Fields, at: &mut Vec<At<'v>>, step: At<'v>, value: &'v Value) {
+        if self.bytes_left.untrusted > 0 || self.bytes_left.others > 0 {
+            at.push(step);
+            self.value(fields, at, value);
+            at.pop();
+        }
     }
 
-    /// Something whose fields are not told apart.
-    fn whole(&mut self, value: &Value) {
-        let text = value.to_string();
-        self.leaf(&text);
-    }
-
-    fn leaf(&mut self, text: &str) {
-        let Some(left) = self.bytes_left.checked_sub(text.len()) else { return };
-        self.bytes_left = left;
-        let source = self.fields.source(&self.at);
-        let place: Arc<str> = if self.at.is_empty() { Arc::from("") } else { Field(self.at.clone()).to_string().into() };
-        self.seen.take(source, text, &Origin { record: Some(self.record), place });
+    fn leaf(&mut self, source: Provenance, text: &str) {
+        let is_untrusted = source == Provenance::Untrusted;
+        let left = if is_untrusted { &mut self.bytes_left.untrusted } else { &mut self.bytes_left.others };
+        let looked_at = if let Some(less) = left.checked_sub(text.len()) {
+            *left = less;
+            text
+        } else if is_untrusted {
+            // Where a text is cut off a word may become another, which matters only if anybody believed it.
+            text.get(..text.floor_char_boundary(std::mem::take(left))).unwrap_or_default()
+        } else {
+            *left = 0;
+            return;
+        };
+        let place = if self.place.len() > 1 { self.place.as_str() } else { "" };
+        self.seen.take_at(source, looked_at, Some(self.record), place, &mut self.lately);
     }
 }
 
 /// A text that is a JSON or YAML document with fields.
 fn document(text: &str) -> Option<Value> {
     let is_document = |value: &Value| value.is_array() || value.is_object();
-    if let Ok(value) = serde_json::from_str::<Value>(text) {
-        return Some(value).filter(is_document);
+    match json::parse(text.as_bytes(), &json::Limits { bytes_max: DOCUMENT_MAX, depth_max: 127 }) {
+        Ok(value) => return Some(value).filter(is_document),
+        // Where two readers would read different fields nobody vouches for either.
+        Err(InvalidJson::RepeatedKey | InvalidJson::TooDeep(_)) => return None,
+        Err(_) => {}
     }
     serde_saphyr::from_str::<Value>(text).ok().filter(is_document)
 }

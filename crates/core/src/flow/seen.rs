@@ -1,45 +1,69 @@
 //! What an execution has been shown, as fingerprints by who vouches for it, in bounded memory.
 //!
 //! A text is kept as the fingerprints of its words in order, so that a value is found where its words stand together and
-//! nowhere else: not across two results, and not inside another word. Fingerprints are keyed with a secret of this process, so
-//! that nobody can choose a value that is taken for another. What falls out of the memory is unknown, and never trusted.
+//! nowhere else: not across two results, and not inside another word. What falls out of the memory is unknown, and never trusted.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
 
-use super::words::{Kind, each_before_a_run_on_sentence, each_word, is_plain, kind_of_party};
+use bailiwick_log::Position;
+
+use super::words::{Kind, each_before_a_run_on_sentence, each_word, is_plain, kind_of_party, try_each_word};
 use super::{Origin, Provenance};
 
-/// The key of all fingerprints.
-static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+/// The most bytes that are kept for an execution, unless the bundle says otherwise (`ledger_bytes_max`).
+pub const BYTES_MAX: usize = 256 << 10;
 
-/// The most words that are kept of each source, unless somebody says otherwise: 32 KiB.
-const WORDS_MAX: usize = 4096;
+/// Of sixteen parts of the memory, how many each source has, so that what strangers write pushes out only what strangers wrote.
+const PARTS: [usize; Provenance::SEEN.len()] = [4, 1, 1, 3, 3, 2, 2];
 
 /// Stands between texts: no word has this fingerprint.
 const BETWEEN: u64 = 0;
+
+/// Stands where a text goes on that was too long to be kept: no word has this fingerprint either.
+const CUT: u64 = 1;
 
 /// A word by itself that is shorter, in characters, is found only where it is all that a text says: it would be in any text by
 /// chance.
 const CHANCE_MAX: usize = 3;
 
+/// The longest place of a text that is kept, in bytes.
+const PLACE_MAX: usize = 256;
+
 /// What one execution has been shown; by default nothing, and nothing is kept.
 #[derive(Debug, Default)]
 pub struct Seen {
     of_source: [Shelf; Provenance::SEEN.len()],
-    /// The most fingerprints of each source.
-    words_max: usize,
     /// What kinds of parties the person's own words name.
     named_in_task: BTreeSet<Kind>,
 }
 
-/// The texts of one source.
+/// The texts of one source, oldest first, within its part of the memory.
 #[derive(Debug, Default)]
 struct Shelf {
+    room: Room,
     words: Vec<u64>,
-    /// Where each text begins among the words, in order, and where it came from.
-    texts: Vec<(usize, Origin)>,
+    texts: Vec<Text>,
+    /// The places of the texts, one after the other.
+    places: String,
+}
+
+/// How much a shelf holds at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    words: usize,
+    texts: usize,
+    places: usize,
+}
+
+/// Where a text begins among the words and among the places, and the record of the call whose result showed it.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    words: u32,
+    place: u32,
+    record: Option<Position>,
 }
 
 /// A value that is looked up.
@@ -77,19 +101,40 @@ impl Value {
     }
 }
 
+/// What a word is kept as: the value at a secret point of the polynomial, modulo 2^61 - 1, whose coefficients are the word's
+/// length and its bytes by sevens. Two different words of at most 2,048 bytes have the same with a chance of less than 2^-52,
+/// whoever chose them, since the point is drawn anew in each process and nobody is shown a fingerprint.
 fn fingerprint(word: &str) -> u64 {
-    KEY.hash_one(word).max(1)
+    const MODULUS: u64 = (1 << 61) - 1;
+    static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish() % MODULUS);
+    let point = u128::from(*POINT);
+    let step = |sum: u64, coefficient: u64| {
+        let product = u128::from(sum).wrapping_mul(point).wrapping_add(u128::from(coefficient));
+        let folded = (low(product) & MODULUS).wrapping_add(low(product >> 61));
+        if folded >= MODULUS { folded.wrapping_sub(MODULUS) } else { folded }
+    };
+    let bytes = |chunk: &[u8]| chunk.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let length = u64::try_from(word.len()).unwrap_or(u64::MAX) % MODULUS;
+    word.as_bytes().chunks(7).map(bytes).fold(length, step).wrapping_add(CUT).wrapping_add(1)
+}
+
+/// The lower half of a number.
+#[expect(clippy::cast_possible_truncation, reason = "that is what is wanted")]
+const fn low(number: u128) -> u64 {
+    number as u64
 }
 
 impl Seen {
-    /// Nothing yet; keeps at most `words_max` words of each source, at eight bytes each.
-    pub fn new(words_max: usize) -> Self {
-        Self { words_max, ..Self::default() }
+    /// Nothing yet; keeps at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        let mut seen = Self::default();
+        seen.keep_within(bytes_max);
+        seen
     }
 
     /// What an execution has before it was shown anything: the person's own words.
     pub fn of_task(task: Option<&str>) -> Self {
-        let mut seen = Self::new(WORDS_MAX);
+        let mut seen = Self::new(BYTES_MAX);
         let task = task.unwrap_or_default();
         seen.take(Provenance::Task, task, &Origin::default());
         each_before_a_run_on_sentence(task, |word| seen.take_word(Provenance::Task, word, &Origin::default()));
@@ -101,33 +146,44 @@ impl Seen {
     /// The parties that a bundle says are dealt with, however many; `place` is where it says so.
     pub fn of_parties(parties: &[String], place: &str) -> Self {
         let mut seen = Self::new(usize::MAX);
-        let origin = Origin { record: None, place: place.into() };
-        parties.iter().for_each(|party| seen.take(Provenance::Known, party, &origin));
+        parties.iter().for_each(|party| seen.take_at(Provenance::Known, party, None, place, &mut Lately::default()));
         seen
+    }
+
+    /// Keeps at most `bytes_max` bytes from now on, and forgets what is more.
+    pub fn keep_within(&mut self, bytes_max: usize) {
+        for (shelf, parts) in self.of_source.iter_mut().zip(PARTS) {
+            shelf.keep_within(Room::of(bytes_max / 16 * parts));
+        }
     }
 
     /// Takes in a text, or a field of a result.
     pub fn take(&mut self, source: Provenance, text: &str, origin: &Origin) {
-        let words_max = self.words_max;
+        self.take_at(source, text, origin.record, &origin.place, &mut Lately::default());
+    }
+
+    /// Takes in a text that stands at `place` of what the call at `record` returned, unless it is one word that was said `lately`.
+    /// What is too long is kept as far as there is room, and the rest is not even read.
+    pub(super) fn take_at(&mut self, source: Provenance, text: &str, record: Option<Position>, place: &str, lately: &mut Lately) {
         let Some(shelf) = self.shelf_mut(source) else { return };
-        let begin = shelf.words.len();
-        each_word(text, |word| shelf.words.push(fingerprint(word)));
-        if shelf.words.len() == begin {
+        if !shelf.begin(record, place) {
             return;
         }
-        shelf.words.push(BETWEEN);
-        shelf.texts.push((begin, origin.clone()));
-        shelf.keep(words_max);
+        let all = try_each_word(text, |word| shelf.push(fingerprint(word)));
+        shelf.end(all.is_break());
+        if shelf.newest_word().is_some_and(|word| lately.is_again(source, word)) {
+            shelf.take_back();
+        }
     }
 
     /// Takes in one word, in its comparable form, as a value by itself.
     pub(super) fn take_word(&mut self, source: Provenance, word: &str, origin: &Origin) {
-        let words_max = self.words_max;
         let Some(shelf) = self.shelf_mut(source) else { return };
-        let begin = shelf.words.len();
-        shelf.words.extend([fingerprint(word), BETWEEN]);
-        shelf.texts.push((begin, origin.clone()));
-        shelf.keep(words_max);
+        if !shelf.begin(origin.record, &origin.place) {
+            return;
+        }
+        let all = shelf.push(fingerprint(word));
+        shelf.end(all.is_break());
     }
 
     /// Where the value stands in what `source` said: the first place, if anywhere.
@@ -155,7 +211,7 @@ impl Seen {
 
     /// The memory that it takes, in bytes.
     pub fn bytes(&self) -> usize {
-        self.of_source.iter().map(|shelf| shelf.words.capacity() * 8 + shelf.texts.capacity() * size_of::<(usize, Origin)>()).sum()
+        self.of_source.iter().map(Shelf::bytes).sum()
     }
 
     fn shelf(&self, source: Provenance) -> Option<&Shelf> {
@@ -167,45 +223,174 @@ impl Seen {
     }
 }
 
+impl Room {
+    /// How the bytes of a shelf are shared out: half for words, as much again for where they came from.
+    const fn of(bytes: usize) -> Self {
+        Self { words: bytes / 2 / size_of::<u64>(), texts: bytes / 3 / size_of::<Text>(), places: bytes / 6 }
+    }
+}
+
 impl Shelf {
+    /// Begins a text, unless there is no room for any.
+    fn begin(&mut self, record: Option<Position>, place: &str) -> bool {
+        let place = place.get(..place.floor_char_boundary(PLACE_MAX)).unwrap_or_default();
+        if place.len().saturating_mul(2) > self.room.places || self.room.texts < 2 || self.room.words < 4 {
+            return false;
+        }
+        while self.texts.len() >= self.room.texts || self.places.len().saturating_add(place.len()) > self.room.places {
+            self.forget(0);
+        }
+        let (Ok(words), Ok(at)) = (u32::try_from(self.words.len()), u32::try_from(self.places.len())) else { return false };
+        grow(&mut self.texts, self.room.texts);
+        self.texts.push(Text { words, place: at, record });
+        if self.places.capacity().saturating_sub(self.places.len()) < place.len() {
+            let more = self.places.len().max(place.len()).max(64).min(self.room.places.saturating_sub(self.places.len()));
+            self.places.reserve_exact(more);
+        }
+        self.places.push_str(place);
+        true
+    }
+
+    /// Adds a word to the text that was begun; breaks where it has all the room that it may have.
+    fn push(&mut self, word: u64) -> ControlFlow<()> {
+        let begin = self.texts.last().map_or(0, |text| index(text.words));
+        if self.words.len().saturating_sub(begin) >= self.room.words / 4 * 3 {
+            return ControlFlow::Break(());
+        }
+        self.add(word);
+        ControlFlow::Continue(())
+    }
+
+    /// Ends the text that was begun.
+    fn end(&mut self, is_cut: bool) {
+        let Some(text) = self.texts.last().copied() else { return };
+        if index(text.words) == self.words.len() {
+            self.take_back(); // it had no words
+        } else {
+            self.add(if is_cut { CUT } else { BETWEEN });
+        }
+    }
+
+    /// The word that the newest text is, where it is one word.
+    fn newest_word(&self) -> Option<u64> {
+        let begin = index(self.texts.last()?.words);
+        match self.words.get(begin..)? {
+            [word, BETWEEN] => Some(*word),
+            _ => None,
+        }
+    }
+
+    /// Forgets the newest text.
+    fn take_back(&mut self) {
+        let Some(text) = self.texts.pop() else { return };
+        self.words.truncate(index(text.words));
+        self.places.truncate(index(text.place));
+    }
+
+    fn add(&mut self, word: u64) {
+        if self.words.len() >= self.room.words {
+            self.forget(1);
+        }
+        grow(&mut self.words, self.room.words);
+        self.words.push(word);
+    }
+
+    /// Forgets the oldest texts, a quarter of all at once, so that it is seldom done; but never the newest `spared` ones.
+    fn forget(&mut self, spared: usize) {
+        let least = self.words.len() / 4;
+        let old = self.texts.iter().take_while(|text| index(text.words) < least).count();
+        let old = old.max(self.texts.len() / 4).max(1).min(self.texts.len().saturating_sub(spared));
+        let Some(first) = self.texts.get(old).copied() else {
+            self.words.clear();
+            self.places.clear();
+            return self.texts.clear();
+        };
+        self.words.drain(..index(first.words));
+        self.places.drain(..index(first.place));
+        self.texts.drain(..old);
+        for text in &mut self.texts {
+            text.words = text.words.saturating_sub(first.words);
+            text.place = text.place.saturating_sub(first.place);
+        }
+    }
+
+    fn keep_within(&mut self, room: Room) {
+        let is_less = room.words < self.room.words || room.texts < self.room.texts || room.places < self.room.places;
+        self.room = room;
+        if is_less {
+            while self.texts.len() > room.texts || self.words.len() > room.words || self.places.len() > room.places {
+                self.forget(0);
+            }
+            self.words.shrink_to(room.words);
+            self.texts.shrink_to(room.texts);
+            self.places.shrink_to(room.places);
+        }
+    }
+
+    const fn bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>() + self.texts.capacity() * size_of::<Text>() + self.places.capacity()
+    }
+
     fn find(&self, value: &Value, whole: bool) -> Option<Origin> {
         let (first, rest) = value.words.split_first()?;
-        for (at, word) in self.words.iter().enumerate() {
-            if word != first {
-                continue;
-            }
+        for at in places_of(*first, &self.words) {
             let end = at.saturating_add(value.words.len());
             if self.words.get(at.saturating_add(1)..end) != Some(rest) {
                 continue;
             }
-            let is_whole =
-                self.words.get(end) == Some(&BETWEEN) && at.checked_sub(1).is_none_or(|before| self.words.get(before) == Some(&BETWEEN));
-            if is_whole || !whole {
-                let text = self.texts.partition_point(|(begin, _)| *begin <= at).checked_sub(1)?;
-                return self.texts.get(text).map(|(_, origin)| origin.clone());
+            let begins = at.checked_sub(1).and_then(|before| self.words.get(before)).is_none_or(|before| *before <= CUT);
+            if !whole || (begins && self.words.get(end) == Some(&BETWEEN)) {
+                let text = self.texts.partition_point(|text| index(text.words) <= at).checked_sub(1)?;
+                return self.origin(text);
             }
         }
         None
     }
 
-    /// Forgets the oldest texts where there are more words than may be; a text that is too long by itself, altogether.
-    fn keep(&mut self, words_max: usize) {
-        let Some(over) = self.words.len().checked_sub(words_max).filter(|over| *over > 0) else { return };
-        // A quarter at once, so that it is not done again with each text.
-        let least = over.saturating_add(words_max / 4);
-        let (mut texts, mut words) = (0, 0);
-        for (begin, _) in self.texts.iter().skip(1).chain([&(self.words.len(), Origin::default())]) {
-            if words >= least {
-                break;
-            }
-            texts += 1;
-            words = *begin;
-        }
-        self.words.drain(..words);
-        self.texts.drain(..texts);
-        for (begin, _) in &mut self.texts {
-            *begin -= words;
-        }
-        self.words.shrink_to(words_max);
+    fn origin(&self, text: usize) -> Option<Origin> {
+        let Text { place, record, .. } = *self.texts.get(text)?;
+        let end = self.texts.get(text.saturating_add(1)).map_or(self.places.len(), |next| index(next.place));
+        Some(Origin { record, place: Arc::from(self.places.get(index(place)..end)?) })
     }
+}
+
+/// Texts of one word that a result said of late, and of which source they were: names of fields, states, the same few parties.
+/// To keep them again would say nothing new, since the first place of a value is the one that counts.
+#[derive(Debug)]
+pub(super) struct Lately([(u64, Provenance); 64]);
+
+impl Default for Lately {
+    fn default() -> Self {
+        Self([(BETWEEN, Provenance::Unknown); 64])
+    }
+}
+
+impl Lately {
+    /// Whether it was said before, as far as that is remembered; it is from now on.
+    fn is_again(&mut self, source: Provenance, word: u64) -> bool {
+        let Some(place) = usize::try_from(word % 64).ok().and_then(|at| self.0.get_mut(at)) else { return false };
+        std::mem::replace(place, (word, source)) == (word, source)
+    }
+}
+
+/// Where `word` stands among `words`: looked for by blocks, since it stands in few.
+fn places_of(word: u64, words: &[u64]) -> impl Iterator<Item = usize> {
+    const BLOCK: usize = 64;
+    let has = move |block: &&[u64]| block.iter().fold(false, |has, other| has | (*other == word));
+    let blocks = words.chunks(BLOCK).enumerate().filter(move |(_, block)| has(block));
+    blocks.flat_map(move |(number, block)| {
+        let places = block.iter().enumerate().filter(move |(_, other)| **other == word);
+        places.map(move |(at, _)| number.saturating_mul(BLOCK).saturating_add(at))
+    })
+}
+
+/// Makes room for one more, doubling as a vector does, but never beyond `max`.
+fn grow<T>(vec: &mut Vec<T>, max: usize) {
+    if vec.len() == vec.capacity() {
+        vec.reserve_exact(vec.len().max(16).min(max.saturating_sub(vec.len())));
+    }
+}
+
+const fn index(at: u32) -> usize {
+    at as usize
 }

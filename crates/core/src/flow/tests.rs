@@ -330,23 +330,6 @@ proptest! {
         prop_assert!(matches!(provenance, Provenance::Untrusted | Provenance::Unknown), "{provenance:?}");
     }
 
-    /// Whatever comes, the memory stays within its bound, and what falls out of it is nobody's.
-    #[test]
-    fn memory_is_bounded_and_what_falls_out_is_unknown(texts in prop::collection::vec("[a-z ]{0,400}", 0..60), words_max in 16..200_usize) {
-        let mut seen = Seen::new(words_max);
-        for (number, text) in texts.iter().enumerate() {
-            let provenance = Provenance::SEEN[number % Provenance::SEEN.len()];
-            seen.take(provenance, text, &Origin::default());
-            prop_assert!(seen.bytes() <= Provenance::SEEN.len() * words_max * (8 + size_of::<(usize, Origin)>()) * 2 + 8_192, "{}", seen.bytes());
-        }
-        seen.take(Provenance::Trusted, "needle", &Origin::default());
-        let filler: String = (0..words_max * 2).map(|n| format!("w{n} ")).collect();
-        for word in filler.split(' ') {
-            seen.take(Provenance::Trusted, word, &Origin::default());
-        }
-        prop_assert_eq!(to(&seen, "needle"), Provenance::Unknown);
-    }
-
     /// No result panics, and what a call's values are traced to is what the record of it says again.
     #[test]
     fn a_call_is_judged_again_by_its_record(value in ".{0,30}", text_of_result in ".{0,200}", body in ".{0,60}") {
@@ -356,5 +339,30 @@ proptest! {
         let traced = trace(&pay(), &arguments, Sources::Seen(&seen));
         let kept: Vec<Traced> = serde_json::from_str(&serde_json::to_string(&traced).unwrap()).unwrap();
         prop_assert_eq!(trace(&pay(), &arguments, Sources::Recorded(&kept)), traced);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever comes, the memory stays within its bound, and what falls out of it is nobody's.
+    #[test]
+    fn memory_is_bounded_and_what_falls_out_is_unknown(texts in prop::collection::vec(("[a-z ]{0,400}", "[a-z.]{0,300}"), 0..60), bytes_max in 4_096..20_000_usize, less in 0..9_000_usize) {
+        let mut seen = Seen::new(bytes_max);
+        for (number, (text, place)) in texts.iter().enumerate() {
+            let provenance = Provenance::SEEN[number % Provenance::SEEN.len()];
+            let bytes_max = if number < 30 { bytes_max } else { less };
+            seen.keep_within(bytes_max);
+            seen.take(provenance, text, &Origin { record: Some(Position(7)), place: place.as_str().into() });
+            prop_assert!(seen.bytes() <= bytes_max, "{} of {bytes_max}", seen.bytes());
+        }
+        seen.keep_within(bytes_max);
+        seen.take(Provenance::Trusted, "needle", &Origin::default());
+        prop_assert_eq!(to(&seen, "needle"), Provenance::Trusted);
+        let filler: String = (0..bytes_max / 64).map(|n| format!("w{n} ")).collect();
+        for word in filler.split(' ') {
+            seen.take(Provenance::Trusted, word, &Origin::default());
+        }
+        prop_assert_eq!(to(&seen, "needle"), Provenance::Unknown);
     }
 }

@@ -70,6 +70,9 @@ pub(super) fn grouped<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts
 
 /// `1200`, `1,200.00`, `$1'200`: digits, in the first form. An id with leading zeros is none, and neither is `1.2.3`.
 fn number(folded: &str) -> Option<String> {
+    if !folded.bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let bare = folded.trim_start_matches(['€', '$', '£', '¥']).trim_end_matches(['€', '$', '£', '¥', '%']);
     let (sign, digits) = bare.strip_prefix(['-', '−']).map_or(("", bare), |digits| ("-", digits));
     if !digits.starts_with(|c: char| c.is_ascii_digit()) || !digits.ends_with(|c: char| c.is_ascii_digit()) {
@@ -77,6 +80,10 @@ fn number(folded: &str) -> Option<String> {
     }
     if digits.bytes().any(|byte| !matches!(byte, b'0'..=b'9' | b'.' | b',' | b'\'')) {
         return None;
+    }
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let is_id = digits.len() > 1 && digits.starts_with('0');
+        return (!is_id).then(|| ["number:", sign, digits].concat());
     }
     let last = digits.rfind(['.', ',', '\'']).map(|at| digits.split_at(at));
     let (whole, fraction) = match last {
@@ -102,6 +109,9 @@ fn number(folded: &str) -> Option<String> {
 
 /// A day in digits, with its year: `2024-05-15`, `15.05.2024`, and `05/15/2024` where only one reading is a day.
 fn date(folded: &str) -> Option<String> {
+    if folded.len() > 10 || !folded.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
     let parts: Vec<&str> = folded.split(['-', '/', '.']).collect();
     let [a, b, c] = parts.as_slice() else { return None };
     if !parts.iter().all(|part| !part.is_empty() && part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit())) {
@@ -124,6 +134,9 @@ fn day(year: u16, month: u16, day: u16) -> Option<String> {
 
 /// `15 May 2024`, `May 15th, 2024`, `15. mai`: a month's English name, the day beside it and the year, in either order.
 fn date_in_words<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
+    if !begins_as_a_month(part) && !part.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
     let mut after = rest.clone();
     let (second, third) = (after.next()?, after.next()?);
     let year = third.parse::<u16>().ok().filter(|_| third.len() == 4)?;
@@ -137,6 +150,16 @@ fn date_in_words<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)
         return None;
     }
     Some((day(year, month, digits.parse().ok()?)?, after))
+}
+
+/// Whether a part can be the name of a month.
+pub(super) fn begins_as_a_month(part: &str) -> bool {
+    const BEGINNINGS: [[u8; 3]; 12] =
+        [*b"jan", *b"feb", *b"mar", *b"apr", *b"may", *b"jun", *b"jul", *b"aug", *b"sep", *b"oct", *b"nov", *b"dec"];
+    match part.as_bytes() {
+        [a, b, c, ..] if part.is_ascii() => BEGINNINGS.contains(&[a | 0x20, b | 0x20, c | 0x20]),
+        _ => !part.is_ascii(),
+    }
 }
 
 fn month(part: &str) -> Option<u16> {
@@ -167,7 +190,9 @@ fn account(folded: &str) -> Option<String> {
 
 /// An account number in groups of four.
 fn account_in_groups<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
-    if part.len() != 4 || !part.is_ascii() {
+    let begins = matches!(part.as_bytes(), [a, b, c, d]
+        if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() && c.is_ascii_digit() && d.is_ascii_digit());
+    if !begins {
         return None;
     }
     let (mut whole, mut after, mut found) = (part.to_ascii_lowercase(), rest.clone(), None);
@@ -217,6 +242,9 @@ fn email(folded: &str) -> Option<String> {
 /// A web address, without its scheme and a slash at its end; the case of its path counts.
 fn link(part: &str, folded: &str) -> Option<String> {
     let has_scheme = folded.starts_with("http://") || folded.starts_with("https://");
+    if !has_scheme && !folded.contains('.') {
+        return None;
+    }
     let without = |text: &'_ str| -> usize { if has_scheme { text.find("://").map_or(0, |at| at.saturating_add(3)) } else { 0 } };
     let rest = part.get(without(part)..)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
