@@ -32,7 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("model", &["json", "identity", "ledger"]),
     ("pressure", &[]),
-    ("flow", &["bundle", "model"]),
+    ("flow", &["bundle", "json", "model"]),
     ("approval", &["flow", "model"]),
     ("identity", &["json", "model", "execution", "ledger", "bundle"]),
     ("catalog", &["json", "model", "bundle"]),

@@ -92,6 +92,7 @@ fn payer() -> Tool {
         returns: Returns::of(Labels::default()),
         targets: [("/to".to_owned(), Provenance::MAY_CHOOSE.to_vec())].into(),
         otherwise: Otherwise::Ask,
+        place: Vec::new(),
         known: Arc::default(),
         pin: None,
     }
@@ -141,7 +142,7 @@ fn full() -> Result<Seen> {
         for shape in SHAPES {
             take_result(&mut seen, &fields(), Position(number), &(shape.make)(50_000)?);
         }
-        let trusted = Fields { whole: Provenance::Trusted, fields: Vec::new() };
+        let trusted = Fields::all(Provenance::Trusted);
         take_result(&mut seen, &trusted, Position(number), &text(&prose(10_000)));
     }
     take_result(&mut seen, &fields(), Position(200), &last());
@@ -157,7 +158,7 @@ fn fields() -> Fields {
     let of = |(path, provenance): (&str, Provenance)| path.parse().ok().map(|field| (field, provenance));
     let declared =
         [("$.items[*].id", Provenance::Minted), ("$.items[*].date", Provenance::Minted), ("$.items[*].owner", Provenance::Trusted)];
-    Fields { whole: Provenance::Untrusted, fields: declared.into_iter().filter_map(of).collect() }
+    Fields { whole: Provenance::Untrusted, fields: declared.into_iter().filter_map(of).collect(), named: Vec::new() }
 }
 
 fn text(text: &str) -> Value {
@@ -176,7 +177,7 @@ fn records(bytes: usize, each: usize) -> Vec<Value> {
             "id": format!("tx-{}", 48_211 + number * 7),
             "date": format!("2026-{:02}-{:02}T10:30:00Z", number % 12 + 1, number % 28 + 1),
             "amount": 12.5 + number as f64,
-            "owner": if number % 2 == 0 { "Ana Ortiz" } else { "Bob Stone" },
+            "owner": if number.is_multiple_of(2) { "Ana Ortiz" } else { "Bob Stone" },
             "subject": prose_from(number, 55),
         })
     };
@@ -190,7 +191,7 @@ fn yaml(records: &[Value]) -> Result<String> {
         let mut before = "- ";
         for (name, value) in record.as_object().into_iter().flatten() {
             match value {
-                Value::String(value) => writeln!(text, "{before}{name}: '{value}'")?,
+                Value::String(value) => writeln!(text, "{before}{name}: '{}'", value.replace('\'', "''"))?,
                 value => writeln!(text, "{before}{name}: {value}")?,
             }
             before = "  ";
