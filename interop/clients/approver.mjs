@@ -1,12 +1,30 @@
 // People who answer an agent's asks, each in a browser of their own: real pages of a real login service, cookies, forms and
-// redirects, nothing else.
+// redirects, nothing else. Meanwhile a chat is told by the webhook, and believes what the official library verifies.
 //
-//     approver.mjs SIDECAR_URL APPROVALS_ORIGIN
+//     approver.mjs SIDECAR_URL APPROVALS_ORIGIN HOOK_PORT HOOK_SECRET
+import { createServer } from 'node:http';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { Webhook } from 'standardwebhooks';
 import { check, end } from './checks.mjs';
 
-const [url, approvals] = process.argv.slice(2);
+const [url, approvals, hookPort, hookSecret] = process.argv.slice(2);
+
+const told = [];
+const enough = Promise.withResolvers();
+const webhook = new Webhook(hookSecret);
+const chat = createServer(async (request, response) => {
+  const body = Buffer.concat(await Array.fromAsync(request)).toString();
+  try {
+    told.push(webhook.verify(body, request.headers));
+    response.writeHead(204).end();
+  } catch (error) {
+    check('each message is signed as Standard Webhooks says', false, error.message);
+    response.writeHead(400).end();
+  }
+  if (told.length === 5) enough.resolve();
+});
+await new Promise((listening) => chat.listen(Number(hookPort), '127.0.0.1', listening));
 
 /** A browser without scripts: cookies by origin, redirects one by one, forms as the page has them. */
 class Browser {
@@ -93,4 +111,11 @@ await ana.submit(refusing, { answer: 'refuse' });
 const refused = decision(await call(21, 22));
 check('a refused call is denied', refused.verdict === 'deny' && refused.code === 'approval_refused', refused);
 await client.close();
+
+await Promise.race([enough.promise, new Promise((resolve) => setTimeout(resolve, 30_000))]);
+const types = told.map((message) => message.type).sort();
+check('the chat was told of each ask and each answer', types.join() === 'approval.answered,approval.answered,approval.requested,approval.requested,approval.requested', told);
+const first = told.find((message) => message.type === 'approval.requested' && message.data.link === form);
+check('with a link, and without arguments', first !== undefined && told.every(({ data }) => !('arguments' in data)), told);
+chat.close();
 end();

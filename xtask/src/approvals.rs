@@ -1,4 +1,5 @@
-//! People's approvals with parts that nobody here wrote: an OpenID provider with its own pages, and an MCP client.
+//! People's approvals with parts that nobody here wrote: an OpenID provider with its own pages, an MCP
+//! client, and the library by which webhooks are verified.
 
 use crate::Result;
 use crate::gateway::{Bundle, Gateway, Reached, bailiwick, private};
@@ -10,10 +11,13 @@ use crate::tools::Tools;
 /// The client's secret at the login service, with what has to be escaped in a header.
 const SECRET: &str = "s3cret+/=%:";
 
+/// What messages are signed with, for this check alone.
+const HOOK_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
 /// An agent asks, people log in and answer, and what comes of it is on a log that verifies.
 pub(crate) fn check(tools: &Tools) -> Result<Report> {
     let mut report = Report::default();
-    let (login, people) = (free_port()?, free_port()?);
+    let (login, people, hook) = (free_port()?, free_port()?, free_port()?);
     let origin = format!("http://127.0.0.1:{people}");
     let mut provider = Server::start(
         tools,
@@ -35,14 +39,20 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
         "bailiwick.toml",
         &format!(
             "{settings}[approvals]\nlisten = \"127.0.0.1:{people}\"\n[approvals.login]\nissuer = \"people\"\nclient_id = \"bailiwick\"\n\
-             secret_file = \"secrets/login\"\nscopes = [\"openid\", \"email\", \"groups\"]\nclaims = {{ groups = \"approvers\" }}\n"
+             secret_file = \"secrets/login\"\nscopes = [\"openid\", \"email\", \"groups\"]\nclaims = {{ groups = \"approvers\" }}\n\
+             [approvals.webhook]\nurl = \"http://127.0.0.1:{hook}/\"\nsecret_file = \"secrets/webhook\"\n"
         ),
     )?;
     std::fs::create_dir_all(bundle.directory.join("secrets"))?;
     private(&bundle.directory.join("secrets/login"), SECRET)?;
+    private(&bundle.directory.join("secrets/webhook"), HOOK_SECRET)?;
 
     let gateway = Gateway::start(tools, &bundle, &[])?;
-    report.merge(client(tools, "approver", tools.node()?.args(["clients/approver.mjs", &gateway.url("/mcp"), &origin]))?);
+    report.merge(client(
+        tools,
+        "approver",
+        tools.node()?.args(["clients/approver.mjs", &gateway.url("/mcp"), &origin, &hook.to_string(), HOOK_SECRET]),
+    )?);
 
     let mut list = bailiwick(tools);
     list.args(["approvals", "list", "--state", "all", "--json", "--dir"]).arg(&bundle.directory);

@@ -1,7 +1,7 @@
 //! The admin API: what an operator may see and change while the program runs.
 //!
 //! It is served on a Unix socket that only the program's own user may open, so there is no other authentication here, and
-//! it must never be served on anything else. What it changes is on the log, with who did it as far as the caller said.
+//! it must never be served on anything else. What it changes is on the log, with who did it.
 //!
 //! | request | does |
 //! | --- | --- |
@@ -19,8 +19,9 @@
 //! | `GET /api/v1/bundle` | says which bundle is in force, and why a changed one is not |
 //! | `POST /api/v1/bundle/reload` | reads the bundle now |
 //!
-//! A `POST` may have a JSON body with `by`, the name of who does it. Who answers an ask is not said but known: the user at the
-//! other end of the socket, as the kernel names it. Errors are `{"error": code, "detail": sentence}`.
+//! Who does something is not said but known: the user at the other end of the socket, as the kernel names it. A `POST` may have a
+//! JSON body with `by`, for whom it is done; of an answer to an ask that makes no difference. Errors are
+//! `{"error": code, "detail": sentence}`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use axum::{Json, Router};
 use bailiwick_core::approval as asks;
 use bailiwick_core::execution::Execution;
 use bailiwick_core::json;
-use bailiwick_core::model::{ExecutionId, Person, Timestamp};
+use bailiwick_core::model::{ExecutionId, Person, Timestamp, hides};
 use bailiwick_log::Position;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -144,15 +145,25 @@ async fn execution(State(admin): State<Admin>, Path(id): Path<String>) -> Result
     Ok(Json(shown(&execution, admin.identity.parts().clock.now())))
 }
 
-async fn revoke_execution(State(admin): State<Admin>, Path(id): Path<String>, body: Bytes) -> Result<Json<Value>, Fault> {
-    let by = by(&body)?;
+async fn revoke_execution(
+    State(admin): State<Admin>,
+    Extension(operator): Extension<Operator>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    let by = by(&operator, &body)?;
     let execution = find(&admin, &id)?;
     admin.identity.revoke_execution(execution.id(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
     Ok(Json(json!({ "revoked": { "execution": execution.id() } })))
 }
 
-async fn revoke_token(State(admin): State<Admin>, Path(jti): Path<String>, body: Bytes) -> Result<Json<Value>, Fault> {
-    let by = by(&body)?;
+async fn revoke_token(
+    State(admin): State<Admin>,
+    Extension(operator): Extension<Operator>,
+    Path(jti): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    let by = by(&operator, &body)?;
     let unknown = || Fault::unknown("no execution under way has a credential with this `jti`");
     let execution = admin.identity.parts().executions.find_token(&jti).ok_or_else(unknown)?;
     admin.identity.revoke_token(execution.id(), jti.clone(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
@@ -291,15 +302,17 @@ fn shown(execution: &Execution, now: Timestamp) -> Value {
     })
 }
 
-/// Who does it, as the caller says.
-fn by(body: &[u8]) -> Result<String, Fault> {
+/// Who does it: the user whom the kernel names, and the name that the caller gives where that is another.
+fn by(Operator(user): &Operator, body: &[u8]) -> Result<String, Fault> {
+    let user = format!("{}:{}", user.issuer, user.subject);
     if body.is_empty() {
-        return Ok("operator".to_owned());
+        return Ok(user);
     }
     let body = json::parse(body, &json::Limits::default()).map_err(|error| Fault::invalid(error.to_string()))?;
     match body.get("by") {
-        None => Ok("operator".to_owned()),
-        Some(Value::String(by)) if by.len() <= BY_BYTES_MAX && !by.chars().any(char::is_control) => Ok(format!("operator {by}")),
+        None => Ok(user),
+        Some(Value::String(by)) if user.ends_with(&format!(":{by}")) => Ok(user),
+        Some(Value::String(by)) if by.len() <= BY_BYTES_MAX && !by.chars().any(hides) => Ok(format!("{user}, for {by}")),
         Some(_) => Err(Fault::invalid(format!("`by` is a printable text of at most {BY_BYTES_MAX} bytes"))),
     }
 }

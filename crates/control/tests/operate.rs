@@ -137,7 +137,7 @@ async fn an_operator_sees_executions_and_revokes_them() {
     let id = first.body["execution"].as_str().unwrap();
     assert_eq!(socket.send("POST", &format!("/api/v1/executions/{id}/revoke"), "{\"by\":\"ana\"}").await.0, 200);
     let Some(Record::Revoked(revoked)) = world.records().pop() else { panic!() };
-    assert_eq!(revoked.by, "operator ana");
+    assert_eq!(revoked.by, "unix:ops, for ana");
     assert_eq!(socket.send("GET", &format!("/api/v1/executions/{id}"), "").await.1["state"], "revoked");
     assert!(world.identity.authenticator().read(first.token(), &world.executions, world.now()).is_err());
 
