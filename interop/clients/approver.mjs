@@ -58,9 +58,12 @@ class Browser {
     const form = page.text.match(/<main>[\s\S]*?(<form[\s\S]*?<\/form>)/)?.[1] ?? page.text.match(/<form[\s\S]*?<\/form>/)[0];
     const hidden = [...form.matchAll(/<input type="hidden" name="([^"]+)" value="([^"]*)"/g)].map(([, name, value]) => [name, value]);
     const action = new URL(form.match(/action="([^"]+)"/)[1], page.address);
+    // As browsers do (Fetch, "append a request `Origin` header"): a page that hides where it is from is from nowhere.
+    const policy = page.headers.get('referrer-policy') ?? '';
+    const origin = policy === 'no-referrer' || action.origin !== page.address.origin ? 'null' : action.origin;
     return this.open(action, {
       method: 'POST',
-      headers: { 'content-type': 'application/x-www-form-urlencoded', origin: action.origin },
+      headers: { 'content-type': 'application/x-www-form-urlencoded', origin },
       body: new URLSearchParams([...hidden, ...Object.entries(fields)]).toString(),
     });
   }

@@ -316,7 +316,7 @@ async fn a_person_logs_in_sees_the_call_and_where_its_values_came_from_and_answe
         header("content-security-policy").contains("default-src 'none'")
             && header("content-security-policy").contains("frame-ancestors 'none'")
     );
-    assert_eq!((header("x-frame-options"), header("cache-control"), header("referrer-policy")), ("DENY", "no-store", "no-referrer"));
+    assert_eq!((header("x-frame-options"), header("cache-control"), header("referrer-policy")), ("DENY", "no-store", "same-origin"));
     let list = browser.get("/approvals").await;
     assert!(list.text.contains("2 calls wait") && list.text.contains(&format!("/approvals/{ask}")), "{}", list.text);
 
