@@ -38,6 +38,9 @@ const FRESH_S: i64 = 600;
 const AGAIN_AFTER_S: i64 = 5;
 const STALE_S: i64 = 86_400;
 
+/// How many may wait while an issuer is asked.
+const WAITING_MAX: usize = 16;
+
 /// How many finished logins are remembered, so that none is finished twice.
 const FINISHED_MAX: usize = 16_384;
 
@@ -179,9 +182,18 @@ fn labelled(label: &str, payload: &[u8]) -> Vec<u8> {
     [label.as_bytes(), b"\0", payload].concat()
 }
 
-/// What issuers said of where people log in, kept for a while: who begins logins without end must not make us ask as often.
-#[derive(Default)]
-pub(super) struct Providers(tokio::sync::Mutex<Option<Kept>>);
+/// What issuers said of where people log in, kept for a while: who begins logins without end must not make us ask as often, nor
+/// take every place while a slow issuer is asked.
+pub(super) struct Providers {
+    kept: tokio::sync::Mutex<Option<Kept>>,
+    waiting: tokio::sync::Semaphore,
+}
+
+impl Default for Providers {
+    fn default() -> Self {
+        Self { kept: tokio::sync::Mutex::default(), waiting: tokio::sync::Semaphore::new(WAITING_MAX) }
+    }
+}
 
 /// What one issuer said, and when it was last asked.
 struct Kept {
@@ -195,7 +207,8 @@ impl Providers {
     pub(super) async fn of(&self, issuer: &Issuer, foreign: &Foreign, now: Timestamp) -> Result<Provider, Refusal> {
         let now_s = now.as_second();
         let within = |since_s: i64, span_s: i64| (0..span_s).contains(&now_s.saturating_sub(since_s));
-        let mut kept = self.0.lock().await;
+        let _waiting = self.waiting.try_acquire().map_err(|_| Refusal::unavailable("too many wait for the login service"))?;
+        let mut kept = self.kept.lock().await;
         let before = kept.take().filter(|kept| kept.issuer == issuer.issuer);
         let known = before.as_ref().and_then(|kept| kept.provider.clone());
         let asked_s = before.map(|kept| kept.asked_s);

@@ -23,7 +23,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HOST, HeaderName, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -409,9 +408,10 @@ fn refused(people: &People, refusal: &login::Refusal) -> Response {
     response
 }
 
-async fn log_out(State(people): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    if let Some(who) = people.who(&headers) {
-        let form = Form::parse(&body).unwrap_or_default();
+async fn log_out(State(people): Shared, request: Request) -> Response {
+    // A body is read of nobody but who is logged in: a slow one takes up a place.
+    if let Some(who) = people.who(request.headers()) {
+        let form = form(request).await.unwrap_or_default();
         if !people.sessions.has_form(&who, None, form.one("form").unwrap_or_default()) {
             return to("/approvals");
         }

@@ -27,6 +27,8 @@ struct Login {
     key: Arc<Key>,
     /// By code: the challenge that it was given for, and the ID token that it is worth.
     codes: Arc<Mutex<HashMap<String, (String, String)>>>,
+    /// How often its metadata was read.
+    read: Arc<AtomicUsize>,
     /// What the token endpoint was sent.
     redeemed: Arc<Mutex<Vec<(String, String)>>>,
 }
@@ -58,12 +60,20 @@ impl Login {
                 }
             }
         };
+        let read = Arc::new(AtomicUsize::new(0));
+        let reading = Arc::clone(&read);
         let router = Router::new()
-            .route("/.well-known/openid-configuration", get(move || async move { axum::Json(metadata) }))
+            .route(
+                "/.well-known/openid-configuration",
+                get(move || async move {
+                    reading.fetch_add(1, Ordering::SeqCst);
+                    axum::Json(metadata)
+                }),
+            )
             .route("/keys", get(move || async move { axum::Json(keys) }))
             .route("/token", post(redeem));
         serve_on(listener, router);
-        Self { url, key, codes, redeemed }
+        Self { url, key, codes, read, redeemed }
     }
 
     /// A code for the login that `address` begins, worth an ID token of ana that `spoil` has changed.
@@ -387,6 +397,8 @@ async fn a_login_that_was_begun_elsewhere_took_too_long_or_was_finished_logs_nob
     let fresh = again.begin("/login").await;
     assert_eq!(again.get(&format!("/callback?state={}&error=access_denied&iss={issuer}", fresh.query["state"])).await.status, 403);
     assert_eq!(desk.refused().1, "login_refused");
+    // Once in each ten minutes for where people log in, and once for its keys.
+    assert_eq!(desk.login.read.load(Ordering::SeqCst), 3, "the login service is asked as often as anybody likes");
 }
 
 #[tokio::test]
