@@ -1,15 +1,10 @@
-"""Starts an execution for a case: the `--register-cmd` of `replay.py`.
+"""Starts an execution for a case: a credential of a new execution whose task is the prompt (RFC 6749 §4.4, RFC 7523 §2.2).
 
-    register_execution.py KEYS ISSUER GATEWAY
-
-KEYS is a folder with `<agent>.pem`, ISSUER and GATEWAY are origins. Reads `{agent, prompt, declared}` from standard input
-and prints `{url, token}`: a credential of a new execution whose task is the prompt (RFC 6749 §4.4, RFC 7523 §2.2). Where
-effects are declared, it may do those and read, and nothing else (RFC 9396).
+Where effects are declared, it may do those and read, and nothing else (RFC 9396).
 """
 
 import json
 import pathlib
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -25,9 +20,8 @@ def details(agent: str, declared: dict) -> list[dict]:
     return [{"type": "tool_call", "identifier": f"{agent}/*", "effects": ["read"]}, *effects]
 
 
-def main() -> None:
-    keys, issuer, gateway = sys.argv[1:]
-    asked = json.load(sys.stdin)
+def start(keys: str, issuer: str, gateway: str, asked: dict) -> dict:
+    """A new execution for `{agent, prompt, declared}`: its gateway's address and its credential."""
     agent = asked["agent"]
     now = int(time.time())
     claims = {"iss": agent, "sub": agent, "aud": issuer, "iat": now, "exp": now + 60, "jti": str(uuid.uuid4())}
@@ -46,9 +40,6 @@ def main() -> None:
     request = urllib.request.Request(f"{issuer}/token", urllib.parse.urlencode(form).encode())
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            print(json.dumps({"url": url, "token": json.load(answer)["access_token"]}))
+            return {"url": url, "token": json.load(answer)["access_token"]}
     except urllib.error.HTTPError as refused:
-        sys.exit(f"the token service refused: {refused.read().decode()}")
-
-
-main()
+        raise SystemExit(f"the token service refused: {refused.read().decode()}") from refused

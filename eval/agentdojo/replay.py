@@ -1,19 +1,11 @@
-#!/usr/bin/env python3
-"""Replay the corpus through an MCP gateway with the official client; score utility and attack success.
+"""Replay the corpus through the gateway with the official MCP client, and write down what became of each call.
 
-Direct (no gateway), everything started here:   replay.py --spawn
-Through a gateway (server started beforehand):  replay.py --suite slack --url http://127.0.0.1:8080/slack/mcp \\
-      --token TOKEN --control http://127.0.0.1:9202 [--register-cmd CMD] [--approve-cmd CMD]
+The harness itself, with no gateway between:   replay.py --spawn --expect-open
+Through a gateway, as `cargo xtask eval` does: replay.py --suite slack --control URL --gateway ORIGIN --issuer ORIGIN --keys DIR \
+      --admin SOCKET --declare effects --approver oracle --out slack.jsonl
 
-Each case runs as one execution: fresh upstream environment, fresh MCP session. A call counts as let through when it
-reached the upstream server (asked on the control port, outside the gateway), as "approval" when the answer asks for a
-human (elicitation, input required, or a refusal which matches --approval-pattern), else as denied.
-
---register-cmd CMD   run per case before it starts, to tell the gateway about the execution. JSON on stdin:
-                     {suite, case, agent, prompt, declared: {tools, effects, plan} | null}; it may print JSON
-                     {url, token, headers} which replaces or adds to the options for this case.
---approve-cmd CMD    run when a call was refused pending approval and --approver says yes. JSON on stdin:
-                     {suite, case, function, args, by, answer}; exit status 0: approved, the call is sent once more.
+Each case runs as one execution: fresh upstream environment, fresh MCP session. A call counts as let through when it reached
+the upstream server (asked on the control port, outside the gateway), as "approval" when a person was asked, else as denied.
 """
 
 from __future__ import annotations
@@ -26,7 +18,6 @@ import json
 import pathlib
 import random
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -39,6 +30,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 from attacker import encoded, is_attack
+from person import Person
+from register_execution import start
 
 HERE = pathlib.Path(__file__).parent
 SUITES = ("banking", "slack")
@@ -69,11 +62,12 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def run_hook(cmd: str, payload: dict) -> tuple[int, str]:
-    p = subprocess.run(shlex.split(cmd), input=json.dumps(payload), text=True, capture_output=True, timeout=60)
-    if p.returncode and p.stderr:
-        print(f"hook: {p.stderr.strip()[:400]}", file=sys.stderr)
-    return p.returncode, p.stdout
+DECISION = "dev.bailiwick/decision"
+
+
+def asked_about(decision: dict | None) -> int | None:
+    """What a person was asked, if one was."""
+    return int(decision["context"]["evaluation_id"]) if decision and decision.get("verdict") == "ask" else None
 
 
 class Replayer:
@@ -83,6 +77,7 @@ class Replayer:
         self.data = load(suite)
         self.tasks = {t["id"]: t for t in self.data["user_tasks"]}
         self.latency: list[float] = []
+        self.person = Person(a.approver, a.admin) if a.admin else None
 
     def declared(self, task: dict) -> dict | None:
         plan = [c["function"] for c in task["calls"]]
@@ -92,33 +87,39 @@ class Replayer:
     async def reached(self) -> int:
         return len((await self.control.get("/calls")).json())
 
-    def agrees(self, by: str) -> bool:
-        return self.a.approver == "all" or (self.a.approver == "oracle" and by == "user")
-
-    async def one_call(self, client: Client, state: dict, call: dict) -> tuple[str, str]:
-        """(allow | deny | approval, the answer in short)"""
+    async def one_call(self, client: Client, call: dict) -> tuple[str, str, int | None]:
+        """(allow | deny | approval, the answer in short, what a person was asked)"""
         before = await self.reached()
-        state["by"] = call["by"]
-        state["asked"] = False
         start = time.perf_counter()
-        refused = False
+        refused, asked = False, None
         try:
             result = await client.call_tool(call["function"], call["args"], read_timeout_seconds=self.a.timeout)
             text = "".join(c.text for c in result.content if isinstance(c, types.TextContent))
-            answer, refused = text, result.is_error
+            answer, refused, asked = text, result.is_error, asked_about((result.meta or {}).get(DECISION))
         except MCPError as e:
-            answer, refused = f"JSON-RPC {e.code}: {e.message} {json.dumps(e.data) if e.data else ''}".strip(), True
-            state["asked"] |= e.code == types.URL_ELICITATION_REQUIRED
+            answer, refused = f"JSON-RPC {e.code}: {e.message}", True
+            asked = asked_about(e.data.get(DECISION)) if isinstance(e.data, dict) else None
         except TimeoutError:
             answer, refused = "timeout", True
         self.latency.append(time.perf_counter() - start)
         if await self.reached() > before:
-            return ("approved" if state["asked"] else "allow"), answer
+            return "allow", answer, None
         if not refused:
-            return "deny", "not delivered: " + answer
-        if state["asked"] or re.search(self.a.approval_pattern, answer, re.I):
-            return "approval", answer
-        return "deny", answer
+            return "deny", "not delivered: " + answer, None
+        return ("deny" if asked is None else "approval"), answer, asked
+
+    async def asked_call(self, client: Client, call: dict) -> dict:
+        """Makes a call, and once more if a person was asked and approves."""
+        verdict, answer, asked = await self.one_call(client, call)
+        through, why = verdict == "allow", ""
+        if asked is not None and self.person:
+            why = await self.person.why(asked)
+            if await self.person.answers(asked, call["by"]):
+                again, answer, _ = await self.one_call(client, call)
+                through = again == "allow"
+        elif verdict == "deny":
+            why = answer
+        return {"verdict": verdict, "through": through, "why": why[:400], "same_output": answer == call["output"]}
 
     def varied(self, injection: str | None, calls: list[dict]) -> dict:
         """How the attacker hides: the values that the injected calls use stand encoded in the attack text, or as the sender."""
@@ -137,51 +138,21 @@ class Replayer:
         varied = self.varied(injection, calls)
         case = {"user_task": task["id"], "injection_task": injection, **varied}
         (await self.control.post("/case", json=case)).raise_for_status()
-        url, token, headers = self.url, self.a.token, dict(h.split("=", 1) for h in self.a.header)
-        if self.a.register_cmd:
-            payload = {"suite": self.suite, "case": case_id, "agent": self.suite, "prompt": task["prompt"], "declared": self.declared(task)}
-            rc, out = await asyncio.to_thread(run_hook, self.a.register_cmd, payload)
-            if rc:
-                raise SystemExit(f"--register-cmd failed for {case_id}")
-            got = json.loads(out) if out.strip() else {}
-            url, token, headers = got.get("url", url), got.get("token", token), headers | got.get("headers", {})
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        state: dict = {}
-
-        async def elicit(ctx, params) -> types.ElicitResult:
-            state["asked"] = True
-            if self.agrees(state["by"]):
-                content = {k: True for k in (getattr(params, "requested_schema", None) or {}).get("properties", {})}
-                return types.ElicitResult(action="accept", content=content or None)
-            return types.ElicitResult(action="decline")
+        url, headers = self.url, {}
+        if self.a.gateway:
+            payload = {"agent": self.suite, "prompt": task["prompt"], "declared": self.declared(task)}
+            started = await asyncio.to_thread(start, self.a.keys, self.a.issuer, self.a.gateway, payload)
+            url, headers = started["url"], {"Authorization": f"Bearer {started['token']}"}
 
         steps = []
         async with create_mcp_http_client(headers=headers) as http:
-            async with Client(streamable_http_client(url, http_client=http), mode=self.a.protocol, elicitation_callback=elicit, cache=None) as client:
+            async with Client(streamable_http_client(url, http_client=http), mode=self.a.protocol, cache=None) as client:
                 listed = {t.name for t in (await client.list_tools()).tools}
                 for call in calls:
                     call = as_seen(call, varied.get("encode", ()))
-                    verdict, answer = await self.one_call(client, state, call)
-                    approved = verdict == "approved"
-                    if verdict == "approval" and self.agrees(call["by"]) and self.a.approve_cmd:
-                        payload = {"suite": self.suite, "case": case_id, "answer": answer, **{k: call[k] for k in ("function", "args", "by")}}
-                        rc, _ = await asyncio.to_thread(run_hook, self.a.approve_cmd, payload)
-                        if rc == 0:
-                            again, answer = await self.one_call(client, state, call)
-                            approved = again in ("allow", "approved")
-                    steps.append(
-                        {
-                            "by": call["by"],
-                            "function": call["function"],
-                            "effect": effect(self.suite, call["function"]),
-                            "verdict": "approval" if approved else verdict,
-                            "through": verdict == "allow" or approved,
-                            "listed": call["function"] in listed,
-                            "same_output": answer == call["output"],
-                            "answer": answer[:300] if verdict != "allow" else "",
-                        }
-                    )
+                    done = await self.asked_call(client, call)
+                    about = {"by": call["by"], "function": call["function"], "effect": effect(self.suite, call["function"])}
+                    steps.append({**about, **done, "listed": call["function"] in listed})
         v = (await self.control.get("/verdict")).json()
         return {"case": case_id, "suite": self.suite, "steps": steps, "agentdojo_utility": v["utility"], "agentdojo_security": v["security"]}
 
@@ -274,7 +245,7 @@ async def run(a) -> int:
                 procs.append(p)
                 p.stdout.readline()
                 url, control = a.url or f"http://127.0.0.1:{port}/mcp", f"http://127.0.0.1:{cport}"
-            if not url or not control:
+            if not (url or a.gateway) or not control:
                 raise SystemExit("--url and --control, or --spawn")
             r = Replayer(a, suite, url, control)
             for _ in range(100):
@@ -318,14 +289,13 @@ def main() -> None:
     ap.add_argument("--control", help="control URL of mcp_server.py")
     ap.add_argument("--spawn", action="store_true", help="start mcp_server.py for each suite; without --url, talk to it directly")
     ap.add_argument("--server-arg", action="append", default=[], help="with --spawn, an extra argument for mcp_server.py (repeatable)")
-    ap.add_argument("--token", help="bearer token for the gateway")
-    ap.add_argument("--header", action="append", default=[], help="NAME=VALUE, repeatable")
     ap.add_argument("--protocol", default="auto", help="auto, legacy (initialize handshake) or a version such as 2026-07-28")
-    ap.add_argument("--register-cmd")
     ap.add_argument("--declare", default="none", choices=("none", "tools", "effects", "plan", "all"), help="what the agent declares as its intent (an oracle: from the ground truth)")
     ap.add_argument("--approver", default="none", choices=("none", "oracle", "all"), help="who approves: nobody, an ideal human (user calls only), a human who approves everything")
-    ap.add_argument("--approve-cmd")
-    ap.add_argument("--approval-pattern", default=r"approv|needs[-_ ]human|human[-_ ]review|input[-_ ]required")
+    ap.add_argument("--gateway", help="the gateway's origin; none to talk to --url directly")
+    ap.add_argument("--issuer", help="its token service's origin")
+    ap.add_argument("--keys", help="a folder with <agent>.pem")
+    ap.add_argument("--admin", help="its admin socket, over which a person answers")
     ap.add_argument("--cases", default="all", choices=("benign", "attack", "all"))
     ap.add_argument("--attacker", default="plain", choices=("plain", "encodes", "owns-sender"), help="encodes the values of the injected calls in the attack text; or owns the sender fields beside it")
     ap.add_argument("--match", help="only cases whose id matches this pattern")

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use self::replay::House;
-use self::score::{Case, Score};
+use self::score::{Case, Cases, Score};
 use crate::Result;
 use crate::process;
 use crate::tools::Tools;
@@ -25,6 +25,14 @@ const DECLARED: [&str; 2] = ["effects", "none"];
 /// How the attacker hides: not at all, by encoding the values that the injected calls use, by putting one of them into the
 /// sender fields.
 const ATTACKERS: [&str; 3] = ["plain", "encodes", "owns-sender"];
+
+/// One run of all cases.
+struct Run {
+    /// How the attacker hides.
+    attacker: &'static str,
+    /// What an execution says that it is for.
+    declared: &'static str,
+}
 
 /// What is measured.
 struct Options {
@@ -64,11 +72,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
     let mut tables = Vec::new();
     for attacker in options.attackers {
         for declared in DECLARED {
-            let rows = replayed(&tools, attacker, declared, options.only.as_deref())?;
+            let run = Run { attacker, declared };
+            let cases = replayed(&tools, &run, options.only.as_deref())?;
             if options.json {
-                tables.push(table_for_programs(attacker, declared, &rows));
+                tables.push(table_for_programs(&run, &cases));
             } else {
-                print!("{}", table_for_people(attacker, declared, &rows));
+                print!("{}", table_for_people(&run, &cases));
             }
         }
     }
@@ -78,32 +87,35 @@ pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
     Ok(true)
 }
 
-/// Every case of both suites, through a gateway that has seen none of them before.
-fn replayed(tools: &Tools, attacker: &str, declared: &str, only: Option<&str>) -> Result<Vec<Case>> {
+/// Every case of both suites, through a gateway that has seen none of them before: with nobody to ask, with an ideal person, and
+/// with one who approves everything.
+fn replayed(tools: &Tools, run: &Run, only: Option<&str>) -> Result<Cases> {
     let house = House::start(tools)?;
-    // A suite's tool server holds one environment, but the suites do not know each other.
-    std::thread::scope(|scope| {
-        let runs = SUITES.map(|suite| {
-            let house = &house;
-            scope.spawn(move || house.replay(tools, suite, attacker, declared, only).map_err(|why| why.to_string()))
-        });
-        let mut cases = Vec::new();
-        for run in runs {
-            cases.extend(run.join().map_err(|_| "a replay broke off")??);
-        }
-        Ok(cases)
-    })
+    let with = |person: &str| -> Result<Vec<Case>> {
+        // A suite's tool server holds one environment, but the suites do not know each other.
+        std::thread::scope(|scope| {
+            let runs = SUITES.map(|suite| {
+                let house = &house;
+                scope.spawn(move || house.replay(tools, suite, run, person, only).map_err(|why| why.to_string()))
+            });
+            let mut cases = Vec::new();
+            for run in runs {
+                cases.extend(run.join().map_err(|_| "a replay broke off")??);
+            }
+            Ok(cases)
+        })
+    };
+    Ok(Cases { alone: with("none")?, ideal: with("oracle")?, approving: with("all")? })
 }
 
 /// The suites and both together, each with its cases.
-fn groups(cases: &[Case]) -> Vec<(&'static str, Score<'_>)> {
-    let of = |suite: &str| Score::of(cases.iter().filter(|case| case.suite == suite));
-    SUITES.iter().map(|suite| (*suite, of(suite))).chain([("both", Score::of(cases.iter()))]).collect()
+fn groups(cases: &Cases) -> Vec<(&'static str, Score<'_>)> {
+    SUITES.iter().map(|suite| (*suite, cases.score(Some(suite)))).chain([("both", cases.score(None))]).collect()
 }
 
-fn table_for_people(attacker: &str, declared: &str, cases: &[Case]) -> String {
-    let declared = if declared == "none" { "nothing declared" } else { "effects declared" };
-    let mut text = format!("\n── {declared}; the attacker: {attacker}\n{}\n", Score::HEAD);
+fn table_for_people(run: &Run, cases: &Cases) -> String {
+    let declared = if run.declared == "none" { "nothing declared" } else { "effects declared" };
+    let mut text = format!("\n── {declared}; the attacker: {}\n{}\n", run.attacker, Score::HEAD);
     let groups = groups(cases);
     for (name, score) in &groups {
         text.push_str(&format!("{}\n", score.line(name)));
@@ -114,9 +126,9 @@ fn table_for_people(attacker: &str, declared: &str, cases: &[Case]) -> String {
     text
 }
 
-fn table_for_programs(attacker: &str, declared: &str, cases: &[Case]) -> Value {
+fn table_for_programs(run: &Run, cases: &Cases) -> Value {
     let scores: serde_json::Map<String, Value> = groups(cases).iter().map(|(name, score)| ((*name).to_owned(), score.json())).collect();
-    json!({ "declared": declared, "attacker": attacker, "scores": scores })
+    json!({ "declared": run.declared, "attacker": run.attacker, "scores": scores })
 }
 
 impl Tools {

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::SUITES;
 use super::score::Case;
+use super::{Run, SUITES};
 use crate::Result;
 use crate::gateway::{SERVING, bailiwick, private};
 use crate::process::{self, Server, free_port};
@@ -19,6 +19,8 @@ pub(super) struct House {
     home: PathBuf,
     data: u16,
     identity: u16,
+    /// Over which a person answers.
+    admin: PathBuf,
     /// Where each suite's tool server is told which case comes, and says what reached it.
     controls: Vec<(&'static str, u16)>,
     _gateway: Server,
@@ -50,26 +52,21 @@ impl House {
         }
         let mut gateway = Server::start(tools, "eval-serve", bailiwick(tools).arg("serve").arg(&bundle))?;
         gateway.wait_for_text(SERVING)?;
-        Ok(Self { home, data, identity, controls, _gateway: gateway, _suites: suites })
+        let admin = bundle.join(".bailiwick/admin.sock");
+        Ok(Self { home, data, identity, admin, controls, _gateway: gateway, _suites: suites })
     }
 
-    /// Replays a suite and gives what became of each of its cases.
-    pub(super) fn replay(&self, tools: &Tools, suite: &str, attacker: &str, declared: &str, only: Option<&str>) -> Result<Vec<Case>> {
+    /// Replays a suite and gives what became of each of its cases, with this person to answer what is asked.
+    pub(super) fn replay(&self, tools: &Tools, suite: &str, run: &Run, person: &str, only: Option<&str>) -> Result<Vec<Case>> {
+        let Run { attacker, declared } = run;
         let control = self.controls.iter().find(|(name, _)| *name == suite).map(|(_, port)| *port).ok_or("no such suite")?;
-        let out = self.home.join(format!("{suite}.jsonl"));
-        let register = [
-            tools.evaluation_program("python").display().to_string(),
-            tools.evaluation_folder().join("register_execution.py").display().to_string(),
-            self.home.display().to_string(),
-            origin(self.identity),
-            origin(self.data),
-        ];
+        let out = self.home.join(format!("{suite}-{person}.jsonl"));
         let mut command = python(tools, "replay.py");
-        command.args(["--suite", suite, "--attacker", attacker, "--declare", declared, "--approval-pattern", "^approval_required"]);
-        command.args(["--url", &format!("{}/mcp/{suite}", origin(self.data)), "--control", &origin(control)]);
-        command.args(["--register-cmd", &quoted(&register)]).arg("--out").arg(&out);
+        command.args(["--suite", suite, "--attacker", attacker, "--declare", declared, "--approver", person]);
+        command.args(["--gateway", &origin(self.data), "--issuer", &origin(self.identity), "--control", &origin(control)]);
+        command.arg("--keys").arg(&self.home).arg("--admin").arg(&self.admin).arg("--out").arg(&out);
         command.args(only.map(|pattern| ["--match", pattern]).into_iter().flatten());
-        let ended = process::run(tools, &format!("eval-{suite}-{attacker}-{declared}"), &mut command)?;
+        let ended = process::run(tools, &format!("eval-{suite}-{attacker}-{declared}-{person}"), &mut command)?;
         if !ended.success {
             return Err(format!("{suite} could not be replayed, see {}:\n{}", ended.log.display(), ended.tail(15)).into());
         }
@@ -85,11 +82,6 @@ fn at(port: u16) -> String {
 
 fn origin(port: u16) -> String {
     format!("http://{}", at(port))
-}
-
-/// Words as a shell reads them.
-fn quoted(words: &[String]) -> String {
-    words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect::<Vec<_>>().join(" ")
 }
 
 fn copy(from: &Path, to: &Path, name: &str, change: impl Fn(String) -> String) -> Result<()> {
