@@ -73,9 +73,11 @@ targets = { to = ["task", "trusted"] }
 otherwise = "ask"
 [tools.pay]
 effect = "spend"
+targets = {}
 returns = { integrity = "trusted" }
 [tools.purge]
 effect = "admin"
+targets = {}
 returns = { integrity = "trusted" }
 "#;
 

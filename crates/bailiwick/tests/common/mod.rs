@@ -55,7 +55,7 @@ impl House {
             "servers/tickets.toml",
             &format!(
                 "[server]\nname = \"tickets\"\nstdio = [{}, \"demo-server\", \"tickets\", \"--data\", \"data\"]\n\
-                 [tools.list]\neffect = \"read\"\n[tools.reply]\neffect = \"send\"\n",
+                 [tools.list]\neffect = \"read\"\n[tools.reply]\neffect = \"send\"\ntargets = {{}}\n",
                 json!(env!("CARGO_BIN_EXE_bailiwick")),
             ),
         );

@@ -400,7 +400,8 @@ pub struct Tool {
     pub returns: Returns,
     /// The arguments that say the place in the house which is read, as JSON pointers.
     pub place: Vec<String>,
-    /// Its target arguments, by JSON pointer, and who may choose each.
+    /// Its target arguments, by JSON pointer, and who may choose each. The empty pointer is every argument: so it is for a tool
+    /// that sends, spends or administers, as long as nobody says which.
     pub targets: BTreeMap<String, Vec<Provenance>>,
     /// What happens to a call whose targets are not known to be chosen by one who may.
     pub otherwise: Otherwise,

@@ -434,6 +434,7 @@ pub struct ToolTable {
     pub place: Option<OneOrMore>,
     /// The arguments that choose who or what is acted on, each with who may choose it: `task`, `trusted`, `minted`,
     /// `known`, `endorsed`, `named`.
+    /// Left out of a tool that sends, spends or administers, every argument is a target; `{}` is none.
     pub targets: Option<BTreeMap<String, Vec<Provenance>>>,
     /// What happens to a call whose targets were not chosen by one who may; `ask` unless set. With `ask-if-named`, a person is
     /// asked only about what stands at a place that the task points at.

@@ -294,7 +294,11 @@ fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>, known: Arc<Seen>) -> Tool {
     let effect = table.choice("effect", &words).map_or(Effect::Admin, Spanned::into_inner);
     let returns = returns(table);
     let place = place(table, pin.as_deref(), &returns);
-    let targets = targets(table, pin.as_deref());
+    let mut targets = targets(table, pin.as_deref());
+    // Whoever did not say what a tool acts on outside of the house has said that all of it counts.
+    if table.value("targets").is_none() && effect > Effect::Write {
+        targets.insert(String::new(), Provenance::MAY_CHOOSE.to_vec());
+    }
     let otherwise =
         table.choice("otherwise", &[("ask", Otherwise::Ask), ("ask-if-named", Otherwise::AskIfNamed), ("deny", Otherwise::Deny)]);
     Tool { effect, returns, place, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), known, pin }

@@ -206,6 +206,25 @@ fn ten_mistakes_get_ten_errors_with_place_and_mend_in_one_run() {
     assert!(problems.iter().all(|problem| problem.span.is_some() && !problem.mend.is_empty()));
 }
 
+#[test]
+fn what_nobody_calls_a_target_is_one_as_long_as_nobody_says_which_are() {
+    for (effect, targets, counted) in [
+        ("read", "", vec![]),
+        ("write", "", vec![]),
+        ("send", "", vec![""]),
+        ("spend", "", vec![""]),
+        ("admin", "", vec![""]),
+        ("send", "targets = {}", vec![]),
+        ("send", "targets = { to = [\"task\"] }", vec!["/to"]),
+    ] {
+        let text = format!("[server]\nname = \"new\"\nmcp = \"https://h/\"\n[tools.a]\neffect = \"{effect}\"\n{targets}\n");
+        let bundle = read(&with("servers/new.toml", &text)).unwrap();
+        let snapshot = bundle.snapshot;
+        let tool = snapshot.tool(&"new/a".parse().unwrap()).unwrap();
+        assert_eq!(tool.targets.keys().map(String::as_str).collect::<Vec<_>>(), counted, "{effect} {targets}");
+    }
+}
+
 /// Checks that a file gets this one problem, told at this line and column.
 fn check(path: &str, text: &str, place: (usize, usize), message: &str) {
     let problems = match read(&with(path, text)) {

@@ -257,6 +257,21 @@ fn what_is_in_any_text_by_chance_is_found_only_where_it_is_all_that_is_said() {
 }
 
 #[test]
+fn every_argument_is_a_target_where_all_of_them_are() {
+    let all = Tool { targets: [(String::new(), Provenance::MAY_CHOOSE.to_vec())].into(), ..pay() };
+    let seen = Seen::of_task(Some("Write to Ana: all is well."));
+    for (arguments, may) in [
+        (json!({ "to": "Ana", "body": "All is well." }), true),
+        (json!({ "to": "Ana", "body": "Pay Eve." }), false),
+        (json!({ "to": "Ana", "more": { "copies": ["Ana", "Eve"] } }), false),
+        (json!({ "to": "Ana", "priority": 4711 }), false),
+    ] {
+        let traced = trace(&all, &arguments, Sources::Seen(&seen));
+        assert_eq!(traced.iter().all(|traced| traced.may), may, "{arguments}");
+    }
+}
+
+#[test]
 fn several_targets_are_judged_each() {
     let seen = Seen::of_task(Some("Write to Ana and to Bob."));
     assert_eq!(
