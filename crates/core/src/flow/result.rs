@@ -135,13 +135,22 @@ impl Fields {
         Self { whole: self.whole, fields: named.chain(self.fields.iter().cloned()).collect(), named: Vec::new() }
     }
 
+    /// Who a text as a whole is from. That all of it was said at a place, or is a stranger's, holds of any text; that a service made
+    /// or vouches for its fields holds of no text that has none.
+    fn source_of_text(&self) -> Provenance {
+        let of_any_text = |source: Provenance| matches!(source, Provenance::Named | Provenance::Untrusted);
+        let whole = self.fields.iter().rev().find(|(field, source)| field.covers(&[]) && of_any_text(*source));
+        whole.map_or(self.whole, |(_, source)| *source)
+    }
+
     fn source(&self, at: &[At<'_>]) -> Provenance {
         self.fields.iter().rev().find(|(field, _)| field.covers(at)).map_or(self.whole, |(_, source)| *source)
     }
 }
 
 /// Takes in what the result of the call at `record` shows: a `CallToolResult` of MCP or any other. Its structured content is
-/// read by fields, and so are texts that are JSON or YAML; any other text counts as a whole.
+/// read by fields, and so are texts that are JSON or YAML; any other text counts as a whole, of whose labels `named` and `untrusted`
+/// on `$` hold too.
 pub fn take_result(seen: &mut Seen, fields: &Fields, record: Position, result: &Value) {
     let bytes_left = Left { untrusted: BYTES_MAX, others: BYTES_MAX };
     let mut taking = Taking { seen, record, place: "$".to_owned(), lately: Lately::default(), bytes_left };
@@ -193,7 +202,7 @@ impl Taking<'_> {
         let is_told_apart = !fields.fields.is_empty() && text.len() <= DOCUMENT_MAX;
         match is_told_apart.then(|| document(text)).flatten() {
             Some(document) => self.value(fields, &mut Vec::new(), &document),
-            None => self.leaf(fields.whole, text),
+            None => self.leaf(fields.source_of_text(), text),
         }
     }
 

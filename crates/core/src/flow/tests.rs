@@ -233,6 +233,24 @@ fn what_is_said_at_a_place_that_the_person_names_is_named_and_nothing_beside_it(
 }
 
 #[test]
+fn a_text_without_fields_is_named_or_a_strangers_as_a_whole_and_never_made_by_the_service() {
+    let labelled = |root| fields(Provenance::Untrusted, &[("$", root)]);
+    for (shown, provenance) in [
+        (Fields { named: vec!["$".parse().unwrap()], ..fields(Provenance::Untrusted, &[]) }.at_named_place(), Provenance::Named),
+        (Fields { named: vec!["$".parse().unwrap()], ..fields(Provenance::Untrusted, &[]) }, Provenance::Untrusted),
+        (Fields { named: vec!["$".parse().unwrap()], ..labelled(Provenance::Untrusted) }.at_named_place(), Provenance::Untrusted),
+        (Fields { named: vec!["$.to".parse().unwrap()], ..fields(Provenance::Untrusted, &[]) }.at_named_place(), Provenance::Untrusted),
+        (labelled(Provenance::Minted), Provenance::Untrusted),
+        (labelled(Provenance::Trusted), Provenance::Untrusted),
+        (fields(Provenance::Trusted, &[("$", Provenance::Untrusted)]), Provenance::Untrusted),
+    ] {
+        let mut seen = Seen::of_task(None);
+        take_result(&mut seen, &shown, Position(1), &text("Bill of December\n\nTo: DE89370400440532013000"));
+        assert_eq!(to(&seen, "DE89370400440532013000"), provenance, "{shown:?}");
+    }
+}
+
+#[test]
 fn a_value_that_only_looks_like_another_is_nobodys() {
     let seen = Seen::of_task(Some("Pay Alice, please."));
     assert_eq!(to(&seen, "alice"), Provenance::Task);
