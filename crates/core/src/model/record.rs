@@ -229,7 +229,7 @@ pub struct Outcome {
 pub struct Refused {
     /// When.
     pub at: Timestamp,
-    /// Where: `token`, `authenticate`, `parse`, `introspect`, `revoke`.
+    /// Where: `token`, `authenticate`, `parse`, `introspect`, `revoke`, `login`, `approve`, `access`.
     pub stage: String,
     /// Why, as a stable code: the protocol's own error code where it has one.
     pub code: String,
