@@ -18,8 +18,9 @@ use super::reply::{self, META_DECISION, Settled};
 use super::seal::State;
 use crate::{Extras, Refusal};
 
-/// How long a call is held that comes back because its person opened the page: a client calls again as soon as it is opened.
-const OPENED: Duration = Duration::from_secs(45);
+/// How long a call is held that comes back because its person opened the page: a client calls again as soon as it is opened. Less
+/// than clients wait for an answer.
+const OPENED: Duration = Duration::from_secs(20);
 
 /// The revision that has an error for pages that have to be opened first.
 const PAGES: &str = "2025-11-25";
@@ -51,7 +52,7 @@ impl Exchange {
         let context = self.context(approvals, code, ask);
         let page = approvals.page(ask);
         let asked = reply::Asked { code, record: intent, context, page: page.as_deref() };
-        let Some(page) = page.as_deref().filter(|_| self.can_open_pages()) else {
+        let Some(page) = page.as_deref().filter(|_| self.can_open_pages(ask)) else {
             return Some(reply::in_era(reply::asked(&asked, self.call.method, self.era), self.era));
         };
         let message = format!("A person has to approve this call of `{}`. The page shows what it would do.", self.call.tool);
@@ -80,13 +81,14 @@ impl Exchange {
         })
     }
 
-    /// Whether this client says that it opens pages, and has not just said that it opens none.
-    fn can_open_pages(&self) -> bool {
+    /// Whether this client says that it opens pages, and has not just opened this one or said that it opens none: nobody is sent to
+    /// the same page over and over.
+    fn can_open_pages(&self, ask: Position) -> bool {
         let protocol = match self.era {
             Era::Modern => matches!(self.call.method, "tools/call" | "prompts/get" | "resources/read"),
             Era::Legacy(revision) => revision == PAGES,
         };
-        protocol && !self.declined && self.lacks("elicitation/create", &json!({ "mode": "url" })).is_none()
+        protocol && !self.declined && self.opened != Some(ask) && self.lacks("elicitation/create", &json!({ "mode": "url" })).is_none()
     }
 
     /// What programs find of an ask: AuthZEN Access Request and Approval, the context of a denied evaluation.
