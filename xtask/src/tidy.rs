@@ -42,7 +42,7 @@ const MODULES: &[(&str, &[&str])] = &[
     // A bundle's own expectations are judged by the one function that judges calls.
     ("bundle/expect", &["json", "model", "ledger", "policy", "identity", "execution", "judge", "flow"]),
     ("execution", &["json", "model", "ledger", "identity", "bundle", "flow"]),
-    ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity"]),
+    ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity", "flow"]),
     ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow", "approval"]),
 ];
 

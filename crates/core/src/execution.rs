@@ -12,11 +12,14 @@ use arc_swap::ArcSwap;
 use bailiwick_log::Position;
 use event_listener::Event;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::flow::{Seen, endorse};
+use crate::flow::{Seen, Written, endorse};
 use crate::identity::{Grant, Replays, Room, dpop};
-use crate::ledger::{History, HistoryOf, Labels, Ledger, Tracks};
-use crate::model::{AgentName, Answered, Digest, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, Timestamp, Verdict};
+use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks};
+use crate::model::{
+    AgentName, Answered, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, ServerName, Timestamp, Verdict,
+};
 pub(crate) use kept::KeptExecution;
 use revoked::RevokedIds;
 
@@ -320,6 +323,8 @@ pub struct Executions {
     hasher: RandomState,
     shards: [RwLock<Shard>; SHARDS],
     agents: Mutex<HashMap<AgentName, Arc<AgentTracks>>>,
+    /// What was written to each server under untrusted influence.
+    written: RwLock<HashMap<ServerName, Written>>,
     proofs: Arc<Room>,
 }
 
@@ -337,6 +342,7 @@ impl Default for Executions {
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| RwLock::default()),
             agents: Mutex::default(),
+            written: RwLock::default(),
             proofs: Arc::new(Room::new(PROOFS_MAX)),
         }
     }
@@ -384,6 +390,22 @@ impl Executions {
             Revocation::Execution(_) => execution.stop(),
             Revocation::Token(token) => execution.stop_token(token),
         }
+    }
+
+    /// Takes in a decision that is on the log: what an execution that has read untrusted data is allowed to write to a server is
+    /// read back from there as untrusted, by whoever reads it.
+    pub fn wrote(&self, intent: &Intent) {
+        let is_untrusted = intent.facts.labels.integrity == Integrity::Untrusted;
+        if intent.decision.verdict == Verdict::Allow && intent.effect != Effect::Read && is_untrusted {
+            let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
+            let of_server = written.entry(intent.tool.server().clone()).or_default();
+            of_server.take(intent.arguments.as_deref().map(RawValue::get), &intent.facts.traced);
+        }
+    }
+
+    /// What was written to each server under untrusted influence.
+    pub fn written(&self) -> RwLockReadGuard<'_, HashMap<ServerName, Written>> {
+        self.written.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what a person answered, which is on the log at `position`. Says whether it counts.

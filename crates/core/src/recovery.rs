@@ -42,6 +42,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
             executions.started(started);
         }
         Record::Intent(intent) => {
+            executions.wrote(&intent);
             let known = executions.find(intent.execution);
             if known.is_none_or(|execution| execution.ledger().heard(position, &intent, histories)) {
                 executions.took_for_agent(&intent, histories);
@@ -109,6 +110,7 @@ impl<'a> Recovery<'a> {
             }
             Record::Intent(intent) => {
                 self.next.insert(intent.execution, intent.sequence.saturating_add(1));
+                self.executions.wrote(&intent);
                 let known = self.executions.find(intent.execution);
                 self.lacks |= self.resumed && known.is_none() && !self.knows(intent.execution);
                 if known.is_none_or(|execution| execution.ledger().took(position, &intent, self.histories)) {

@@ -10,10 +10,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::execution::{Execution, Executions};
-use bailiwick_core::flow::{self, Fields, Provenance, Sources};
+use bailiwick_core::flow::{self, Fields, Provenance, Sources, Written};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, judge};
-use bailiwick_core::ledger::{History, HistoryOf, Labels};
+use bailiwick_core::ledger::{History, HistoryOf, Integrity, Labels};
 use bailiwick_core::model::{AgentName, Call, Clock, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
 use bailiwick_log::{Log, Position, Recorded, StorageError};
 use futures_util::FutureExt;
@@ -163,15 +163,43 @@ impl Gateway {
 
         // The ledger learns before the answer is released: the agent must not be able to act on what it read before we
         // know that it read it.
-        let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
-        if let Ended::Answered(Answer { body: Ok(result), .. }) = &ended {
-            let mut seen = execution.seen();
-            seen.keep_within(snapshot.settings.limits.ledger_bytes_max);
-            flow::take_result(&mut seen, &fields, made.position, result);
+        let mut made = made;
+        let taken_in = self.take_in(&snapshot, execution, &made, &fields, &ended).await;
+        if !matches!(taken_in, Ok(false)) {
+            made.returns.integrity = Integrity::Untrusted;
         }
+        let shown = Learning { execution, made: &made, log: &self.parts.log, caller };
+        let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
         self.record(execution, &made, &ended, started).await?;
         learned?;
+        taken_in?;
         ended.into_reply(made.position)
+    }
+
+    /// Takes in what the tool returned, so that values can be traced to it. Says whether it gives back what was written to its
+    /// server under untrusted influence: that is untrusted, whatever the bundle says of the tool.
+    async fn take_in(
+        &self,
+        snapshot: &Snapshot,
+        execution: &Execution,
+        made: &Made,
+        fields: &Fields,
+        ended: &Ended,
+    ) -> Result<bool, Refusal> {
+        let Ended::Answered(answer) = ended else { return Ok(false) };
+        if self.parts.log.storage().is_shared() {
+            self.followed.catch_up(&self.parts).await?; // another gateway may have written it
+        }
+        let (written, nothing) = (self.parts.executions.written(), Written::default());
+        let written = written.get(made.tool.server()).unwrap_or(&nothing);
+        Ok(match &answer.body {
+            Ok(result) => {
+                let mut seen = execution.seen();
+                seen.keep_within(snapshot.settings.limits.ledger_bytes_max);
+                flow::take_result_of(written, &mut seen, fields, made.position, result)
+            }
+            Err(fault) => written.shows(&fault.message) || fault.data.as_ref().is_some_and(|data| written.shows(&data.to_string())),
+        })
     }
 
     /// A place among the agent's calls, one among the server's and one among the agent's at the server, or why there is
@@ -216,6 +244,7 @@ impl Gateway {
             let (intent, position) = (recorded.value().intent(), recorded.position());
             let new = execution.ledger().took(position, intent, &snapshot.histories);
             if intent.decision.verdict == Verdict::Allow {
+                self.parts.executions.wrote(intent);
                 execution.opened(position);
                 if new {
                     execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, intent.at);

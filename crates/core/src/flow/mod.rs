@@ -4,6 +4,8 @@
 //! traced to a source that may choose it. It is not looked for what an attack looks like, which an attacker knows how to avoid:
 //! what is found nowhere is `unknown`, and that is no free pass.
 
+#[cfg(test)]
+mod attacks;
 mod endorse;
 mod place;
 mod result;
@@ -12,6 +14,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod words;
+mod written;
 
 use std::sync::Arc;
 
@@ -20,9 +23,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::endorse::endorse;
 pub use self::place::fields_of;
-pub use self::result::{Field, Fields, take_result};
+pub use self::result::{Field, Fields, take_result, take_result_of};
 pub use self::seen::{BYTES_MAX, Seen};
 pub use self::targets::{Sources, Traced, trace};
+pub use self::written::Written;
 
 /// Who a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]

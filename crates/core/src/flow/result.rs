@@ -7,6 +7,7 @@ use bailiwick_log::Position;
 use serde_json::Value;
 
 use super::seen::Lately;
+use super::written::Written;
 use super::{Provenance, Seen};
 use crate::json::{self, InvalidJson};
 
@@ -152,24 +153,16 @@ impl Fields {
 /// read by fields, and so are texts that are JSON or YAML; any other text counts as a whole, of whose labels `named` and `untrusted`
 /// on `$` hold too.
 pub fn take_result(seen: &mut Seen, fields: &Fields, record: Position, result: &Value) {
+    take_result_of(&Written::default(), seen, fields, record, result);
+}
+
+/// Takes in a result as [`take_result`] does, of a server to which this was written under untrusted influence. What shows any of
+/// it is untrusted, whatever the server vouches for. Says whether anything did that the server vouches for, or was not looked at.
+pub fn take_result_of(written: &Written, seen: &mut Seen, fields: &Fields, record: Position, result: &Value) -> bool {
     let bytes_left = Left { untrusted: BYTES_MAX, others: BYTES_MAX };
-    let mut taking = Taking { seen, record, place: "$".to_owned(), lately: Lately::default(), bytes_left };
-    if let Some(structured) = result.get("structuredContent") {
-        taking.value(fields, &mut Vec::new(), structured);
-    }
-    let Some(content) = result.get("content").and_then(Value::as_array) else {
-        // A resource, a prompt: nobody declares the fields of those.
-        return taking.value(&Fields::all(fields.whole), &mut Vec::new(), result);
-    };
-    for item in content {
-        let text = item.get("text").or_else(|| item.pointer("/resource/text")).and_then(Value::as_str);
-        match (text, item.get("type").and_then(Value::as_str)) {
-            (Some(text), _) => taking.text(fields, text),
-            // Nothing in it is text.
-            (None, Some("image" | "audio")) => {}
-            (None, _) => taking.leaf(fields.whole, &item.to_string()),
-        }
-    }
+    let mut taking = Taking { written, shows: false, seen, record, place: "$".to_owned(), lately: Lately::default(), bytes_left };
+    taking.result(fields, result);
+    taking.shows
 }
 
 /// One step from the whole of a result to a place in it.
@@ -186,6 +179,8 @@ struct Left {
 }
 
 struct Taking<'a> {
+    written: &'a Written,
+    shows: bool,
     seen: &'a mut Seen,
     record: Position,
     /// Where it is, as a JSONPath.
@@ -196,10 +191,30 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
+    /// Everything that a result says.
+    fn result(&mut self, fields: &Fields, result: &Value) {
+        if let Some(structured) = result.get("structuredContent") {
+            self.value(fields, &mut Vec::new(), structured);
+        }
+        let Some(content) = result.get("content").and_then(Value::as_array) else {
+            // A resource, a prompt: nobody declares the fields of those.
+            return self.value(&Fields::all(fields.whole), &mut Vec::new(), result);
+        };
+        for item in content {
+            let text = item.get("text").or_else(|| item.pointer("/resource/text")).and_then(Value::as_str);
+            match (text, item.get("type").and_then(Value::as_str)) {
+                (Some(text), _) => self.text(fields, text),
+                // Nothing in it is text.
+                (None, Some("image" | "audio")) => {}
+                (None, _) => self.leaf(fields.whole, &item.to_string()),
+            }
+        }
+    }
+
     /// A text item: by fields where it is a document.
     fn text(&mut self, fields: &Fields, text: &str) {
-        // Whose fields nobody told apart need not be read as fields.
-        let is_told_apart = !fields.fields.is_empty() && text.len() <= DOCUMENT_MAX;
+        // Whose fields nobody told apart need not be read as fields, but to tell what was written there before.
+        let is_told_apart = (!fields.fields.is_empty() || !self.written.is_empty()) && text.len() <= DOCUMENT_MAX;
         match is_told_apart.then(|| document(text)).flatten() {
             Some(document) => self.value(fields, &mut Vec::new(), &document),
             None => self.leaf(fields.source_of_text(), text),
@@ -240,10 +255,15 @@ impl Taking<'_> {
             at.push(step);
             self.value(fields, at, value);
             at.pop();
+        } else {
+            self.shows |= !self.written.is_empty();
         }
     }
 
     fn leaf(&mut self, source: Provenance, text: &str) {
+        let is_back = source != Provenance::Untrusted && self.written.shows(text);
+        self.shows |= is_back;
+        let source = if is_back { Provenance::Untrusted } else { source };
         let is_untrusted = source == Provenance::Untrusted;
         let left = if is_untrusted { &mut self.bytes_left.untrusted } else { &mut self.bytes_left.others };
         let looked_at = if let Some(less) = left.checked_sub(text.len()) {
@@ -269,6 +289,10 @@ fn document(text: &str) -> Option<Value> {
         // Where two readers would read different fields nobody vouches for either.
         Err(InvalidJson::RepeatedKey | InvalidJson::TooDeep(_)) => return None,
         Err(_) => {}
+    }
+    // Nothing that writes documents merges fields into others, and who does hides where they come from.
+    if text.contains("<<") {
+        return None;
     }
     serde_saphyr::from_str::<Value>(text).ok().filter(is_document)
 }

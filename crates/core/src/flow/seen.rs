@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use bailiwick_log::Position;
 
-use super::words::{Kind, each_before_a_run_on_sentence, each_word, is_plain, kind_of_party, try_each_word};
+use super::words::{Kind, each_before_a_run_on_sentence, each_word, is_plain, is_too_long, kind_of_party, try_each_word};
 use super::{Origin, Provenance};
 
 /// The most bytes that are kept for an execution, unless the bundle says otherwise (`ledger_bytes_max`).
@@ -94,20 +94,20 @@ impl Value {
     pub(super) fn of_form(word: &str) -> Self {
         Self { words: vec![fingerprint(word)], is_common: false, is_plain: true, kind: None }
     }
-
-    /// Whether there is nothing to look up.
-    pub(super) fn is_empty(&self) -> bool {
-        self.words.is_empty()
-    }
 }
 
 /// What a word is kept as: the value at a secret point of the polynomial, modulo 2^61 - 1, whose coefficients are the word's
 /// length and its bytes by sevens. Two different words of at most 2,048 bytes have the same with a chance of less than 2^-52,
 /// whoever chose them, since the point is drawn anew in each process and nobody is shown a fingerprint.
 fn fingerprint(word: &str) -> u64 {
+    static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+    if is_too_long(word) { CUT } else { polynomial(word, *POINT) }
+}
+
+/// The value at `point` of a word's polynomial; neither 0 nor 1.
+pub(super) fn polynomial(word: &str, point: u64) -> u64 {
     const MODULUS: u64 = (1 << 61) - 1;
-    static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish() % MODULUS);
-    let point = u128::from(*POINT);
+    let point = u128::from(point % MODULUS);
     let step = |sum: u64, coefficient: u64| {
         let product = u128::from(sum).wrapping_mul(point).wrapping_add(u128::from(coefficient));
         let folded = (low(product) & MODULUS).wrapping_add(low(product >> 61));
@@ -189,7 +189,7 @@ impl Seen {
     /// Where the value stands in what `source` said: the first place, if anywhere.
     pub(super) fn find(&self, source: Provenance, value: &Value) -> Option<Origin> {
         // What is written so that it may be taken for something else is nobody's choice.
-        if !value.is_plain && source != Provenance::Untrusted {
+        if (!value.is_plain && source != Provenance::Untrusted) || value.words.contains(&CUT) {
             return None;
         }
         // What a service mints is a value by itself: a word in a name that somebody made up was minted by nobody. So is a party,

@@ -107,9 +107,9 @@ impl Tracing<'_> {
     }
 
     fn target(&mut self, pointer: &str, text: &str, may: &[Provenance]) {
-        let value = seen::Value::of(text);
-        if !value.is_empty() {
-            self.judge(pointer, false, &value, may);
+        // What says nothing chooses nothing; `/` and `*` say much, although there is no word in them.
+        if !text.trim().is_empty() {
+            self.judge(pointer, false, &seen::Value::of(text), may);
         }
     }
 

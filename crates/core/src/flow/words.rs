@@ -16,8 +16,14 @@ use crate::model::hides;
 /// The longest word that is compared, in bytes; a longer one is like no other.
 const WORD_MAX: usize = 2048;
 
-/// What a word that is too long is told as. No word holds this character.
+/// What a word that is too long is told as, and one that may be an address. No word holds this character.
 const TOO_LONG: &str = "\0";
+const TOO_LONG_LINK: &str = "link:\0";
+
+/// Whether a word is one that is too long, and so like no other.
+pub(super) fn is_too_long(form: &str) -> bool {
+    form == TOO_LONG || form == TOO_LONG_LINK
+}
 
 /// Calls `each` with the comparable form of every word of `text`, in order.
 pub(super) fn each_word(text: &str, mut each: impl FnMut(&str)) {
@@ -39,7 +45,7 @@ pub(super) fn try_each_word(text: &str, mut each: impl FnMut(&str) -> ControlFlo
         }
         let Some(part) = rest.next() else { return ControlFlow::Continue(()) };
         if part.len() > WORD_MAX {
-            each(TOO_LONG)?;
+            each(if part.contains(['.', ':', '@']) { TOO_LONG_LINK } else { TOO_LONG })?;
         } else if let Some((form, after)) = typed::grouped(part, &rest) {
             rest = after;
             each(&form)?;
@@ -87,9 +93,14 @@ pub(super) fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Whether `text` is written as it is compared, but for case: nothing hidden in it, and no character that stands for others.
+/// Whether `text` is written as it is compared, but for case: nothing hidden in it, no character that stands for others, no pattern
+/// and no path that climbs.
 /// What is not may look like one thing to a person and be another to a tool, so it is like nothing.
 pub(super) fn is_plain(text: &str) -> bool {
+    let is_odd = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    if text.chars().any(is_odd) || text.contains('*') || text.contains("/..") || text.contains("\\..") {
+        return false;
+    }
     text.is_ascii() || (!text.chars().any(|c| hides(c) && !c.is_whitespace()) && unicode_normalization::is_nfkc(text))
 }
 
@@ -100,7 +111,13 @@ fn fold(part: &str, folded: &mut String) {
         folded.push_str(part);
         folded.make_ascii_lowercase();
     } else {
-        folded.extend(part.nfkc().flat_map(char::to_lowercase).map(|c| if c == '’' { '\'' } else { c }));
+        // A host is read without what is hidden in it, and with one kind of full stop (UTS #46 §4).
+        let shown = part.chars().filter(|c| !hides(*c)).nfkc().flat_map(char::to_lowercase);
+        folded.extend(shown.map(|c| match c {
+            '’' => '\'',
+            '。' => '.',
+            c => c,
+        }));
     }
 }
 
@@ -137,6 +154,14 @@ impl<'t> Parts<'t> {
             }
         };
         let word = self.rest.get(begin..end).filter(|word| word.len() <= WORD_MAX && !typed::begins_as_a_month(word))?;
+        let is_at = |at: usize, is: fn(&u8) -> bool| self.rest.as_bytes().get(at).is_some_and(is);
+        // A path begins with its slash, a scheme ends with its own, and an account number may begin with two letters.
+        if begin.checked_sub(1).is_some_and(|before| is_at(before, |byte| *byte == b'/'))
+            || after.checked_sub(1).is_some_and(|before| is_at(before, |byte| *byte == b'/'))
+            || (word.len() == 2 && is_at(after.saturating_add(1), u8::is_ascii_digit))
+        {
+            return None;
+        }
         self.rest = self.rest.get(after..)?;
         Some(word)
     }
@@ -203,12 +228,15 @@ impl<'t> Iterator for Parts<'t> {
                 !name.is_empty() && name.chars().all(char::is_alphabetic) && !value.is_empty() && !value.starts_with("//")
             });
             let part = match named {
-                Some((name, value)) if name != "mailto" => {
+                Some((name, value)) if name != "mailto" && !typed::is_script(name, value) => {
                     self.second = Some(value);
                     name
                 }
                 _ => part,
             };
+            if part.strip_suffix("://").is_some_and(|scheme| scheme.ends_with(|c: char| c.is_ascii_alphanumeric())) {
+                return Some(part); // an address goes on behind a bracket
+            }
             let bare = part.trim_end_matches(surrounds).trim_start_matches(surrounds);
             if bare.is_empty() {
                 continue;
@@ -218,7 +246,11 @@ impl<'t> Iterator for Parts<'t> {
             let signed = part
                 .get(begins.saturating_sub(1)..)
                 .filter(|signed| signed.starts_with('-') && bare.starts_with(|c: char| c.is_ascii_digit()));
-            return Some(signed.map_or(bare, |signed| signed.trim_end_matches(surrounds)));
+            // So does what a path begins with: `/`, `../`, `~/`.
+            let before =
+                part.get(..begins).filter(|before| before.ends_with('/')).map(|before| before.trim_end_matches(['/', '.', '~']).len());
+            let path = before.and_then(|from| part.get(from..));
+            return Some(signed.or(path).map_or(bare, |longer| longer.trim_end_matches(surrounds)));
         }
     }
 }

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Open, Recovery};
 use crate::execution::KeptExecution;
+use crate::flow::Written;
 use crate::ledger::{History, Tracks};
-use crate::model::{AgentName, Digest, ExecutionId, Timestamp};
+use crate::model::{AgentName, Digest, ExecutionId, ServerName, Timestamp};
 
 /// The first line. A fold that means something else begins with another.
 const FORMAT: &str = "bailiwick fold 1\n";
@@ -65,6 +66,7 @@ enum Item {
     /// The id of a revoked execution, and the second after which nothing of it is valid.
     Revoked(ExecutionId, u32),
     Agent(AgentName, Tracks),
+    Written(ServerName, Written),
     /// An allowed call without an end, the place of its intent, and the next free one in its execution's stream.
     Open(Position, Open, u64),
 }
@@ -116,6 +118,7 @@ impl<'a> Recovery<'a> {
             match item {
                 Item::Execution(execution) => recovery.executions.restore(*execution),
                 Item::Revoked(id, expires_s) => revoked.push((id, expires_s)),
+                Item::Written(server, written) => recovery.executions.restore_written(server, written),
                 Item::Agent(agent, tracks) => recovery.executions.restore_tracks(&agent, tracks),
                 Item::Open(position, open, next) => {
                     recovery.next.insert(open.execution, next);
@@ -142,6 +145,9 @@ impl<'a> Recovery<'a> {
         }
         for (agent, tracks) in self.executions.kept_tracks() {
             line(&Item::Agent(agent, tracks), &mut text);
+        }
+        for (server, written) in self.executions.kept_written() {
+            line(&Item::Written(server, written), &mut text);
         }
         for (position, open) in &self.open {
             let next = self.next.get(&open.execution).copied().unwrap_or_default();

@@ -7,6 +7,7 @@ mod broken;
 mod busy;
 #[path = "../common/mod.rs"]
 mod common;
+mod reload;
 mod support;
 
 use bailiwick_core::model::{Code, Ending, Verdict};

@@ -174,6 +174,8 @@ fn month(part: &str) -> Option<u16> {
 
 /// An account number in one piece; its check digits have to hold (ISO 7064), or it is a word as any other.
 fn account(folded: &str) -> Option<String> {
+    let joined = if folded.contains('-') { folded.replace('-', "") } else { String::new() };
+    let folded = if joined.is_empty() { folded } else { joined.as_str() };
     let letters = folded.bytes().take(2).all(|byte| byte.is_ascii_lowercase());
     let check = folded.bytes().skip(2).take(2).all(|byte| byte.is_ascii_digit());
     if !letters || !check || !(15..=34).contains(&folded.len()) || !folded.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -190,11 +192,11 @@ fn account(folded: &str) -> Option<String> {
 
 /// An account number in groups of four.
 fn account_in_groups<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
-    let begins = matches!(part.as_bytes(), [a, b, c, d]
-        if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() && c.is_ascii_digit() && d.is_ascii_digit());
-    if !begins {
-        return None;
-    }
+    let is_even = match part.as_bytes() {
+        [a, b, c, d] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() && c.is_ascii_digit() && d.is_ascii_digit() => true,
+        [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => false,
+        _ => return None,
+    };
     let (mut whole, mut after, mut found) = (part.to_ascii_lowercase(), rest.clone(), None);
     while whole.len() <= 34 {
         let Some(group) = after.next().filter(|group| group.len() <= 4 && group.is_ascii()) else { break };
@@ -202,7 +204,7 @@ fn account_in_groups<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<
         if let Some(form) = account(&whole) {
             found = Some((form, after.clone()));
         }
-        if group.len() < 4 {
+        if is_even && group.len() < 4 {
             break;
         }
     }
@@ -218,10 +220,11 @@ fn phone(folded: &str) -> Option<String> {
 
 /// A telephone number in groups.
 fn phone_in_groups<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)> {
-    if !part.starts_with('+') {
+    if !part.starts_with(['+', '＋']) {
         return None;
     }
-    let (mut whole, mut after, mut found) = (part.to_owned(), rest.clone(), None);
+    let (mut whole, mut after, mut found) = (String::new(), rest.clone(), None);
+    fold(part, &mut whole);
     while whole.len() <= 20 {
         let Some(group) = after.next().filter(|group| group.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.'))) else { break };
         whole.push_str(group);
@@ -239,30 +242,47 @@ fn email(folded: &str) -> Option<String> {
     (!local.is_empty() && domain.contains('.') && !domain.contains('@') && is_host(domain)).then(|| format!("email:{address}"))
 }
 
-/// A web address, without its scheme and a slash at its end; the case of its path counts.
+/// A web address, without its scheme and a slash at its end; the case of its path counts. One of another scheme keeps it.
 fn link(part: &str, folded: &str) -> Option<String> {
-    let has_scheme = folded.starts_with("http://") || folded.starts_with("https://");
-    if !has_scheme && !folded.contains('.') {
+    if let Some((name, value)) = folded.split_once(':').filter(|(name, value)| is_script(name, value)) {
+        return Some(format!("link:{name}:{value}"));
+    }
+    let scheme = folded.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| !scheme.is_empty() && scheme.chars().all(in_scheme));
+    if scheme.is_none() && !folded.contains('.') {
         return None;
     }
-    let without = |text: &'_ str| -> usize { if has_scheme { text.find("://").map_or(0, |at| at.saturating_add(3)) } else { 0 } };
-    let rest = part.get(without(part)..)?;
+    let begin = if scheme.is_some() { part.find("://").map_or(0, |at| at.saturating_add(3)) } else { 0 };
+    let rest = part.get(begin..)?;
+    let rest = if scheme.is_none() { rest.strip_prefix("//").unwrap_or(rest) } else { rest };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let mut folded_authority = String::new();
+    fold(authority, &mut folded_authority);
+    let host = folded_authority.rsplit_once('@').map_or(folded_authority.as_str(), |(_, host)| host);
+    let port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = port.map_or(host, |(name, _)| name).trim_end_matches('.');
     let last = name.rsplit('.').next().unwrap_or_default();
-    let is_name = name.contains('.') && is_host(name) && last.chars().count() >= 2 && last.chars().all(char::is_alphabetic);
-    if !has_scheme && !is_name {
+    let is_top = last.chars().count() >= 2 && (last.chars().all(char::is_alphabetic) || last.starts_with("xn--"));
+    let is_name = name.contains('.') && is_host(name) && is_top;
+    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok() && (port.is_some() || !path.is_empty());
+    if scheme.is_none() && !is_name && !is_address {
         return None;
     }
-    let mut folded_host = String::new();
-    fold(authority, &mut folded_host);
-    Some(format!("link:{folded_host}{}", path.trim_end_matches('/')))
+    let other = scheme.filter(|scheme| !matches!(*scheme, "http" | "https")).map_or(String::new(), |scheme| format!("{scheme}://"));
+    Some(format!("link:{other}{folded_authority}{}", path.trim_end_matches('/')))
+}
+
+const fn in_scheme(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-')
+}
+
+/// Whether `name:value` is an address that holds what it leads to.
+pub(super) fn is_script(name: &str, value: &str) -> bool {
+    name.eq_ignore_ascii_case("javascript") || (name.eq_ignore_ascii_case("data") && value.contains(','))
 }
 
 fn is_host(name: &str) -> bool {
-    name.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
+    name.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_'))
 }
 
 #[cfg(test)]
