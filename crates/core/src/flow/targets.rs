@@ -25,7 +25,8 @@ pub struct Traced {
     pub origin: Option<Origin>,
     /// Whether that one may choose it.
     pub may: bool,
-    /// Whether nobody who may chose it, while the person's own words name another account, address or number.
+    /// Whether neither anybody who may nor the house itself chose it, while the person's own words name another account, address
+    /// or number.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contradicts: bool,
 }
@@ -132,7 +133,9 @@ impl Tracing<'_> {
         let allowed = Provenance::SEEN.into_iter().filter(|source| may.contains(source)).find_map(found);
         let (may, found) = (allowed.is_some(), allowed.or_else(|| Provenance::SEEN.into_iter().find_map(found)));
         let (provenance, origin) = found.map_or((Provenance::Unknown, None), |(source, origin)| (source, Some(origin)));
-        let contradicts = !may && !is_within && self.seen.task_names_another(value);
+        // What the house itself knows is at least worth a question.
+        let is_nobodys = matches!(provenance, Provenance::Named | Provenance::Untrusted | Provenance::Unknown);
+        let contradicts = !may && !is_within && is_nobodys && self.seen.task_names_another(value);
         self.traced.push(Traced { argument: pointer.to_owned(), is_within, provenance, origin, may, contradicts });
     }
 }
