@@ -33,8 +33,9 @@ def start(keys: str, issuer: str, gateway: str, asked: dict) -> dict:
         "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
         "client_assertion": jwt.encode(claims, key, "ES256", {"kid": "k1", "typ": "client-authentication+jwt"}),
         "resource": url,
-        "task": asked["prompt"],
     }
+    if asked["prompt"]:
+        form["task"] = asked["prompt"]
     if asked["declared"]:
         form["authorization_details"] = json.dumps(details(agent, asked["declared"]))
     request = urllib.request.Request(f"{issuer}/token", urllib.parse.urlencode(form).encode())

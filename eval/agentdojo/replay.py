@@ -2,7 +2,7 @@
 
 The harness itself, with no gateway between:   replay.py --spawn --expect-open
 Through a gateway, as `cargo xtask eval` does: replay.py --suite slack --control URL --gateway ORIGIN --issuer ORIGIN --keys DIR \
-      --admin SOCKET --declare effects --approver oracle --out slack.jsonl
+      --admin SOCKET --declare effects --run plain/oracle/all --out slack.jsonl
 
 Each case runs as one execution: fresh upstream environment, fresh MCP session. A call counts as let through when it reached
 the upstream server (asked on the control port, outside the gateway), as "approval" when a person was asked, else as denied.
@@ -71,13 +71,14 @@ def asked_about(decision: dict | None) -> int | None:
 
 
 class Replayer:
-    def __init__(self, a, suite: str, url: str, control: str):
+    def __init__(self, a, run: str, suite: str, url: str, control: str):
+        self.attacker, approver, self.cases = run.split("/")
         self.a, self.suite, self.url = a, suite, url
         self.control = httpx2.AsyncClient(base_url=control, timeout=60)
         self.data = load(suite)
         self.tasks = {t["id"]: t for t in self.data["user_tasks"]}
         self.latency: list[float] = []
-        self.person = Person(a.approver, a.admin) if a.admin else None
+        self.person = Person(approver, not a.no_endorse, a.admin) if a.admin else None
 
     def declared(self, task: dict) -> dict | None:
         plan = [c["function"] for c in task["calls"]]
@@ -123,14 +124,14 @@ class Replayer:
 
     def varied(self, injection: str | None, calls: list[dict]) -> dict:
         """How the attacker hides: the values that the injected calls use stand encoded in the attack text, or as the sender."""
-        if injection is None or self.a.attacker == "plain":
+        if injection is None or self.attacker == "plain":
             return {}
         text = next(t["attack_text"] for t in self.data["injection_tasks"] if t["id"] == injection)
         values = [v for c in calls if c["by"] == "injection" for v in c["args"].values() if isinstance(v, str) and v]
         # A link in a message is a value too.
         values += [word for value in values for word in value.split() if "." in word.strip(".")]
         used = list(dict.fromkeys(value for value in values if value in text))
-        if self.a.attacker == "encodes":
+        if self.attacker == "encodes":
             return {"encode": used}
         return {"own": max(used, key=len)} if used else {}
 
@@ -140,7 +141,7 @@ class Replayer:
         (await self.control.post("/case", json=case)).raise_for_status()
         url, headers = self.url, {}
         if self.a.gateway:
-            payload = {"agent": self.suite, "prompt": task["prompt"], "declared": self.declared(task)}
+            payload = {"agent": self.suite, "prompt": None if self.a.no_task else task["prompt"], "declared": self.declared(task)}
             started = await asyncio.to_thread(start, self.a.keys, self.a.issuer, self.a.gateway, payload)
             url, headers = started["url"], {"Authorization": f"Bearer {started['token']}"}
 
@@ -153,14 +154,17 @@ class Replayer:
                     done = await self.asked_call(client, call)
                     about = {"by": call["by"], "function": call["function"], "effect": effect(self.suite, call["function"])}
                     steps.append({**about, **done, "listed": call["function"] in listed})
+        row = {"case": case_id, "suite": self.suite, "steps": steps}
+        if self.a.gateway:
+            return row
         v = (await self.control.get("/verdict")).json()
-        return {"case": case_id, "suite": self.suite, "steps": steps, "agentdojo_utility": v["utility"], "agentdojo_security": v["security"]}
+        return {**row, "agentdojo_utility": v["utility"], "agentdojo_security": v["security"]}
 
     def jobs(self) -> list[tuple[str, dict, str | None, list[dict], str]]:
         out = []
-        if self.a.cases in ("benign", "all"):
+        if self.cases in ("benign", "all"):
             out += [(f"{self.suite}/{t['id']}", t, None, t["calls"], "benign") for t in self.data["user_tasks"]]
-        if self.a.cases in ("attack", "all"):
+        if self.cases in ("attack", "all"):
             for c in self.data["cases"]:
                 if c["kind"] in ("text_only", "unreachable"):
                     continue
@@ -247,36 +251,39 @@ async def run(a) -> int:
                 url, control = a.url or f"http://127.0.0.1:{port}/mcp", f"http://127.0.0.1:{cport}"
             if not (url or a.gateway) or not control:
                 raise SystemExit("--url and --control, or --spawn")
-            r = Replayer(a, suite, url, control)
-            for _ in range(100):
-                try:
-                    await r.reached()
-                    break
-                except httpx2.TransportError:
-                    await asyncio.sleep(0.1)
-            out = open(a.out, "a") if a.out else None
-            for i, (case_id, task, injection, calls, kind) in enumerate(r.jobs()):
-                row = {"kind": kind, **await r.replay(case_id, task, injection, calls)}
-                rows.append(row)
+            for run in a.run or ["plain/none/all"]:
+                r = Replayer(a, run, suite, url, control)
+                for _ in range(100):
+                    try:
+                        await r.reached()
+                        break
+                    except httpx2.TransportError:
+                        await asyncio.sleep(0.1)
+                out = open(a.out, "a") if a.out else None
+                for i, (case_id, task, injection, calls, kind) in enumerate(r.jobs()):
+                    row = {"run": run, "kind": kind, **await r.replay(case_id, task, injection, calls)}
+                    rows.append(row)
+                    if out:
+                        out.write(json.dumps(row) + "\n")
+                    if a.verbose:
+                        print(case_id, [(s["by"][0], s["function"], s["verdict"]) for s in row["steps"]], flush=True)
+                    elif i % 100 == 99:
+                        print(f"{suite}: {i + 1} cases", file=sys.stderr, flush=True)
                 if out:
-                    out.write(json.dumps(row) + "\n")
-                if a.verbose:
-                    print(case_id, [(s["by"][0], s["function"], s["verdict"]) for s in row["steps"]], flush=True)
-                elif i % 100 == 99:
-                    print(f"{suite}: {i + 1} cases", file=sys.stderr, flush=True)
-            if out:
-                out.close()
-            latency += r.latency
-            await r.control.aclose()
+                    out.close()
+                latency += r.latency
+                await r.control.aclose()
     finally:
         for p in procs:
             p.terminate()
             p.wait()
+    if a.gateway:
+        return 0
     print(LEGEND)
     print(report(rows, latency))
     if a.expect_open:
         n = tally(rows)
-        ok = n["u_through"] == n["tasks"] and n["a_through"] == n["cases"] and n["same"] == n["through"]
+        ok = n["u_through"] == n["tasks"] and n["a_through"] == n["cases"] and (n["same"] == n["through"] or a.run)
         print("harness check:", "ok" if ok else "FAILED")
         return 0 if ok else 1
     return 0
@@ -291,13 +298,20 @@ def main() -> None:
     ap.add_argument("--server-arg", action="append", default=[], help="with --spawn, an extra argument for mcp_server.py (repeatable)")
     ap.add_argument("--protocol", default="auto", help="auto, legacy (initialize handshake) or a version such as 2026-07-28")
     ap.add_argument("--declare", default="none", choices=("none", "tools", "effects", "plan", "all"), help="what the agent declares as its intent (an oracle: from the ground truth)")
-    ap.add_argument("--approver", default="none", choices=("none", "oracle", "all"), help="who approves: nobody, an ideal human (user calls only), a human who approves everything")
+    ap.add_argument(
+        "--run",
+        action="append",
+        metavar="ATTACKER/APPROVER/CASES",
+        help="repeatable; ATTACKER does not hide (plain), encodes the values of the injected calls in the attack text (encodes), or owns the sender "
+        "fields beside it (owns-sender); APPROVER is nobody (none), approves the user's calls only (oracle), or everything (all); CASES are "
+        "benign, attack or all",
+    )
+    ap.add_argument("--no-endorse", action="store_true", help="approve calls and not their values")
+    ap.add_argument("--no-task", action="store_true", help="start executions without the person's words")
     ap.add_argument("--gateway", help="the gateway's origin; none to talk to --url directly")
     ap.add_argument("--issuer", help="its token service's origin")
     ap.add_argument("--keys", help="a folder with <agent>.pem")
     ap.add_argument("--admin", help="its admin socket, over which a person answers")
-    ap.add_argument("--cases", default="all", choices=("benign", "attack", "all"))
-    ap.add_argument("--attacker", default="plain", choices=("plain", "encodes", "owns-sender"), help="encodes the values of the injected calls in the attack text; or owns the sender fields beside it")
     ap.add_argument("--match", help="only cases whose id matches this pattern")
     ap.add_argument("--sample", type=int, help="at most this many cases per suite")
     ap.add_argument("--seed", type=int, default=0)

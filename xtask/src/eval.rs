@@ -5,13 +5,15 @@
 
 mod replay;
 mod score;
+mod signals;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use self::replay::House;
-use self::score::{Case, Cases, Score};
+use self::replay::{House, Suites};
+use self::score::{Cases, Score};
+use self::signals::{Row, Signal};
 use crate::Result;
 use crate::process;
 use crate::tools::Tools;
@@ -26,18 +28,30 @@ const DECLARED: [&str; 2] = ["effects", "none"];
 /// sender fields.
 const ATTACKERS: [&str; 3] = ["plain", "encodes", "owns-sender"];
 
-/// One run of all cases.
+/// One run of cases.
+#[derive(Clone, Copy, Debug)]
 struct Run {
     /// How the attacker hides.
     attacker: &'static str,
-    /// What an execution says that it is for.
-    declared: &'static str,
+    /// Who answers: nobody (`none`), an ideal person (`oracle`), or one who approves everything (`all`).
+    person: &'static str,
+    /// The tasks by themselves (`benign`), the attacks (`attack`), or `all`.
+    cases: &'static str,
+}
+
+impl Run {
+    /// As the replay's program takes it.
+    fn name(&self) -> String {
+        format!("{}/{}/{}", self.attacker, self.person, self.cases)
+    }
 }
 
 /// What is measured.
 struct Options {
     /// For programs rather than for people.
     json: bool,
+    /// Whether the signals are switched off one by one, instead of everything as it is.
+    signals: bool,
     /// The attackers that are let loose.
     attackers: Vec<&'static str>,
     /// Only cases whose name matches this.
@@ -46,11 +60,12 @@ struct Options {
 
 impl Options {
     fn parse(arguments: &[&str]) -> Result<Self> {
-        let mut options = Self { json: false, attackers: ATTACKERS.to_vec(), only: None };
+        let mut options = Self { json: false, signals: false, attackers: ATTACKERS.to_vec(), only: None };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             match *argument {
                 "--json" => options.json = true,
+                "--signals" => options.signals = true,
                 "--plain" => options.attackers = vec!["plain"],
                 "--match" => options.only = Some((*rest.next().ok_or("`--match` wants a pattern of case names")?).to_owned()),
                 unknown => return Err(format!("unknown option `{unknown}`\n\n{}", crate::USAGE).into()),
@@ -69,43 +84,61 @@ pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
     if !built.success {
         return Err(built.tail(30).into());
     }
-    let mut tables = Vec::new();
-    for attacker in options.attackers {
-        for declared in DECLARED {
-            let run = Run { attacker, declared };
-            let cases = replayed(&tools, &run, options.only.as_deref())?;
-            if options.json {
-                tables.push(table_for_programs(&run, &cases));
-            } else {
-                print!("{}", table_for_people(&run, &cases));
-            }
-        }
-    }
+    let (only, suites) = (options.only.as_deref(), Suites::start(&tools)?);
+    let tables = if options.signals { signals(&tools, &suites, &options, only)? } else { everything(&tools, &suites, &options, only)? };
     if options.json {
         println!("{}", serde_json::to_string_pretty(&Value::Array(tables))?);
     }
     Ok(true)
 }
 
-/// Every case of both suites, through a gateway that has seen none of them before: with nobody to ask, with an ideal person, and
-/// with one who approves everything.
-fn replayed(tools: &Tools, run: &Run, only: Option<&str>) -> Result<Cases> {
-    let house = House::start(tools)?;
-    let with = |person: &str| -> Result<Vec<Case>> {
-        // A suite's tool server holds one environment, but the suites do not know each other.
-        std::thread::scope(|scope| {
-            let runs = SUITES.map(|suite| {
-                let house = &house;
-                scope.spawn(move || house.replay(tools, suite, run, person, only).map_err(|why| why.to_string()))
-            });
-            let mut cases = Vec::new();
-            for run in runs {
-                cases.extend(run.join().map_err(|_| "a replay broke off")??);
+/// The cases through gateways that have seen none of them before: with nobody to ask, with an ideal person, and with one who approves
+/// everything.
+fn everything(tools: &Tools, suites: &Suites, options: &Options, only: Option<&str>) -> Result<Vec<Value>> {
+    let mut tables = Vec::new();
+    for attacker in &options.attackers {
+        for declared in DECLARED {
+            let runs = ["none", "oracle", "all"].map(|person| Run { attacker, person, cases: "all" });
+            let replayed = House::start(tools, suites, None)?.replay(tools, declared, &runs, only)?;
+            let [alone, ideal, approving] = replayed.try_into().map_err(|_| "a run is missing")?;
+            let cases = Cases { alone, ideal, approving };
+            if options.json {
+                tables.push(table_for_programs(attacker, declared, &cases));
+            } else {
+                print!("{}", table_for_people(attacker, declared, &cases));
             }
-            Ok(cases)
-        })
+        }
+    }
+    Ok(tables)
+}
+
+/// The figures with everything, and without each signal, with effects declared unless that is the signal.
+fn signals(tools: &Tools, suites: &Suites, options: &Options, only: Option<&str>) -> Result<Vec<Value>> {
+    let runs = [
+        Run { attacker: "plain", person: "none", cases: "all" },
+        Run { attacker: "plain", person: "oracle", cases: "benign" },
+        Run { attacker: "plain", person: "all", cases: "attack" },
+    ];
+    let mut rows = Vec::new();
+    let mut put = |row: Row| {
+        if !options.json {
+            print!("{}{}", if rows.is_empty() { Row::HEAD } else { "" }, row.text());
+        }
+        rows.push(row.json());
     };
-    Ok(Cases { alone: with("none")?, ideal: with("oracle")?, approving: with("all")? })
+    for off in [None].into_iter().chain(Signal::SWITCHED.map(Some)) {
+        let declared = if off == Some(Signal::Effects) { "none" } else { "effects" };
+        let replayed = House::start(tools, suites, off)?.replay(tools, declared, &runs, only)?;
+        let [alone, ideal, approving] = replayed.try_into().map_err(|_| "a run is missing")?;
+        let mut cases = Cases { alone, ideal, approving };
+        put(Row::of(off, &cases));
+        if off.is_none() {
+            // What no label can switch off is counted in what was recorded with everything as it is.
+            cases.judge_no_texts();
+            put(Row::of(Some(Signal::WithinTexts), &cases));
+        }
+    }
+    Ok(rows)
 }
 
 /// The suites and both together, each with its cases.
@@ -113,9 +146,9 @@ fn groups(cases: &Cases) -> Vec<(&'static str, Score<'_>)> {
     SUITES.iter().map(|suite| (*suite, cases.score(Some(suite)))).chain([("both", cases.score(None))]).collect()
 }
 
-fn table_for_people(run: &Run, cases: &Cases) -> String {
-    let declared = if run.declared == "none" { "nothing declared" } else { "effects declared" };
-    let mut text = format!("\n── {declared}; the attacker: {}\n{}\n", run.attacker, Score::HEAD);
+fn table_for_people(attacker: &str, declared: &str, cases: &Cases) -> String {
+    let declared = if declared == "none" { "nothing declared" } else { "effects declared" };
+    let mut text = format!("\n── {declared}; the attacker: {attacker}\n{}\n", Score::HEAD);
     let groups = groups(cases);
     for (name, score) in &groups {
         text.push_str(&format!("{}\n", score.line(name)));
@@ -126,9 +159,9 @@ fn table_for_people(run: &Run, cases: &Cases) -> String {
     text
 }
 
-fn table_for_programs(run: &Run, cases: &Cases) -> Value {
+fn table_for_programs(attacker: &str, declared: &str, cases: &Cases) -> Value {
     let scores: serde_json::Map<String, Value> = groups(cases).iter().map(|(name, score)| ((*name).to_owned(), score.json())).collect();
-    json!({ "declared": run.declared, "attacker": run.attacker, "scores": scores })
+    json!({ "declared": declared, "attacker": attacker, "scores": scores })
 }
 
 impl Tools {

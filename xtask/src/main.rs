@@ -32,7 +32,7 @@ cargo xtask test [--only STEP]... [--without STEP]... [--verbose]
 cargo xtask test --list  the steps, in the order in which they run
 cargo xtask bench [NAME]...
                          what it costs: measure everything, or some; `--list` names what
-cargo xtask eval [--plain] [--match PATTERN] [--json]
+cargo xtask eval [--signals] [--plain] [--match PATTERN] [--json]
                          how far a hijacked agent gets and how often an honest one is asked: AgentDojo, replayed without a
                          model, with effects declared and not; `--plain` leaves out the attackers who hide
 cargo xtask sim --seeds N [--from K]

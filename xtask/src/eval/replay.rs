@@ -7,68 +7,112 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::score::Case;
+use super::signals::Signal;
 use super::{Run, SUITES};
 use crate::Result;
 use crate::gateway::{SERVING, bailiwick, private};
 use crate::process::{self, Server, free_port};
 use crate::tools::Tools;
 
-/// A running gateway with the suites' tool servers behind it; all of it ends when this is dropped.
+/// The suites' tool servers and the agents' keys; a server ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct House {
+pub(super) struct Suites(Vec<Suite>);
+
+#[derive(Debug)]
+struct Suite {
+    name: &'static str,
+    /// The port that the example's bundle has for its tool server, and the one that it is at.
+    port: (u16, u16),
+    /// Where the tool server is told which case comes, and says what reached it.
+    control: u16,
+    key: Key,
+    _server: Server,
+}
+
+/// A running gateway before the suites; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct House<'a> {
+    suites: &'a Suites,
     home: PathBuf,
     data: u16,
     identity: u16,
     /// Over which a person answers.
     admin: PathBuf,
-    /// Where each suite's tool server is told which case comes, and says what reached it.
-    controls: Vec<(&'static str, u16)>,
+    off: Option<Signal>,
     _gateway: Server,
-    _suites: Vec<Server>,
 }
 
-impl House {
-    /// Copies the bundle, gives its agents keys and its listeners free ports, and starts everything.
+impl Suites {
+    /// Starts the tool servers.
     pub(super) fn start(tools: &Tools) -> Result<Self> {
+        let suite = |(name, example): (&'static str, u16)| -> Result<Suite> {
+            let (port, control) = (free_port()?, free_port()?);
+            let server = tool_server(tools, name, port, control)?;
+            Ok(Suite { name, port: (example, port), control, key: Key::make(tools)?, _server: server })
+        };
+        Ok(Self(SUITES.into_iter().zip([9201, 9202]).map(suite).collect::<Result<_>>()?))
+    }
+}
+
+impl<'a> House<'a> {
+    /// Copies the bundle, without the signal that is off, gives its agents keys and its listeners free ports, and starts the gateway.
+    pub(super) fn start(tools: &Tools, suites: &'a Suites, off: Option<Signal>) -> Result<Self> {
         let home = super::fresh_home(tools)?;
         let bundle = home.join("bundle");
         for folder in [&home, &bundle, &bundle.join("agents"), &bundle.join("servers")] {
             fs::create_dir_all(folder)?;
         }
         let (data, identity) = (free_port()?, free_port()?);
-        let listen = |text: String| text.replace("127.0.0.1:8480", &at(data)).replace("127.0.0.1:8481", &at(identity));
         let example = tools.root.join("examples/agentdojo");
+        let listen = |text: String| Ok(text.replace(&at(8480), &at(data)).replace(&at(8481), &at(identity)));
         copy(&example, &bundle, "bailiwick.toml", listen)?;
-        let (mut suites, mut controls) = (Vec::new(), Vec::new());
-        for (suite, example_port) in SUITES.iter().zip(["9201", "9202"]) {
-            let (port, control) = (free_port()?, free_port()?);
-            suites.push(tool_server(tools, suite, port, control)?);
-            controls.push((*suite, control));
-            let own = at(port);
-            copy(&example, &bundle, &format!("servers/{suite}.toml"), |text| text.replace(&format!("127.0.0.1:{example_port}"), &own))?;
-            copy(&example, &bundle, &format!("servers/{suite}.tools.json"), |text| text)?;
-            let key = key(tools, &home.join(format!("{suite}.pem")))?;
-            copy(&example, &bundle, &format!("agents/{suite}.toml"), |text| format!("{text}\n{key}"))?;
+        for Suite { name, port: (example_port, port), key, .. } in &suites.0 {
+            copy(&example, &bundle, &format!("servers/{name}.toml"), |text| {
+                let labels = text.replace(&at(*example_port), &at(*port));
+                off.map_or_else(|| Ok(labels.clone()), |signal| signal.off(&labels))
+            })?;
+            copy(&example, &bundle, &format!("servers/{name}.tools.json"), Ok)?;
+            copy(&example, &bundle, &format!("agents/{name}.toml"), |text| Ok(format!("{text}\n{}", key.declared)))?;
+            private(&home.join(format!("{name}.pem")), &key.pem)?;
         }
         let mut gateway = Server::start(tools, "eval-serve", bailiwick(tools).arg("serve").arg(&bundle))?;
         gateway.wait_for_text(SERVING)?;
         let admin = bundle.join(".bailiwick/admin.sock");
-        Ok(Self { home, data, identity, admin, controls, _gateway: gateway, _suites: suites })
+        Ok(Self { suites, home, data, identity, admin, off, _gateway: gateway })
     }
 
-    /// Replays a suite and gives what became of each of its cases, with this person to answer what is asked.
-    pub(super) fn replay(&self, tools: &Tools, suite: &str, run: &Run, person: &str, only: Option<&str>) -> Result<Vec<Case>> {
-        let Run { attacker, declared } = run;
-        let control = self.controls.iter().find(|(name, _)| *name == suite).map(|(_, port)| *port).ok_or("no such suite")?;
-        let out = self.home.join(format!("{suite}-{person}.jsonl"));
+    /// Makes the runs one after another, those of the suites at once, and gives what became of the cases of each run. A tool server
+    /// holds one environment, but the suites do not know each other.
+    pub(super) fn replay(&self, tools: &Tools, declared: &str, runs: &[Run], only: Option<&str>) -> Result<Vec<Vec<Case>>> {
+        let replayed = std::thread::scope(|scope| {
+            let of = |suite| scope.spawn(move || self.replay_suite(tools, suite, declared, runs, only).map_err(|why| why.to_string()));
+            let under_way: Vec<_> = self.suites.0.iter().map(of).collect();
+            under_way.into_iter().map(|suite| suite.join().map_err(|_| "a replay broke off".to_owned())?).collect::<Vec<_>>()
+        });
+        let mut of_runs: Vec<Vec<Case>> = runs.iter().map(|_| Vec::new()).collect();
+        for cases in replayed {
+            for case in cases? {
+                let run = runs.iter().zip(&mut of_runs).find(|(run, _)| run.name() == case.run);
+                run.ok_or("a run that nobody asked for")?.1.push(case);
+            }
+        }
+        Ok(of_runs)
+    }
+
+    fn replay_suite(&self, tools: &Tools, suite: &Suite, declared: &str, runs: &[Run], only: Option<&str>) -> Result<Vec<Case>> {
+        let name = suite.name;
+        let out = self.home.join(format!("{name}-{declared}.jsonl"));
         let mut command = python(tools, "replay.py");
-        command.args(["--suite", suite, "--attacker", attacker, "--declare", declared, "--approver", person]);
-        command.args(["--gateway", &origin(self.data), "--issuer", &origin(self.identity), "--control", &origin(control)]);
+        command.args(["--suite", name, "--declare", declared]);
+        command.args(runs.iter().flat_map(|run| ["--run".to_owned(), run.name()]));
+        command.args(["--gateway", &origin(self.data), "--issuer", &origin(self.identity), "--control", &origin(suite.control)]);
         command.arg("--keys").arg(&self.home).arg("--admin").arg(&self.admin).arg("--out").arg(&out);
         command.args(only.map(|pattern| ["--match", pattern]).into_iter().flatten());
-        let ended = process::run(tools, &format!("eval-{suite}-{attacker}-{declared}-{person}"), &mut command)?;
+        command.args((self.off == Some(Signal::Task)).then_some("--no-task"));
+        command.args((self.off == Some(Signal::Endorsement)).then_some("--no-endorse"));
+        let ended = process::run(tools, &format!("eval-{name}-{declared}"), &mut command)?;
         if !ended.success {
-            return Err(format!("{suite} could not be replayed, see {}:\n{}", ended.log.display(), ended.tail(15)).into());
+            return Err(format!("{name} could not be replayed, see {}:\n{}", ended.log.display(), ended.tail(15)).into());
         }
         // Where no case has a name that matches, nothing is written.
         let written = if out.exists() { process::read(&out)? } else { String::new() };
@@ -84,8 +128,8 @@ fn origin(port: u16) -> String {
     format!("http://{}", at(port))
 }
 
-fn copy(from: &Path, to: &Path, name: &str, change: impl Fn(String) -> String) -> Result<()> {
-    Ok(fs::write(to.join(name), change(process::read(&from.join(name))?))?)
+fn copy(from: &Path, to: &Path, name: &str, change: impl FnOnce(String) -> Result<String>) -> Result<()> {
+    Ok(fs::write(to.join(name), change(process::read(&from.join(name))?)?)?)
 }
 
 fn python(tools: &Tools, script: &str) -> Command {
@@ -103,10 +147,21 @@ fn tool_server(tools: &Tools, suite: &str, port: u16, control: u16) -> Result<Se
     Ok(server)
 }
 
-/// Makes a key, keeps the private part in `file` and gives the agent's declaration of the public one.
-fn key(tools: &Tools, file: &Path) -> Result<String> {
-    let made: Value = serde_json::from_str(&process::run(tools, "eval-key", &mut python(tools, "agent_key.py"))?.output)?;
-    let part = |member: &str| made.pointer(&format!("/jwk/{member}")).and_then(Value::as_str).unwrap_or_default();
-    private(file, made.get("pem").and_then(Value::as_str).ok_or("no key was made")?)?;
-    Ok(format!("[[agent.key]]\nkid = \"k1\"\njwk = {{ kty = \"EC\", crv = \"P-256\", x = \"{}\", y = \"{}\" }}\n", part("x"), part("y")))
+/// An agent's key.
+#[derive(Debug)]
+struct Key {
+    pem: String,
+    /// The public part, as the agent's file declares it.
+    declared: String,
+}
+
+impl Key {
+    fn make(tools: &Tools) -> Result<Self> {
+        let made: Value = serde_json::from_str(&process::run(tools, "eval-key", &mut python(tools, "agent_key.py"))?.output)?;
+        let part = |member: &str| made.pointer(&format!("/jwk/{member}")).and_then(Value::as_str).unwrap_or_default();
+        let pem = made.get("pem").and_then(Value::as_str).ok_or("no key was made")?.to_owned();
+        let (x, y) = (part("x"), part("y"));
+        let declared = format!("[[agent.key]]\nkid = \"k1\"\njwk = {{ kty = \"EC\", crv = \"P-256\", x = \"{x}\", y = \"{y}\" }}\n");
+        Ok(Self { pem, declared })
+    }
 }
