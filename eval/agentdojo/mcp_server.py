@@ -3,9 +3,9 @@
 
 MCP endpoint   http://127.0.0.1:PORT/mcp            (put the gateway under test in front of this)
 Control        http://127.0.0.1:CONTROL_PORT        (never through the gateway)
-  POST /case     {"user_task": "user_task_0", "injection_task": "injection_task_1" | null, "encode": [..], "own": ".."}
+  POST /case     {"user_task": "user_task_0", "injection_task": "injection_task_1" | null, "encode": [..], "own": [..]}
                  loads a fresh environment: benign, or with the attack text in the vectors which the user task reads;
-                 the values in `encode` stand there in Base64; what carries the attack text has `own` as its sender
+                 the values in `encode` stand there in Base64; what carries the attack text is sent by each of `own`
   GET  /calls    the calls which really reached this server, in order
   GET  /verdict  AgentDojo's own utility and security checks over what was really executed
 """
@@ -36,19 +36,26 @@ from attacker import encoded, is_attack
 from common import DEFAULT_ATTACK, SUITES, attack_of, judge, make_env, run_call, runtime_of, suite_of
 
 
-def own_senders(value, own: str) -> None:
-    """Gives every entry that carries the attack text this sender."""
+def sent_by(item, own: list[str]) -> list:
+    """An entry that carries the attack text once from each of these senders; any other as it is."""
+    if not isinstance(item, BaseModel) or "sender" not in type(item).model_fields:
+        return [item]
+    carries = any(isinstance(text, str) and is_attack(text) for text in (getattr(item, name) for name in type(item).model_fields))
+    return [item.model_copy(update={"sender": sender}, deep=True) for sender in own] if carries else [item]
+
+
+def own_senders(value, own: list[str]) -> None:
+    """Has every entry that carries the attack text be sent by each of these."""
     if isinstance(value, BaseModel):
-        texts = [getattr(value, name) for name in type(value).model_fields]
-        if "sender" in type(value).model_fields and any(isinstance(text, str) and is_attack(text) for text in texts):
-            value.sender = own
-        own_senders(texts, own)
+        for name in type(value).model_fields:
+            own_senders(getattr(value, name), own)
     elif isinstance(value, dict):
-        own_senders(list(value.values()), own)
+        for item in value.values():
+            own_senders(item, own)
     elif isinstance(value, list):
+        value[:] = [sent for item in value for sent in sent_by(item, own)]
         for item in value:
             own_senders(item, own)
-
 
 
 class Bench:
@@ -61,12 +68,12 @@ class Bench:
         self.runtime = runtime_of(self.suite)
         self.reset(None, None)
 
-    def reset(self, user_task: str | None, injection_task: str | None, encode: list[str] = (), own: str | None = None) -> dict:
+    def reset(self, user_task: str | None, injection_task: str | None, encode: list[str] = (), own: list[str] = ()) -> dict:
         self.user = self.suite.user_tasks[user_task] if user_task else None
         self.injection = self.suite.injection_tasks[injection_task] if injection_task else None
         injections = self.attack.attack(self.user, self.injection) if self.user and self.injection else {}
         self.env = make_env(self.suite, self.user, {vector: encoded(text, encode) for vector, text in injections.items()})
-        if own is not None:
+        if own:
             own_senders(self.env, own)
         self.pre = self.env.model_copy(deep=True)
         self.calls: list[dict] = []
@@ -130,7 +137,7 @@ def build_server(bench: Bench, structured: bool, annotate: bool) -> Server:
 def control_app(bench: Bench) -> Starlette:
     async def case(request):
         body = await request.json()
-        return JSONResponse(bench.reset(body.get("user_task"), body.get("injection_task"), body.get("encode", ()), body.get("own")))
+        return JSONResponse(bench.reset(body.get("user_task"), body.get("injection_task"), body.get("encode", ()), body.get("own", ())))
 
     async def calls(request):
         return JSONResponse(bench.calls)

@@ -129,11 +129,11 @@ class Replayer:
         text = next(t["attack_text"] for t in self.data["injection_tasks"] if t["id"] == injection)
         values = [v for c in calls if c["by"] == "injection" for v in c["args"].values() if isinstance(v, str) and v]
         # A link in a message is a value too.
-        values += [word for value in values for word in value.split() if "." in word.strip(".")]
+        values += [word.strip(".,!") for value in values for word in value.split() if "." in word.strip(".")]
         used = list(dict.fromkeys(value for value in values if value in text))
         if self.attacker == "encodes":
             return {"encode": used}
-        return {"own": max(used, key=len)} if used else {}
+        return {"own": used}
 
     async def replay(self, case_id: str, task: dict, injection: str | None, calls: list[dict]) -> dict:
         varied = self.varied(injection, calls)
