@@ -25,6 +25,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "grant", run: targets::core::grant },
     Target { name: "bundle", run: targets::core::bundle },
     Target { name: "definition", run: targets::core::definition },
+    Target { name: "flow-value", run: targets::flow::value },
+    Target { name: "flow-result", run: targets::flow::result },
     Target { name: "jws", run: targets::identity::jws },
     Target { name: "access-token", run: targets::identity::access_token },
     Target { name: "dpop-proof", run: targets::identity::dpop_proof },

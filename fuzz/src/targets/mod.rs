@@ -1,6 +1,7 @@
 //! The targets, by whose bytes they read.
 
 pub(crate) mod core;
+pub(crate) mod flow;
 pub(crate) mod identity;
 pub(crate) mod log;
 pub(crate) mod mcp;
