@@ -29,6 +29,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// `model` know no rule.
 const MODULES: &[(&str, &[&str])] = &[
     ("address", &[]),
+    ("form", &[]),
     ("json", &[]),
     ("model", &["json", "identity", "ledger"]),
     ("pressure", &[]),

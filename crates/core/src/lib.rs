@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod catalog;
 pub mod execution;
 pub mod flow;
+pub mod form;
 pub mod identity;
 pub mod json;
 pub mod judge;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::hmac;
 use bailiwick_core::bundle::{Issuer, Login};
+use bailiwick_core::form::encode;
 use bailiwick_core::identity::assertion::{self, Trust};
 use bailiwick_core::identity::jws::Jws;
 use bailiwick_core::json;
@@ -27,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::fetch::Fetcher;
 use crate::foreign::Foreign;
 use crate::secret;
-use crate::token::form::{Form, encode};
+use crate::token::form::Form;
 
 /// How long a person may take to log in, in seconds.
 pub(super) const LIFE_S: i64 = 600;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use zeroize::Zeroizing;
-
 /// The most parameters that a form may have.
 const PARAMETERS_MAX: usize = 64;
 
@@ -63,33 +61,6 @@ impl Form {
     }
 }
 
-/// Writes parameters as `application/x-www-form-urlencoded` (RFC 6749 appendix B).
-pub(crate) fn encode(parameters: &[(&str, &str)]) -> Zeroizing<String> {
-    let mut form = Zeroizing::new(String::new());
-    for (name, value) in parameters {
-        if !form.is_empty() {
-            form.push('&');
-        }
-        escape(name, &mut form);
-        form.push('=');
-        escape(value, &mut form);
-    }
-    form
-}
-
-fn escape(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => out.push(char::from(byte)),
-            b' ' => out.push('+'),
-            _ => {
-                out.push('%');
-                out.extend([byte >> 4, byte & 15].into_iter().filter_map(|half| char::from_digit(u32::from(half), 16)));
-            }
-        }
-    }
-}
-
 fn decoded(text: &[u8]) -> Result<String, InvalidForm> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -112,6 +83,8 @@ fn decoded(text: &[u8]) -> Result<String, InvalidForm> {
 
 #[cfg(test)]
 mod tests {
+    use bailiwick_core::form::encode;
+
     use super::*;
 
     #[test]

@@ -299,7 +299,7 @@ async fn a_person_logs_in_sees_the_call_and_where_its_values_came_from_and_answe
     let page = browser.come_back(&address, &code, &desk.login.url).await;
     assert_eq!(page.location, Some(format!("/approvals/{ask}")), "{}", page.text);
     let (client, form) = desk.login.redeemed.lock().unwrap().pop().unwrap();
-    assert_eq!(client, format!("Basic {}", STANDARD.encode("bailiwick:s3cret%2b%2f%3d")), "the secret goes in the header alone");
+    assert_eq!(client, format!("Basic {}", STANDARD.encode("bailiwick:s3cret%2B%2F%3D")), "the secret goes in the header alone");
     assert!(form.contains("code_verifier=") && !form.contains("s3cret"), "{form}");
 
     let page = browser.get(&format!("/approvals/{ask}")).await;
@@ -413,7 +413,7 @@ async fn where_there_is_tls_cookies_belong_to_this_very_host_and_never_go_withou
     let cookie = page.headers["set-cookie"].to_str().unwrap();
     assert!(cookie.starts_with("__Host-bailiwick-login=") && cookie.ends_with("; Secure") && !cookie.contains("Domain"), "{cookie}");
     assert!(page.headers.contains_key("strict-transport-security"));
-    assert!(page.location.unwrap().contains("redirect_uri=https%3a%2f%2fapprovals.acme.example%2fcallback"));
+    assert!(page.location.unwrap().contains("redirect_uri=https%3A%2F%2Fapprovals.acme.example%2Fcallback"));
 }
 
 #[tokio::test]

@@ -18,35 +18,6 @@ pub(super) struct Granted {
     pub(super) life_s: u64,
 }
 
-/// Writes parameters as `application/x-www-form-urlencoded` (RFC 6749 appendix B).
-pub(super) fn encode(parameters: &[(&str, &str)]) -> Zeroizing<String> {
-    let mut form = Zeroizing::new(String::new());
-    for (name, value) in parameters {
-        if !form.is_empty() {
-            form.push('&');
-        }
-        escape(name, &mut form);
-        form.push('=');
-        escape(value, &mut form);
-    }
-    form
-}
-
-/// Escapes one part.
-pub(super) fn escape(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => out.push(char::from(byte)),
-            b' ' => out.push('+'),
-            _ => {
-                const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-                out.push('%');
-                out.extend([byte >> 4, byte & 15].into_iter().filter_map(|half| DIGITS.get(usize::from(half))));
-            }
-        }
-    }
-}
-
 /// Reads what an endpoint answered. An error names its code alone: descriptions are the other side's words.
 pub(super) fn granted(status: u16, body: &[u8]) -> Result<Granted, BrokerError> {
     let parsed = json::parse(body, &json::Limits { bytes_max: 64 << 10, depth_max: 16 });
@@ -79,11 +50,6 @@ fn is_code(code: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn forms_are_escaped() {
-        assert_eq!(*encode(&[("a", "b c"), ("d&", "é=+*~")]), "a=b+c&d%26=%C3%A9%3D%2B*%7E");
-    }
 
     #[test]
     fn what_an_endpoint_answers_is_read_strictly_and_repeated_never() {

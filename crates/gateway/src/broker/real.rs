@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bailiwick_core::bundle::{BrokerAuth, Live, Snapshot};
+use bailiwick_core::form::{encode, escape};
 use bailiwick_core::identity::{Algorithm, Signer, jws};
 use bailiwick_core::model::{AgentName, Clock, Entropy, ExecutionId, ServerName, SpiffeId, Timestamp};
 use base64::Engine as _;
@@ -17,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::form::{Granted, encode, escape, granted};
+use super::form::{Granted, granted};
 use super::{BrokerError, Credential, Vault};
 use crate::Permit;
 use crate::mcp::upstream::{HttpClient, address, body, read_secret};
