@@ -111,6 +111,7 @@ async fn issued() -> Result {
         entropy: Arc::new(Random),
         keys: Arc::new(Nowhere::default()),
         fetcher: Fetcher::new()?,
+        base: directory.path().to_owned(),
     };
     let identity = Identity::open(parts)?;
     let at = WallClock.now();

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 
 /// The most bytes of one answer.
 const BYTES_MAX: usize = 256 << 10;
@@ -64,6 +67,7 @@ pub enum FetchError {
 /// Reaches others.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
+    resolver: Option<TokioResolver>,
     public: Client<HttpsConnector<HttpConnector<Filtered>>, Full<Bytes>>,
     house: Client<HttpsConnector<HttpConnector<Filtered>>, Full<Bytes>>,
     local: Client<HttpsConnector<HttpConnector<Local>>, Full<Bytes>>,
@@ -81,17 +85,38 @@ impl Fetcher {
     pub fn new() -> io::Result<Self> {
         // Without a resolver configuration only literal addresses can be reached; that is an error of each fetch.
         let resolver = TokioResolver::builder_tokio().ok().and_then(|builder| builder.build().ok());
+        let mut roots = RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        Self::over(resolver, &trusting(roots)?)
+    }
+
+    /// One that believes servers by these certificate authorities and no others.
+    pub(crate) fn by_authorities(&self, authorities: Vec<CertificateDer<'static>>) -> io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority).map_err(io::Error::other)?;
+        }
+        Self::over(self.resolver.clone(), &trusting(roots)?)
+    }
+
+    fn over(resolver: Option<TokioResolver>, tls: &ClientConfig) -> io::Result<Self> {
         Ok(Self {
-            public: client(Filtered { resolver: resolver.clone(), may: is_public })?,
-            house: client(Filtered { resolver, may: is_in_house })?,
-            local: client(Local)?,
+            public: client(Filtered { resolver: resolver.clone(), may: is_public }, tls),
+            house: client(Filtered { resolver: resolver.clone(), may: is_in_house }, tls),
+            local: client(Local, tls),
+            resolver,
         })
     }
 
     /// The body of the answer to a GET. `named` is the URL that the bundle itself writes, from which this one came: one on the
     /// same host may be inside the house, and one on this machine is reached only where `named` is on it too.
     pub async fn get(&self, url: &str, named: &str) -> Result<Bytes, FetchError> {
-        let headers = HeaderMap::from_iter([(http::header::ACCEPT, http::HeaderValue::from_static("application/json"))]);
+        self.get_with(url, named, HeaderMap::new()).await
+    }
+
+    /// The same with these headers beside.
+    pub(crate) async fn get_with(&self, url: &str, named: &str, mut headers: HeaderMap) -> Result<Bytes, FetchError> {
+        headers.insert(http::header::ACCEPT, http::HeaderValue::from_static("application/json"));
         let (status, body) = self.send(url, named, Sent { method: Method::GET, headers, body: Bytes::new() }).await?;
         if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status { url: url.to_owned(), status }) }
     }
@@ -134,7 +159,14 @@ impl Fetcher {
     }
 }
 
-fn client<R>(resolver: R) -> io::Result<Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>>
+/// What believes servers by `roots`.
+fn trusting(roots: RootCertStore) -> io::Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn client<R>(resolver: R, tls: &ClientConfig) -> Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>
 where
     R: tower::Service<Name, Response = std::vec::IntoIter<SocketAddr>, Error = io::Error> + Clone + Send + Sync + 'static,
     R::Future: Send,
@@ -142,15 +174,9 @@ where
     let mut http = HttpConnector::new_with_resolver(resolver);
     http.enforce_http(false);
     http.set_connect_timeout(Some(Duration::from_secs(5)));
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let https = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(provider)
-        .map_err(io::Error::other)?
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(http);
+    let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http().enable_http1().wrap_connector(http);
     // Nothing is kept open: keys are read once in minutes, and a kept connection would outlive the look at its address.
-    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https))
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https)
 }
 
 type Resolving = Pin<Box<dyn Future<Output = io::Result<std::vec::IntoIter<SocketAddr>>> + Send>>;

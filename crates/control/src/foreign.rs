@@ -1,19 +1,30 @@
 //! The keys of other issuers: found where the bundle says, kept for a while, and read again when a token names a new one.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bailiwick_core::bundle::{Issuer, Keys};
 use bailiwick_core::identity::KeySet;
+use bailiwick_core::identity::platform::Platform;
+use bailiwick_core::identity::spiffe::TrustBundle;
 use bailiwick_core::json;
 use bailiwick_core::model::Timestamp;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::fetch::{FetchError, Fetcher};
 
 /// How long a set of keys is used without being read again, in seconds.
 const FRESH_S: i64 = 600;
+
+/// The same of a file, which costs little to read.
+const FILE_FRESH_S: i64 = 30;
 
 /// The least time between two readings for one issuer, in seconds, however many tokens name keys that are not there.
 const AGAIN_AFTER_S: i64 = 30;
@@ -24,15 +35,44 @@ const STALE_S: i64 = 86_400;
 /// How many requests may wait for one issuer's keys.
 const WAITING_MAX: usize = 32;
 
+/// The largest file of keys, certificates or a token, in bytes.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
 /// Why an issuer's keys are not known.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the keys of the issuer cannot be had: {0}")]
 pub(crate) struct KeysUnknown(Arc<str>);
 
+/// What an issuer publishes of itself.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// The keys that sign its tokens.
+    pub(crate) keys: KeySet,
+    sequence: Option<u64>,
+    fresh_s: i64,
+}
+
+impl Published {
+    /// Reads the document of an issuer of this kind.
+    fn parse(kind: Platform, document: &Value, place: &str) -> Result<Self, KeysUnknown> {
+        if kind == Platform::Spiffe {
+            let bundle = TrustBundle::parse(document).map_err(|error| unknown(place, &error))?;
+            return Ok(Self { keys: bundle.jwt, sequence: bundle.sequence, fresh_s: bundle.refresh_s });
+        }
+        let keys = KeySet::from_jwks(document).map_err(|error| unknown(place, &error))?;
+        if keys.is_empty() {
+            return Err(unknown(place, &"it holds no key that is accepted"));
+        }
+        Ok(Self { keys, sequence: None, fresh_s: FRESH_S })
+    }
+}
+
 /// The keys of other issuers.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     fetcher: Fetcher,
+    /// The bundle's directory.
+    base: PathBuf,
     /// By where they come from, since a changed bundle may send the same issuer elsewhere.
     sets: Mutex<HashMap<String, Arc<Set>>>,
 }
@@ -53,38 +93,42 @@ impl Default for Set {
 
 #[derive(Debug, Default)]
 struct Kept {
-    keys: Option<(Arc<KeySet>, Timestamp)>,
+    published: Option<(Arc<Published>, Timestamp)>,
     tried: Option<Timestamp>,
     fault: Option<KeysUnknown>,
 }
 
 impl Foreign {
-    pub(crate) fn new(fetcher: Fetcher) -> Self {
-        Self { fetcher, sets: Mutex::default() }
+    /// `base` is the bundle's directory.
+    pub(crate) fn new(fetcher: Fetcher, base: PathBuf) -> Self {
+        Self { fetcher, base, sets: Mutex::default() }
     }
 
-    /// The keys of `issuer`, read again if none of them has this `kid`. Those who ask for one issuer wait for each other, so
-    /// it is asked once.
-    pub(crate) async fn keys(&self, issuer: &Issuer, kid: Option<&str>, now: Timestamp) -> Result<Arc<KeySet>, KeysUnknown> {
+    /// What `issuer` publishes, read again if none of its keys has this `kid`. Those who ask for one issuer wait for each
+    /// other, so it is asked once.
+    pub(crate) async fn published(&self, issuer: &Issuer, kid: Option<&str>, now: Timestamp) -> Result<Arc<Published>, KeysUnknown> {
         let place = match &issuer.keys {
-            Keys::Inline(set) => {
-                let set = KeySet::from_jwks(set).map_err(|error| KeysUnknown(error.to_string().into()))?;
-                return Ok(Arc::new(set));
-            }
+            Keys::Inline(set) => return Published::parse(issuer.kind, set, "issuers.toml").map(Arc::new),
             Keys::Url(url) => url.clone(),
+            Keys::File(file) => file.display().to_string(),
             Keys::Discovery => issuer.issuer.clone(),
         };
+        // By all that says how they are read: a changed bundle may trust another authority for the same address.
+        let place = format!("{} {place} {:?} {:?}", issuer.kind.as_str(), issuer.ca_file, issuer.token_file);
         let set = Arc::clone(self.sets.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default());
         let _waiting = set.waiting.try_acquire().map_err(|_| KeysUnknown("too many wait for them".into()))?;
         let mut kept = set.kept.lock().await;
         let age = |since: &Timestamp| now.as_second().saturating_sub(since.as_second());
-        let fresh = kept.keys.as_ref().is_some_and(|(keys, read)| (0..FRESH_S).contains(&age(read)) && kid.is_none_or(|kid| keys.has(kid)));
+        let is_fresh = |(published, read): &(Arc<Published>, Timestamp)| {
+            (0..published.fresh_s).contains(&age(read)) && kid.is_none_or(|kid| published.keys.has(kid))
+        };
         let may_try = kept.tried.as_ref().is_none_or(|tried| !(0..AGAIN_AFTER_S).contains(&age(tried)));
-        if !fresh && may_try {
+        if !kept.published.as_ref().is_some_and(is_fresh) && may_try {
             kept.tried = Some(now);
-            match self.read(issuer).await {
-                Ok(keys) => {
-                    kept.keys = Some((Arc::new(keys), now));
+            let before = kept.published.as_ref().and_then(|(published, _)| published.sequence);
+            match self.read(issuer).await.and_then(|published| follows(published, before)) {
+                Ok(published) => {
+                    kept.published = Some((Arc::new(published), now));
                     kept.fault = None;
                 }
                 Err(error) => {
@@ -93,42 +137,108 @@ impl Foreign {
                 }
             }
         }
-        match &kept.keys {
-            Some((keys, read)) if age(read) < STALE_S => Ok(Arc::clone(keys)),
+        match &kept.published {
+            Some((published, read)) if age(read) < STALE_S => Ok(Arc::clone(published)),
             _ => Err(kept.fault.clone().unwrap_or_else(|| KeysUnknown("they were not read yet".into()))),
         }
     }
 
-    async fn read(&self, issuer: &Issuer) -> Result<KeySet, KeysUnknown> {
+    async fn read(&self, issuer: &Issuer) -> Result<Published, KeysUnknown> {
+        if let Keys::File(file) = &issuer.keys {
+            let place = file.display().to_string();
+            let document = json::parse(&self.file(file).await?, &json::Limits::default()).map_err(|error| unknown(&place, &error))?;
+            return Ok(Published { fresh_s: FILE_FRESH_S, ..Published::parse(issuer.kind, &document, &place)? });
+        }
+        let fetcher = self.fetcher_for(issuer.ca_file.as_deref()).await?;
         let (url, named) = match &issuer.keys {
             Keys::Url(url) => (url.clone(), url),
-            _ => (self.discover(&issuer.issuer).await?, &issuer.issuer),
+            _ => (discover(&fetcher, issuer, self.token(issuer).await?).await?, &issuer.issuer),
         };
-        let keys = KeySet::from_jwks(&self.json(&url, named).await?).map_err(|error| unknown(&url, &error))?;
-        if keys.is_empty() { Err(unknown(&url, &"it holds no key that is accepted")) } else { Ok(keys) }
-    }
-
-    /// Where the issuer's keys are.
-    async fn discover(&self, issuer: &str) -> Result<String, KeysUnknown> {
-        let document = self.metadata(issuer).await?;
-        let keys = document.get("jwks_uri").and_then(Value::as_str).ok_or_else(|| unknown(issuer, &"its metadata has no `jwks_uri`"))?;
-        Ok(keys.to_owned())
+        // The token is for the server that the bundle names, and for no other that its document leads to.
+        let headers = if origin(&url) == origin(named) { self.token(issuer).await? } else { HeaderMap::new() };
+        Published::parse(issuer.kind, &json_at(&fetcher, &url, named, headers).await?, &url)
     }
 
     /// What the issuer says of itself (OpenID Connect Discovery 1.0 §4): its document must name the issuer it was asked for.
-    pub(crate) async fn metadata(&self, issuer: &str) -> Result<Value, KeysUnknown> {
-        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let document = self.json(&url, issuer).await?;
-        if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
-            return Err(unknown(&url, &"it names another issuer"));
-        }
-        Ok(document)
+    pub(crate) async fn metadata(&self, issuer: &Issuer) -> Result<Value, KeysUnknown> {
+        let fetcher = self.fetcher_for(issuer.ca_file.as_deref()).await?;
+        metadata(&fetcher, &issuer.issuer, HeaderMap::new()).await
     }
 
-    async fn json(&self, url: &str, named: &str) -> Result<Value, KeysUnknown> {
-        let body = self.fetcher.get(url, named).await.map_err(|error: FetchError| KeysUnknown(error.to_string().into()))?;
-        json::parse(&body, &json::Limits::default()).map_err(|error| unknown(url, &error))
+    /// What reaches servers that are believed by the authorities of this file.
+    pub(crate) async fn fetcher_for(&self, ca_file: Option<&Path>) -> Result<Fetcher, KeysUnknown> {
+        let Some(file) = ca_file else { return Ok(self.fetcher.clone()) };
+        let place = file.display().to_string();
+        let pem = self.file(file).await?;
+        let authorities: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| unknown(&place, &error))?;
+        if authorities.is_empty() {
+            return Err(unknown(&place, &"it holds no certificate in PEM"));
+        }
+        self.fetcher.by_authorities(authorities).map_err(|error| unknown(&place, &error))
     }
+
+    async fn token(&self, issuer: &Issuer) -> Result<HeaderMap, KeysUnknown> {
+        match &issuer.token_file {
+            Some(file) => self.bearer(file).await,
+            None => Ok(HeaderMap::new()),
+        }
+    }
+
+    /// The headers that show the token in this file, which its platform replaces there.
+    pub(crate) async fn bearer(&self, file: &Path) -> Result<HeaderMap, KeysUnknown> {
+        let place = file.display().to_string();
+        let text = Zeroizing::new(self.file(file).await?);
+        let text = std::str::from_utf8(&text).map_err(|error| unknown(&place, &error))?;
+        let header = Zeroizing::new(format!("Bearer {}", text.trim()));
+        let mut header = HeaderValue::from_str(&header).map_err(|_| unknown(&place, &"it holds no token"))?;
+        header.set_sensitive(true);
+        Ok(HeaderMap::from_iter([(AUTHORIZATION, header)]))
+    }
+
+    /// The bytes of a file that the bundle names.
+    async fn file(&self, file: &Path) -> Result<Vec<u8>, KeysUnknown> {
+        let place = file.display().to_string();
+        let bytes = tokio::fs::read(self.base.join(file)).await.map_err(|error| unknown(&place, &error))?;
+        if bytes.len() > FILE_BYTES_MAX { Err(unknown(&place, &"it is longer than a mebibyte")) } else { Ok(bytes) }
+    }
+}
+
+/// A bundle whose sequence went back is an old one that somebody kept (SPIFFE Trust Domain and Bundle §4.1.1).
+fn follows(published: Published, before: Option<u64>) -> Result<Published, KeysUnknown> {
+    match (before, published.sequence) {
+        (Some(before), Some(sequence)) if sequence < before => {
+            Err(KeysUnknown(format!("its `spiffe_sequence` went back from {before} to {sequence}: it is an old bundle").into()))
+        }
+        (Some(_), None) => Err(KeysUnknown("it had a `spiffe_sequence` and has none now".into())),
+        _ => Ok(published),
+    }
+}
+
+/// Where the issuer's keys are.
+async fn discover(fetcher: &Fetcher, issuer: &Issuer, headers: HeaderMap) -> Result<String, KeysUnknown> {
+    let document = metadata(fetcher, &issuer.issuer, headers).await?;
+    let keys = document.get("jwks_uri").and_then(Value::as_str);
+    keys.map(str::to_owned).ok_or_else(|| unknown(&issuer.issuer, &"its metadata has no `jwks_uri`"))
+}
+
+async fn metadata(fetcher: &Fetcher, issuer: &str, headers: HeaderMap) -> Result<Value, KeysUnknown> {
+    let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    let document = json_at(fetcher, &url, issuer, headers).await?;
+    if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+        return Err(unknown(&url, &"it names another issuer"));
+    }
+    Ok(document)
+}
+
+async fn json_at(fetcher: &Fetcher, url: &str, named: &str, headers: HeaderMap) -> Result<Value, KeysUnknown> {
+    let body = fetcher.get_with(url, named, headers).await.map_err(|error: FetchError| KeysUnknown(error.to_string().into()))?;
+    json::parse(&body, &json::Limits::default()).map_err(|error| unknown(url, &error))
+}
+
+/// The scheme, host and port of a URL.
+fn origin(url: &str) -> Option<(String, String)> {
+    let url: http::Uri = url.parse().ok()?;
+    Some((url.scheme_str()?.to_owned(), url.authority()?.as_str().to_ascii_lowercase()))
 }
 
 fn unknown(url: &str, why: &dyn std::fmt::Display) -> KeysUnknown {

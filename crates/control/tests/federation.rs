@@ -9,6 +9,15 @@ mod attacks;
 #[path = "attacks/people.rs"]
 mod people;
 #[cfg(test)]
+#[path = "federation/kubernetes.rs"]
+mod kubernetes;
+#[cfg(test)]
+#[path = "federation/platforms.rs"]
+mod platforms;
+#[cfg(test)]
+#[path = "federation/vouch.rs"]
+mod vouch;
+#[cfg(test)]
 mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

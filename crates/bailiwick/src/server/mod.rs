@@ -108,6 +108,7 @@ impl Server {
             entropy: Arc::clone(&entropy),
             keys: Arc::new(IssuerFiles(keys)),
             fetcher: Fetcher::new().into_diagnostic()?,
+            base: base.clone(),
         })
         .into_diagnostic()?;
         let (signing, signing_clock) = (Arc::clone(&identity), Arc::clone(&clock));

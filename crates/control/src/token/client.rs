@@ -1,18 +1,21 @@
 //! Which agent is calling: by its own registered key, or by the token of an issuer that is trusted to vouch for it.
 
 use bailiwick_core::bundle::{Agent, Issuer as Trusted, Snapshot};
-use bailiwick_core::identity::PublicKey;
 use bailiwick_core::identity::assertion::{self, ASSERTION_SLOT_S, Trust};
 use bailiwick_core::identity::jws::{InvalidJwt, Jws};
+use bailiwick_core::identity::platform::{self, Platform};
+use bailiwick_core::identity::{KeySet, PublicKey, spiffe};
 use bailiwick_core::model::{AgentName, SpiffeId, Timestamp, hides};
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
 use super::form::Form;
-use super::{Identity, JWT_BEARER_CLIENT, JWT_SPIFFE_CLIENT};
+use super::{Identity, JWT_BEARER_CLIENT, JWT_SPIFFE_CLIENT, review};
 
 /// The longest name of a person that is taken from another's token, in bytes.
 const SUBJECT_BYTES_MAX: usize = 256;
+
+const NO_ISSUER: &str = "no issuer of that name is trusted";
 
 /// An agent that has proven itself.
 #[derive(Debug)]
@@ -39,8 +42,8 @@ impl Identity {
         }
         let jws = Jws::parse(text).map_err(|error| Refusal::client(error.to_string()))?;
         let named = form.one("client_id").and_then(|id| named(snapshot, id));
-        let proven = match jws.issuer().and_then(|issuer| trusted(snapshot, issuer)) {
-            Some(issuer) => self.vouched(snapshot, issuer, &jws, named.as_ref(), now).await,
+        let proven = match trusted(snapshot, &jws) {
+            Some(issuer) => self.vouched(snapshot, issuer, (text, &jws), named.as_ref(), now).await,
             None => self.registered(snapshot, &jws, now),
         };
         let proven = proven.map_err(|detail| {
@@ -66,19 +69,20 @@ impl Identity {
         now: Timestamp,
     ) -> Result<Proven<'a>, String> {
         let jws = Jws::parse(token).map_err(|error| error.to_string())?;
-        let issuer = jws.issuer().and_then(|issuer| trusted(snapshot, issuer)).ok_or("no issuer of that name is trusted")?;
+        let issuer = trusted(snapshot, &jws).ok_or(NO_ISSUER)?;
         let named = match form.one("client_id") {
             None => None,
             Some(id) => Some(named(snapshot, id).ok_or("the `client_id` is no agent's")?),
         };
-        self.vouched(snapshot, issuer, &jws, named.as_ref(), now).await
+        self.vouched(snapshot, issuer, (token, &jws), named.as_ref(), now).await
     }
 
     /// The person that a trusted issuer's token names: the issuer's name in the bundle, a colon, and the token's `sub`.
     pub(super) async fn person(&self, snapshot: &Snapshot, actor: &Agent, token: &str, now: Timestamp) -> Result<String, String> {
         let jws = Jws::parse(token).map_err(|error| error.to_string())?;
-        let issuer = jws.issuer().and_then(|issuer| trusted(snapshot, issuer)).ok_or("no issuer of that name is trusted")?;
+        let issuer = trusted(snapshot, &jws).ok_or(NO_ISSUER)?;
         let claims = self.vouching(issuer, &jws, now).await?;
+        platform::person(issuer, claims).map_err(|error| error.to_string())?;
         if matching(snapshot, issuer, claims).next().is_some() {
             return Err("the token proves an agent, and names no person".to_owned());
         }
@@ -128,25 +132,42 @@ impl Identity {
         &self,
         snapshot: &'a Snapshot,
         issuer: &Trusted,
-        jws: &Jws<'_>,
+        (text, jws): (&str, &Jws<'_>),
         named: Option<&AgentName>,
         now: Timestamp,
     ) -> Result<Proven<'a>, String> {
         let claims = self.vouching(issuer, jws, now).await?;
+        let refused = |why: &dyn std::fmt::Display| format!("the token of `{}` was refused: {why}", issuer.name);
+        platform::workload(issuer, claims).map_err(|error| refused(&error))?;
         let mut agents = matching(snapshot, issuer, claims).filter(|agent| named.is_none_or(|name| *name == agent.name));
-        match (agents.next(), agents.next()) {
-            (Some(agent), None) => Ok(Proven { agent, by: format!("federation {}", issuer.name) }),
-            (None, _) => Err("the token's claims are those of no agent".to_owned()),
-            (Some(_), Some(_)) => Err("the token's claims are those of several agents; name one by `client_id`".to_owned()),
+        let agent = match (agents.next(), agents.next()) {
+            (Some(agent), None) => agent,
+            (None, _) => return Err("the token's claims are those of no agent".to_owned()),
+            (Some(_), Some(_)) => return Err("the token's claims are those of several agents; name one by `client_id`".to_owned()),
+        };
+        // Last, so that nobody makes the platform work for a token that is refused anyway.
+        if let Some(review) = &issuer.review {
+            review::review(&self.foreign, review, (text, self.audience(issuer)), claims).await.map_err(|error| refused(&error))?;
         }
+        Ok(Proven { agent, by: format!("federation {}", issuer.name) })
     }
 
     async fn vouching<'a>(&self, issuer: &Trusted, jws: &'a Jws<'_>, now: Timestamp) -> Result<&'a Map<String, Value>, String> {
-        let keys = self.foreign.keys(issuer, jws.kid(), now).await.map_err(|error| error.to_string())?;
-        let audience = issuer.audience.as_deref().unwrap_or_else(|| self.issuer.url());
-        let trust = Trust { issuer: &issuer.issuer, audience, algorithms: &issuer.algorithms, keys: &keys };
+        let published = self.foreign.published(issuer, jws.kid(), now).await.map_err(|error| error.to_string())?;
+        let trust = trust(issuer, self.audience(issuer), &published.keys);
         assertion::foreign(jws, &trust, now).map_err(|error| format!("the token of `{}` was refused: {error}", issuer.name))
     }
+
+    /// The audience that tokens of `issuer` have to name.
+    fn audience<'a>(&'a self, issuer: &'a Trusted) -> &'a str {
+        issuer.audience.as_deref().unwrap_or_else(|| self.issuer.url())
+    }
+}
+
+/// What is asked of a token of `issuer`.
+pub(crate) fn trust<'a>(issuer: &'a Trusted, audience: &'a str, keys: &'a KeySet) -> Trust<'a> {
+    let named = (issuer.kind != Platform::Spiffe).then_some(issuer.issuer.as_str());
+    Trust { issuer: named, audience, algorithms: &issuer.algorithms, keys }
 }
 
 /// The agents that `claims` of a token of `issuer` prove.
@@ -156,8 +177,19 @@ fn matching<'a>(snapshot: &'a Snapshot, issuer: &Trusted, claims: &Map<String, V
     })
 }
 
-fn trusted<'a>(snapshot: &'a Snapshot, issuer: &str) -> Option<&'a Trusted> {
-    snapshot.issuers.values().find(|trusted| trusted.issuer == issuer)
+/// The issuer that a token says it is of: by its `iss`, or, of a SPIFFE trust domain, by the domain of its `sub`. It says so
+/// itself; what it says is believed once the key of that issuer has signed it.
+pub(crate) fn trusted<'a>(snapshot: &'a Snapshot, token: &Jws<'_>) -> Option<&'a Trusted> {
+    let named = token.issuer().and_then(|issuer| {
+        snapshot.issuers.values().find(|trusted| trusted.issuer == issuer && trusted.kind != Platform::Spiffe)
+    });
+    named.or_else(|| {
+        // What names its subject as its issuer is an agent's own assertion.
+        let sub = token.text("sub").ok().filter(|sub| token.issuer() != Some(sub))?;
+        let domain = spiffe::Id::parse(sub).ok()?.trust_domain();
+        let of_domain = |trusted: &&Trusted| spiffe::trust_domain(&trusted.issuer) == Some(domain);
+        snapshot.issuers.values().filter(|trusted| trusted.kind == Platform::Spiffe).find(of_domain)
+    })
 }
 
 /// The agent that a client id names: the agent's SPIFFE id, or its bare name.

@@ -9,11 +9,13 @@ mod client;
 pub mod form;
 mod introspect;
 mod issue;
+mod review;
 mod revoke;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -83,6 +85,8 @@ pub struct Parts {
     pub keys: Arc<dyn KeyFiles>,
     /// Reads the keys of other issuers.
     pub fetcher: Fetcher,
+    /// The bundle's directory, which its files' paths are relative to.
+    pub base: PathBuf,
 }
 
 /// The token service.
@@ -130,7 +134,7 @@ impl Identity {
         let authenticator = Arc::new(Authenticator::new(origin, issuer.public_keys(), parts.entropy.as_ref()));
         let nobody = issuer.jwks().pointer("/keys/0").cloned().unwrap_or_default();
         Ok(Arc::new(Self {
-            foreign: Foreign::new(parts.fetcher.clone()),
+            foreign: Foreign::new(parts.fetcher.clone(), parts.base.clone()),
             parts,
             issuer,
             authenticator,

@@ -187,6 +187,8 @@ pub(crate) struct World {
     pub(crate) device: Key,
     /// The key of the agent `other`.
     pub(crate) other: Key,
+    /// The bundle's directory, for the files that it names.
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl World {
@@ -197,6 +199,12 @@ impl World {
 
     /// The same, with `more` in its `bailiwick.toml`.
     pub(crate) async fn start_with(issuers: &str, more: &str) -> Self {
+        let federation = "[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n";
+        Self::federated(issuers, if issuers.is_empty() { "" } else { federation }, more).await
+    }
+
+    /// The same, where `bot` is whoever `federation` says.
+    pub(crate) async fn federated(issuers: &str, federated: &str, more: &str) -> Self {
         let (bot, other) = (Key::new(), Key::new());
         let registered = |key: &Key| {
             let jwk = key.jwk();
@@ -206,11 +214,6 @@ impl World {
             format!(
                 "[agent]\nname = \"{name}\"\nowner = \"o@acme.example\"\npurpose = \"Tests\"\n{rest}\n[agent.may]\ncall = [\"crm/query\", \"crm/list\"]\n"
             )
-        };
-        let federated = if issuers.is_empty() {
-            String::new()
-        } else {
-            "[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n".to_owned()
         };
         let mut files = BTreeMap::from([
             ("bailiwick.toml", format!("trust_domain = \"acme.example\"\n[data]\nlisten = \"127.0.0.1:8480\"\n[identity]\nlisten = \"127.0.0.1:8481\"\n{more}")),
@@ -225,6 +228,7 @@ impl World {
         let files = files.into_iter().map(|(path, text)| (path.to_owned(), text.into_bytes())).collect();
         let bundle = bundle::read(&files).unwrap_or_else(|problems| panic!("{problems:#?}"));
 
+        let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(1_795_000_000)));
         let storage = Arc::new(Memory::default());
         let executions = Arc::new(Executions::default());
@@ -239,6 +243,7 @@ impl World {
             entropy: Arc::new(Random),
             keys: Arc::clone(&keys) as Arc<dyn KeyFiles>,
             fetcher: Fetcher::new().unwrap(),
+            base: directory.path().to_owned(),
         })
         .unwrap();
         let address = serve(identity.router()).await;
@@ -255,6 +260,7 @@ impl World {
             bot,
             device: Key::new(),
             other,
+            directory,
         }
     }
 

@@ -7,6 +7,8 @@ use toml::Spanned;
 use super::fields::{Fields, text};
 use super::problem::{Source, suggest};
 use super::{Agent, Claims, CredentialRules, Federation, Issuer, Proof, RegisteredKey, Server, ToolPattern, jwk, schema};
+use crate::identity::platform::{self, Platform};
+use crate::identity::spiffe;
 use crate::model::{AgentName, Duration, ServerName};
 
 /// The longest that a credential may live: what is stolen is worth little, and revocation need not be waited for.
@@ -103,9 +105,28 @@ fn federation(agent: &Fields<'_>, issuers: &BTreeMap<String, Issuer>) -> Vec<Fed
             };
             table.source().error(named.span(), message, mend);
         }
-        Some(Federation { issuer: issuer?.issuer.clone(), claims })
+        let issuer = issuer?;
+        check_claims(&table, issuer, &claims);
+        Some(Federation { issuer: issuer.issuer.clone(), claims })
     };
     agent.tables::<schema::FederationTable>("federation").into_iter().filter_map(read).collect()
+}
+
+/// Notes claims that no token of the issuer can have, and those that do not pin one workload for good.
+fn check_claims(table: &Fields<'_>, issuer: &Issuer, claims: &Claims) {
+    let at = table.value("claims").map_or_else(|| table.span(), Spanned::span);
+    if issuer.kind == Platform::Spiffe {
+        let id = claims.get("sub").and_then(|sub| spiffe::Id::parse(sub).ok());
+        let domain = spiffe::trust_domain(&issuer.issuer).unwrap_or_default();
+        if id.is_none_or(|id| id.trust_domain() != domain || id.path().is_empty()) {
+            let mend = format!("write `claims = {{ sub = \"spiffe://{domain}/…\" }}`, the workload's whole SPIFFE id");
+            table.source().error(at, format!("no SVID of `{}` has these claims", issuer.name), mend);
+        }
+        return;
+    }
+    if let Some((message, mend)) = platform::pinning(issuer, claims).filter(|_| !claims.is_empty()) {
+        table.source().warning(at, message, mend);
+    }
 }
 
 fn credential(table: &Fields<'_>) -> CredentialRules {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::ToolPattern;
 use crate::flow::{self, Provenance, Seen};
+use crate::identity::platform::Platform;
 use crate::ledger::{History, Integrity, Labels};
 use crate::model::{AgentName, Digest, Duration, Effect, ServerName, ToolName, TrustDomain};
 use crate::policy::Policies;
@@ -207,14 +208,35 @@ impl Default for Limits {
 pub struct Issuer {
     /// The name by which `issuers.toml` declares it.
     pub name: String,
-    /// The `iss` of its tokens; compared byte for byte.
+    /// The `iss` of its tokens; compared byte for byte. Of a SPIFFE trust domain its id, of AWS' STS its URL.
     pub issuer: String,
+    /// Whose tokens they are, by which it is known what they are like.
+    pub kind: Platform,
     /// Where its keys are.
     pub keys: Keys,
     /// The audience that its tokens must name; our own issuer's URL unless declared otherwise.
     pub audience: Option<String>,
-    /// The signature algorithms that are accepted; `RS256`, `ES256` unless declared otherwise.
+    /// The signature algorithms that are accepted; those of its kind unless declared otherwise.
     pub algorithms: Vec<String>,
+    /// The certificate authorities that its own servers are believed by, in this PEM file; the public ones when absent.
+    pub ca_file: Option<PathBuf>,
+    /// A file with the token to show when its keys are read; read each time.
+    pub token_file: Option<PathBuf>,
+    /// Where each token is shown before it is believed (Kubernetes TokenReview).
+    pub review: Option<Review>,
+    /// The AWS account whose principals it vouches for.
+    pub account: Option<String>,
+}
+
+/// Where a Kubernetes API server says whether a token still stands for a service account and a pod that exist.
+#[derive(Clone, Debug)]
+pub struct Review {
+    /// The API server's URL.
+    pub url: String,
+    /// The certificate authorities that it is believed by, in this PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// A file with the token of an account that may create token reviews; read each time.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Where an issuer's keys are.
@@ -226,6 +248,8 @@ pub enum Keys {
     Url(String),
     /// In the bundle: a JWK set.
     Inline(Value),
+    /// In this file, which is read again now and then.
+    File(PathBuf),
 }
 
 /// `agents/*.toml`: an agent.

@@ -18,6 +18,7 @@ pub(super) fn check_public(jwk: &Value) -> Result<(), (&'static str, &'static st
     match (text("kty"), text("crv")) {
         (Some("EC"), Some("P-256")) if is_long("x", 32) && is_long("y", 32) => Ok(()),
         (Some("EC"), Some("P-384")) if is_long("x", 48) && is_long("y", 48) => Ok(()),
+        (Some("EC"), Some("P-521")) if is_long("x", 66) && is_long("y", 66) => Ok(()),
         (Some("EC"), _) => Err(("is no complete EC key", EC)),
         (Some("OKP"), Some("Ed25519")) if is_long("x", 32) => Ok(()),
         (Some("OKP"), _) => Err(("is no complete Ed25519 key", OKP)),

@@ -27,7 +27,7 @@ mod tests;
 pub use canonical::canonical;
 pub use declared::{
     Agent, Approvals, Approver, BrokerAuth, Claims, CredentialRules, Federation, Issuer, Keys, Limits, Listen, Login, Otherwise, Pin,
-    Proof, RegisteredKey, Returns, Server, Settings, Snapshot, Tool, Transport, Webhook,
+    Proof, RegisteredKey, Returns, Review, Server, Settings, Snapshot, Tool, Transport, Webhook,
 };
 pub use expect::Expectation;
 pub use live::Live;

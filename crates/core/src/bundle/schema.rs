@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{Approver, Otherwise, Proof};
+use crate::identity::platform::Platform;
 use crate::ledger::{HistoryOf, Integrity};
 use crate::model::Effect;
 
@@ -225,16 +226,40 @@ pub struct IssuersFile {
 pub struct IssuerTable {
     /// The name by which agents refer to it.
     pub name: String,
-    /// The `iss` of its tokens.
+    /// The `iss` of its tokens; `spiffe://<trust domain>` of a SPIFFE trust domain.
     pub issuer: String,
-    /// Where its keys are; found by OIDC discovery unless this or `jwks` is set.
+    /// Whose tokens they are, which says what they are like: known from `issuer` for the public ones, else `oidc`.
+    pub kind: Option<Platform>,
+    /// Where its keys are; found by OIDC discovery unless this, `jwks` or `jwks_file` is set.
     pub jwks_uri: Option<String>,
     /// Its keys themselves, a JWK set.
     pub jwks: Option<BTreeMap<String, Value>>,
+    /// The file that holds its keys, a JWK set.
+    pub jwks_file: Option<String>,
     /// The audience that its tokens must name; our own issuer's URL unless set.
     pub audience: Option<String>,
-    /// The signature algorithms that are accepted; `RS256` and `ES256` unless set.
+    /// The signature algorithms that are accepted; those that its kind signs with unless set.
     pub algorithms: Option<Vec<String>>,
+    /// The PEM file of the certificate authorities by which its servers are believed; the public ones unless set.
+    pub ca_file: Option<String>,
+    /// The file with a bearer token to show when its keys are read, as a Kubernetes API server wants it.
+    pub token_file: Option<String>,
+    /// With `kind = "kubernetes"`: ask the API server about each token too, so that one of a deleted pod is refused.
+    pub review: Option<ReviewTable>,
+    /// With `kind = "aws"`: the account whose principals it vouches for.
+    pub account: Option<String>,
+}
+
+/// Where a Kubernetes API server reviews tokens.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ReviewTable {
+    /// The API server's URL, such as `https://kubernetes.default.svc`.
+    pub url: String,
+    /// The PEM file of the certificate authorities by which it is believed; the issuer's `ca_file` unless set.
+    pub ca_file: Option<String>,
+    /// The file with the token of an account that may create token reviews; the issuer's `token_file` unless set.
+    pub token_file: Option<String>,
 }
 
 /// `agents/*.toml`: an agent.

@@ -358,6 +358,46 @@ fn what_is_wrong_with_the_rest() {
         ),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"http://a.example\"", (3, 10), "is not encrypted"),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\njwks = { keys = [] }", (4, 8), "holds no keys"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"githob\"", (4, 8), "cannot be `githob`"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"spiffe\"", (3, 10), "no SPIFFE trust domain"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"spiffe://a\"", (1, 1), "where the bundle of the trust domain is"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"spiffe://a\"\njwks_file = \"a\"\nalgorithms = [\"EdDSA\"]",
+            (5, 15),
+            "`EdDSA` is not accepted",
+        ),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\njwks_uri = \"https://a\"\njwks_file = \"a\"", (5, 13), "say where the keys are"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://login.microsoftonline.com/common/v2.0\"",
+            (3, 10),
+            "every tenant in the world",
+        ),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"kubernetes/serviceaccount\"\nkind = \"kubernetes\"", (3, 10), "tokens of secrets"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"kubernetes\"\naudience = \"https://kubernetes.default.svc\"",
+            (5, 12),
+            "the issuer's own API",
+        ),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://gitlab.com\"\naudience = \"https://gitlab.com\"", (4, 12), "own API"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://gitlab.com\"\naudience = \"sts.amazonaws.com\"", (4, 12), "meant for others"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"aws\"", (1, 1), "has no `account`"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"aws\"\naccount = \"12\"", (5, 11), "no number of an AWS account"),
+        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\naccount = \"111122223333\"", (4, 11), "means nothing but for"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nreview = { url = \"https://a\", token_file = \"t\" }",
+            (4, 10),
+            "only a Kubernetes API server",
+        ),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"kubernetes\"\nreview = { url = \"https://a\" }",
+            (5, 10),
+            "nobody who may ask",
+        ),
         ("tests/payments.toml", "[[expect]]\nagent = \"payer\"\ntool = \"bank/pax\"\ndecision = \"allow\"", (3, 8), "no tool `bank/pax`"),
         ("tests/payments.toml", "[[expect]]\nagent = \"payer\"\ntool = \"bank/pax\"\ndecision = \"deny\"", (3, 8), "no tool `bank/pax`"),
         ("tests/payments.toml", "[[expect]]\nagent = \"pyer\"\ntool = \"bank/pay\"\ndecision = \"deny\"", (2, 9), "no agent `pyer`"),
@@ -373,6 +413,67 @@ fn what_is_wrong_with_the_rest() {
     assert!(problems.iter().any(|problem| problem.message.contains("not UTF-8") && (problem.line, problem.column) == (2, 9)));
     files.remove("bailiwick.toml");
     assert!(read(&files).unwrap_err().iter().any(|problem| problem.message.contains("no `bailiwick.toml`")));
+}
+
+#[test]
+fn a_federation_is_warned_of_where_its_claims_can_become_anothers() {
+    let issuers = "[[issuer]]\nname = \"github\"\nissuer = \"https://token.actions.githubusercontent.com\"\n\
+                   [[issuer]]\nname = \"cluster\"\nissuer = \"https://kubernetes.acme.example\"\nkind = \"kubernetes\"\n\
+                   [[issuer]]\nname = \"gitlab\"\nissuer = \"https://gitlab.com\"\n\
+                   [[issuer]]\nname = \"google\"\nissuer = \"https://accounts.google.com\"\n\
+                   [[issuer]]\nname = \"azure\"\nissuer = \"https://sts.windows.net/t/\"\n\
+                   [[issuer]]\nname = \"aws\"\nissuer = \"https://a.tokens.sts.global.api.aws\"\naccount = \"111122223333\"\n\
+                   [[issuer]]\nname = \"sts\"\nissuer = \"https://sts.eu-central-1.amazonaws.com\"\naccount = \"111122223333\"\n\
+                   [[issuer]]\nname = \"spire\"\nissuer = \"spiffe://prod.acme.example\"\njwks_file = \"spire.json\"\n\
+                   [[issuer]]\nname = \"people\"\nissuer = \"https://idp.acme.example\"\n";
+    for (issuer, claims, warned) in [
+        ("github", "repository_id = \"1\", environment = \"production\"", None),
+        ("github", "repository_id = \"1\", job_workflow_ref = \"a/b/.github/workflows/w.yml@refs/heads/main\"", None),
+        ("github", "sub = \"repo:a@1/b@2:ref:refs/heads/main\"", None),
+        ("github", "sub = \"repo:a/b:ref:refs/heads/main\"", Some("leaves its name to another")),
+        ("github", "repository = \"a/b\", environment = \"production\"", Some("leaves its name to another")),
+        ("github", "repository_id = \"1\", sub = \"repo:a/b:environment:production\"", Some("writes `sub` in two forms")),
+        ("github", "repository_id = \"1\"", Some("every workflow of the repository")),
+        ("github", "repository_owner_id = \"1\"", Some("more than one repository")),
+        ("cluster", "sub = \"system:serviceaccount:a:b\", \"kubernetes.io.serviceaccount.uid\" = \"u\"", None),
+        ("cluster", "sub = \"system:serviceaccount:a:b\"", Some("made again under its name")),
+        ("cluster", "\"kubernetes.io.namespace\" = \"a\"", Some("nothing here says which service account")),
+        ("gitlab", "project_id = \"1\", ref_protected = \"true\"", None),
+        ("gitlab", "project_id = \"1\"", Some("every job of the project")),
+        ("gitlab", "project_path = \"a/b\"", Some("leaves its name to another")),
+        ("google", "sub = \"1\"", None),
+        ("google", "email = \"b@a.iam.gserviceaccount.com\"", Some("leaves its address")),
+        ("google", "\"google.compute_engine.project_id\" = \"a\"", Some("nothing here says which service account")),
+        ("azure", "oid = \"o\"", None),
+        ("azure", "appid = \"a\"", Some("made again under this name")),
+        ("azure", "tid = \"t\"", Some("nothing here says which identity")),
+        ("aws", "sub = \"arn:aws:iam::111122223333:role/b\"", None),
+        ("aws", "\"https://sts.amazonaws.com/.source_region\" = \"r\"", Some("every principal of the account")),
+        ("sts", "role = \"b\", role_id = \"AROA\"", None),
+        ("sts", "role = \"b\"", Some("made again under its name")),
+        ("spire", "sub = \"spiffe://prod.acme.example/bot\"", None),
+        ("spire", "sub = \"spiffe://other.example/bot\"", Some("no SVID of `spire` has these claims")),
+        ("spire", "sub = \"spiffe://prod.acme.example\"", Some("no SVID of `spire` has these claims")),
+        ("spire", "aud = \"x\"", Some("no SVID of `spire` has these claims")),
+        ("people", "sub = \"a\"", None),
+        ("people", "client_id = \"a\"", None),
+        ("people", "iss = \"https://idp.acme.example\", aud = \"x\"", Some("say nothing of who shows the token")),
+        ("people", "email = \"a@b.example\"", Some("can be given to another")),
+    ] {
+        let mut files = whole();
+        files.retain(|path, _| !path.starts_with("tests/"));
+        files.insert("issuers.toml".to_owned(), issuers.into());
+        let agent = |rest: &str| format!("[agent]\nname = \"new\"\nowner = \"o\"\npurpose = \"p\"\n{rest}\n");
+        files.insert("agents/new.toml".to_owned(), agent(&format!("[[agent.federation]]\nissuer = \"{issuer}\"\nclaims = {{ {claims} }}")).into());
+        let problems = read(&files).map_or_else(|problems| problems, |bundle| bundle.warnings);
+        let about: Vec<_> = problems.iter().filter(|problem| problem.file == "agents/new.toml").collect();
+        match warned {
+            None => assert!(about.is_empty(), "{issuer} {claims}: {about:?}"),
+            Some(message) => {
+                assert!(matches!(about.as_slice(), [one] if one.message.contains(message) && one.line == 7), "{issuer} {claims}: {about:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -61,6 +61,9 @@ pub enum InvalidJwt {
     /// It would live longer than such a token may.
     #[error("it lives longer than such a token may")]
     TooLong,
+    /// It is not of the kind that its platform makes for what it is shown for.
+    #[error("{0}")]
+    Platform(&'static str),
 }
 
 /// A signed token, parsed and not yet verified.

@@ -21,25 +21,51 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
+    /// ECDSA on P-521 with SHA-512.
+    Es512,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    Rs512,
     /// RSASSA-PSS with SHA-256.
     Ps256,
+    /// RSASSA-PSS with SHA-384.
+    Ps384,
+    /// RSASSA-PSS with SHA-512.
+    Ps512,
     /// Ed25519, named `EdDSA` (RFC 8037) or `Ed25519` (RFC 9864).
     EdDsa,
 }
 
 impl Algorithm {
     /// What clients and proofs may sign with, as metadata lists it.
-    pub const ALL: [Self; 5] = [Self::Es256, Self::Es384, Self::EdDsa, Self::Rs256, Self::Ps256];
+    pub const ALL: [Self; 10] = [
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+    ];
 
     /// The name in a header.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
             Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -53,6 +79,10 @@ impl Algorithm {
     }
 }
 
+/// What an RSA key may verify, unless its JWK names one.
+const RSA: &[Algorithm] =
+    &[Algorithm::Rs256, Algorithm::Ps256, Algorithm::Rs384, Algorithm::Ps384, Algorithm::Rs512, Algorithm::Ps512];
+
 /// A text that is no public key that is accepted here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
@@ -60,7 +90,7 @@ pub enum InvalidKey {
     #[error("the key is not a JWK with `kty` and the members that it calls for")]
     Malformed,
     /// It is of a kind that is not accepted.
-    #[error("the key is not P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits for signatures")]
+    #[error("the key is not P-256, P-384, P-521, Ed25519 or RSA of 2048 to 8192 bits for signatures")]
     Unsupported,
     /// It holds private members, which must never be sent anywhere.
     #[error("the key holds private members; give only the public ones, and replace it, since it is no longer secret")]
@@ -94,6 +124,7 @@ impl PublicKey {
         let (material, algorithms): (_, &'static [Algorithm]) = match (text(jwk, "kty")?, jwk.get("crv").and_then(Value::as_str)) {
             ("EC", Some("P-256")) => (point(jwk, 32, &signature::ECDSA_P256_SHA256_FIXED)?, &[Algorithm::Es256]),
             ("EC", Some("P-384")) => (point(jwk, 48, &signature::ECDSA_P384_SHA384_FIXED)?, &[Algorithm::Es384]),
+            ("EC", Some("P-521")) => (point(jwk, 66, &signature::ECDSA_P521_SHA512_FIXED)?, &[Algorithm::Es512]),
             ("OKP", Some("Ed25519")) => {
                 let x = exactly(bytes(jwk, "x")?, 32)?;
                 if is_of_small_order(&x) {
@@ -107,7 +138,7 @@ impl PublicKey {
                 if !(2048..=8192).contains(&bits) || !is_usual_exponent(&e) {
                     return Err(InvalidKey::Unsupported);
                 }
-                (Material::Rsa(RsaPublicKeyComponents { n, e }), &[Algorithm::Rs256, Algorithm::Ps256])
+                (Material::Rsa(RsaPublicKeyComponents { n, e }), RSA)
             }
             _ => return Err(InvalidKey::Unsupported),
         };
@@ -140,12 +171,23 @@ impl PublicKey {
 
     /// Whether `signature` is this key's over `message`; never for an algorithm that the key is not for.
     pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        self.is_for(algorithm)
-            && match (&self.material, algorithm) {
-                (Material::Parsed(key), _) => key.verify_sig(message, signature).is_ok(),
-                (Material::Rsa(key), Algorithm::Ps256) => key.verify(&signature::RSA_PSS_2048_8192_SHA256, message, signature).is_ok(),
-                (Material::Rsa(key), _) => key.verify(&signature::RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok(),
-            }
+        if !self.is_for(algorithm) {
+            return false;
+        }
+        let key = match &self.material {
+            Material::Parsed(key) => return key.verify_sig(message, signature).is_ok(),
+            Material::Rsa(key) => key,
+        };
+        let parameters = match algorithm {
+            Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+            Algorithm::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+            Algorithm::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+            Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+            Algorithm::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
+            Algorithm::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
+            Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 | Algorithm::EdDsa => return false,
+        };
+        key.verify(parameters, message, signature).is_ok()
     }
 }
 

@@ -8,8 +8,10 @@ pub mod dpop;
 mod grant;
 pub mod jws;
 mod key;
+pub mod platform;
 mod refusals;
 mod replay;
+pub mod spiffe;
 mod token;
 
 pub use authenticator::{Authenticated, Authenticator, Known, Presented, Unauthenticated};
