@@ -170,7 +170,8 @@ impl Foreign {
         let Some(file) = ca_file else { return Ok(self.fetcher.clone()) };
         let place = file.display().to_string();
         let pem = self.file(file).await?;
-        let authorities: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| unknown(&place, &error))?;
+        let authorities: Vec<_> =
+            CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| unknown(&place, &error))?;
         if authorities.is_empty() {
             return Err(unknown(&place, &"it holds no certificate in PEM"));
         }

@@ -6,19 +6,19 @@
 #[path = "attacks/federation.rs"]
 mod attacks;
 #[cfg(test)]
-#[path = "attacks/people.rs"]
-mod people;
-#[cfg(test)]
 #[path = "federation/kubernetes.rs"]
 mod kubernetes;
+#[cfg(test)]
+#[path = "attacks/people.rs"]
+mod people;
 #[cfg(test)]
 #[path = "federation/platforms.rs"]
 mod platforms;
 #[cfg(test)]
+mod support;
+#[cfg(test)]
 #[path = "federation/vouch.rs"]
 mod vouch;
-#[cfg(test)]
-mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

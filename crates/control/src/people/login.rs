@@ -305,9 +305,14 @@ impl Desk<'_> {
         let code = answer.one("code").ok_or_else(|| Refusal::issuer("the answer has no `code`"))?;
         let token = self.redeem(provider, code, &resumed.verifier).await?;
         let token = Jws::parse(&token).map_err(|error| Refusal::token(error.to_string()))?;
-        let published = self.foreign.published(self.issuer, token.kid(), now).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
-        let trust =
-            Trust { issuer: Some(&self.issuer.issuer), audience: &self.login.client_id, algorithms: &self.issuer.algorithms, keys: &published.keys };
+        let published =
+            self.foreign.published(self.issuer, token.kid(), now).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        let trust = Trust {
+            issuer: Some(&self.issuer.issuer),
+            audience: &self.login.client_id,
+            algorithms: &self.issuer.algorithms,
+            keys: &published.keys,
+        };
         let claims = assertion::id_token(&token, &trust, &resumed.nonce, now)
             .map_err(|error| Refusal::token(format!("the ID token was refused: {error}")))?;
         let person = person(self.issuer, claims)?;

@@ -180,9 +180,9 @@ fn matching<'a>(snapshot: &'a Snapshot, issuer: &Trusted, claims: &Map<String, V
 /// The issuer that a token says it is of: by its `iss`, or, of a SPIFFE trust domain, by the domain of its `sub`. It says so
 /// itself; what it says is believed once the key of that issuer has signed it.
 pub(crate) fn trusted<'a>(snapshot: &'a Snapshot, token: &Jws<'_>) -> Option<&'a Trusted> {
-    let named = token.issuer().and_then(|issuer| {
-        snapshot.issuers.values().find(|trusted| trusted.issuer == issuer && trusted.kind != Platform::Spiffe)
-    });
+    let named = token
+        .issuer()
+        .and_then(|issuer| snapshot.issuers.values().find(|trusted| trusted.issuer == issuer && trusted.kind != Platform::Spiffe));
     named.or_else(|| {
         // What names its subject as its issuer is an agent's own assertion.
         let sub = token.text("sub").ok().filter(|sub| token.issuer() != Some(sub))?;

@@ -47,8 +47,7 @@ pub(super) async fn review(
         "kind": "TokenReview",
         "spec": { "token": token, "audiences": [audience] },
     });
-    let (status, body) =
-        fetcher.post(&url, &review.url, headers, Bytes::from(asked.to_string())).await.map_err(|error| unasked(&error))?;
+    let (status, body) = fetcher.post(&url, &review.url, headers, Bytes::from(asked.to_string())).await.map_err(|error| unasked(&error))?;
     if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
         return Err(Unreviewed::NoReview(status));
     }

@@ -55,7 +55,8 @@ async fn review(State(cluster): State<Arc<Cluster>>, headers: HeaderMap, Json(as
         json!({ "user": {}, "error": "[invalid bearer token, service account token has been invalidated]" })
     };
     let status = cluster.lie.lock().unwrap().as_ref().map_or(status.clone(), |lie| patched(status, lie));
-    let answer = json!({ "kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": asked["spec"], "status": status });
+    let answer =
+        json!({ "kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": asked["spec"], "status": status });
     let code = cluster.status.lock().unwrap().unwrap_or(StatusCode::CREATED);
     (code, Json(answer))
 }

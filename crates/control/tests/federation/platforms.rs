@@ -22,7 +22,8 @@ impl Platform {
     /// Shows the right token, and each changed one.
     async fn check(&self, wrong: &[(&str, Value)]) {
         let house = House::publishing(vec![self.signing.jwk("a")]).await;
-        let issuers = format!("[[issuer]]\nname = \"platform\"\n{}\njwks_uri = \"{}/keys\"\nca_file = \"ca.pem\"\n", self.issuer, house.url());
+        let issuers =
+            format!("[[issuer]]\nname = \"platform\"\n{}\njwks_uri = \"{}/keys\"\nca_file = \"ca.pem\"\n", self.issuer, house.url());
         let federation = format!("[[agent.federation]]\nissuer = \"platform\"\nclaims = {}\n", self.federation);
         let world = World::federated(&issuers, &federation, "").await;
         house.authority.write(&world.directory.path().join("ca.pem"));
@@ -201,7 +202,10 @@ async fn an_aws_token_is_of_the_account_that_its_issuer_is_pinned_to() {
         let own = |patch: Value| json!({ "https://sts.amazonaws.com/": patch });
         aws.check(&[
             ("another role", json!({ "sub": "arn:aws:iam::111122223333:role/other" })),
-            ("another account", patched(own(json!({ "aws_account": "444455556666" })), &json!({ "sub": "arn:aws:iam::444455556666:role/bot" }))),
+            (
+                "another account",
+                patched(own(json!({ "aws_account": "444455556666" })), &json!({ "sub": "arn:aws:iam::444455556666:role/bot" })),
+            ),
             ("an account that is not its principal's", own(json!({ "aws_account": "444455556666" }))),
             ("a principal that is not its account's", json!({ "sub": "arn:aws:iam::444455556666:role/bot" })),
             ("no account", own(json!({ "aws_account": null }))),

@@ -172,15 +172,13 @@ impl House {
     pub(crate) async fn publishing(keys: Vec<Value>) -> Self {
         let issuer = Arc::new(Mutex::new(String::new()));
         let named = Arc::clone(&issuer);
-        let router = Router::new()
-            .route("/keys", get(async move || axum::Json(json!({ "keys": keys }))))
-            .route(
-                "/.well-known/openid-configuration",
-                get(async move || {
-                    let issuer = named.lock().unwrap().clone();
-                    axum::Json(json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }))
-                }),
-            );
+        let router = Router::new().route("/keys", get(async move || axum::Json(json!({ "keys": keys })))).route(
+            "/.well-known/openid-configuration",
+            get(async move || {
+                let issuer = named.lock().unwrap().clone();
+                axum::Json(json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }))
+            }),
+        );
         let authority = Authority::new();
         let address = authority.serve(router).await;
         let house = Self { authority, address };

@@ -57,7 +57,8 @@ fn check_issuer(source: Source<'_>, issuer: &Spanned<String>, kind: Platform) {
             return;
         }
         Platform::Azure if ["/common", "/organizations", "/consumers", "{tenantid}"].iter().any(|all| text.contains(all)) => {
-            let mend = "write the tenant's own issuer, `https://sts.windows.net/TENANT/` or `https://login.microsoftonline.com/TENANT/v2.0`";
+            let mend =
+                "write the tenant's own issuer, `https://sts.windows.net/TENANT/` or `https://login.microsoftonline.com/TENANT/v2.0`";
             source.error(issuer.span(), "every tenant in the world would be trusted", mend);
         }
         _ => {}
@@ -130,7 +131,11 @@ fn audience(table: &Fields<'_>, issuer: Option<&Spanned<String>>, kind: Platform
 fn review(table: &Fields<'_>, kind: Platform, of_issuer: (&Option<PathBuf>, &Option<PathBuf>)) -> Option<Review> {
     let review = table.table::<schema::ReviewTable>("review")?;
     if kind != Platform::Kubernetes {
-        table.source().error(review.span(), "only a Kubernetes API server reviews tokens", "take `review` out, or write `kind = \"kubernetes\"`");
+        table.source().error(
+            review.span(),
+            "only a Kubernetes API server reviews tokens",
+            "take `review` out, or write `kind = \"kubernetes\"`",
+        );
     }
     let url = review.required_text("url", "write the API server's URL, such as `https://kubernetes.default.svc`")?;
     check_url(table.source(), &url, "the API server");

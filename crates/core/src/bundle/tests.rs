@@ -367,24 +367,49 @@ fn what_is_wrong_with_the_rest() {
             (5, 15),
             "`EdDSA` is not accepted",
         ),
-        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\njwks_uri = \"https://a\"\njwks_file = \"a\"", (5, 13), "say where the keys are"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\njwks_uri = \"https://a\"\njwks_file = \"a\"",
+            (5, 13),
+            "say where the keys are",
+        ),
         (
             "issuers.toml",
             "[[issuer]]\nname = \"a\"\nissuer = \"https://login.microsoftonline.com/common/v2.0\"",
             (3, 10),
             "every tenant in the world",
         ),
-        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"kubernetes/serviceaccount\"\nkind = \"kubernetes\"", (3, 10), "tokens of secrets"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"kubernetes/serviceaccount\"\nkind = \"kubernetes\"",
+            (3, 10),
+            "tokens of secrets",
+        ),
         (
             "issuers.toml",
             "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"kubernetes\"\naudience = \"https://kubernetes.default.svc\"",
             (5, 12),
             "the issuer's own API",
         ),
-        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://gitlab.com\"\naudience = \"https://gitlab.com\"", (4, 12), "own API"),
-        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://gitlab.com\"\naudience = \"sts.amazonaws.com\"", (4, 12), "meant for others"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://gitlab.com\"\naudience = \"https://gitlab.com\"",
+            (4, 12),
+            "own API",
+        ),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://gitlab.com\"\naudience = \"sts.amazonaws.com\"",
+            (4, 12),
+            "meant for others",
+        ),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"aws\"", (1, 1), "has no `account`"),
-        ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"aws\"\naccount = \"12\"", (5, 11), "no number of an AWS account"),
+        (
+            "issuers.toml",
+            "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\nkind = \"aws\"\naccount = \"12\"",
+            (5, 11),
+            "no number of an AWS account",
+        ),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\naccount = \"111122223333\"", (4, 11), "means nothing but for"),
         (
             "issuers.toml",
@@ -464,13 +489,19 @@ fn a_federation_is_warned_of_where_its_claims_can_become_anothers() {
         files.retain(|path, _| !path.starts_with("tests/"));
         files.insert("issuers.toml".to_owned(), issuers.into());
         let agent = |rest: &str| format!("[agent]\nname = \"new\"\nowner = \"o\"\npurpose = \"p\"\n{rest}\n");
-        files.insert("agents/new.toml".to_owned(), agent(&format!("[[agent.federation]]\nissuer = \"{issuer}\"\nclaims = {{ {claims} }}")).into());
+        files.insert(
+            "agents/new.toml".to_owned(),
+            agent(&format!("[[agent.federation]]\nissuer = \"{issuer}\"\nclaims = {{ {claims} }}")).into(),
+        );
         let problems = read(&files).map_or_else(|problems| problems, |bundle| bundle.warnings);
         let about: Vec<_> = problems.iter().filter(|problem| problem.file == "agents/new.toml").collect();
         match warned {
             None => assert!(about.is_empty(), "{issuer} {claims}: {about:?}"),
             Some(message) => {
-                assert!(matches!(about.as_slice(), [one] if one.message.contains(message) && one.line == 7), "{issuer} {claims}: {about:?}");
+                assert!(
+                    matches!(about.as_slice(), [one] if one.message.contains(message) && one.line == 7),
+                    "{issuer} {claims}: {about:?}"
+                );
             }
         }
     }

@@ -41,18 +41,8 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// What clients and proofs may sign with, as metadata lists it.
-    pub const ALL: [Self; 10] = [
-        Self::Es256,
-        Self::Es384,
-        Self::Es512,
-        Self::EdDsa,
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Ps256,
-        Self::Ps384,
-        Self::Ps512,
-    ];
+    pub const ALL: [Self; 10] =
+        [Self::Es256, Self::Es384, Self::Es512, Self::EdDsa, Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
 
     /// The name in a header.
     pub const fn as_str(self) -> &'static str {
@@ -80,8 +70,7 @@ impl Algorithm {
 }
 
 /// What an RSA key may verify, unless its JWK names one.
-const RSA: &[Algorithm] =
-    &[Algorithm::Rs256, Algorithm::Ps256, Algorithm::Rs384, Algorithm::Ps384, Algorithm::Rs512, Algorithm::Ps512];
+const RSA: &[Algorithm] = &[Algorithm::Rs256, Algorithm::Ps256, Algorithm::Rs384, Algorithm::Ps384, Algorithm::Rs512, Algorithm::Ps512];
 
 /// A text that is no public key that is accepted here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -69,7 +69,9 @@ impl Platform {
             _ if path == "_services/token" => Self::Github,
             "gitlab.com" => Self::Gitlab,
             "accounts.google.com" => Self::Google,
-            "sts.windows.net" | "login.microsoftonline.com" | "login.microsoftonline.us" | "login.partner.microsoftonline.cn" => Self::Azure,
+            "sts.windows.net" | "login.microsoftonline.com" | "login.microsoftonline.us" | "login.partner.microsoftonline.cn" => {
+                Self::Azure
+            }
             "container.googleapis.com" => Self::Kubernetes,
             _ if host == "kubernetes.default.svc" || host.starts_with("kubernetes.default.svc.") => Self::Kubernetes,
             _ if host.starts_with("oidc.eks.") || host.starts_with("oidc-eks.") || host.ends_with(".oic.prod-aks.azure.com") => {
@@ -111,7 +113,9 @@ pub(crate) fn is_sts(host: &str) -> bool {
     let Some(rest) = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn")) else { return false };
     let (service, region) = rest.split_once('.').map_or((rest, None), |(service, region)| (service, Some(region)));
     let is_region = |region: &str| {
-        region.contains('-') && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && !region.starts_with('-')
+        region.contains('-')
+            && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !region.starts_with('-')
     };
     matches!(service, "sts" | "sts-fips") && region.is_none_or(is_region)
 }
@@ -151,7 +155,10 @@ pub fn workload(issuer: &Issuer, claims: &Map<String, Value>) -> Result<(), Inva
             needs(is_service, "its `email` is no service account's")
         }
         Platform::Azure => {
-            needs(issuer.issuer.split('/').skip(3).any(|part| part == text("tid") && !part.is_empty()), "its `tid` is not the tenant of its issuer")?;
+            needs(
+                issuer.issuer.split('/').skip(3).any(|part| part == text("tid") && !part.is_empty()),
+                "its `tid` is not the tenant of its issuer",
+            )?;
             needs(!text("oid").is_empty(), "it has no `oid`")?;
             needs(!claims.contains_key("scp"), "it has `scp`: somebody signed in, and an application acts for them")?;
             needs(matches!(text("idtyp"), "" | "app"), "its `idtyp` is not `app`")
@@ -279,8 +286,13 @@ pub(crate) fn pinning(issuer: &Issuer, expected: &Claims) -> Option<Unpinned> {
         )),
         Platform::Aws if !is_sts(host(&issuer.issuer)) && has(&["sub"]) => None,
         Platform::Aws => Some(("every principal of the account is this agent", "match `sub`, or `role` and `role_id` of a signed request")),
-        Platform::Oidc if only(&["iss", "aud", "exp", "iat", "nbf", "jti", "typ", "scope", "azp", "client_id"]) && !has(&["azp", "client_id"]) => {
-            Some(("these claims say nothing of who shows the token: every one of the issuer is this agent", "match `sub`, or an id of the workload"))
+        Platform::Oidc
+            if only(&["iss", "aud", "exp", "iat", "nbf", "jti", "typ", "scope", "azp", "client_id"]) && !has(&["azp", "client_id"]) =>
+        {
+            Some((
+                "these claims say nothing of who shows the token: every one of the issuer is this agent",
+                "match `sub`, or an id of the workload",
+            ))
         }
         Platform::Oidc if only(&["email"]) => {
             Some(("an address can be given to another, who is then this agent", "match `sub`, which an issuer gives once"))
@@ -301,7 +313,10 @@ fn github_pinning(expected: &Claims) -> Option<Unpinned> {
                 "match `repository_id` (`gh api repos/OWNER/NAME --jq .id`) with `environment`, `ref` or `job_workflow_ref`, and no name",
             )
         } else {
-            ("workflows of more than one repository are this agent", "match `repository_id` with `environment`, `ref` or `job_workflow_ref`")
+            (
+                "workflows of more than one repository are this agent",
+                "match `repository_id` with `environment`, `ref` or `job_workflow_ref`",
+            )
         });
     }
     if has(&["sub"]) && !is_fixed {
@@ -310,7 +325,8 @@ fn github_pinning(expected: &Claims) -> Option<Unpinned> {
             "take `sub` out and match `repository_id` with `environment`, `ref` or `job_workflow_ref`",
         ));
     }
-    let narrowed = is_fixed || has(&["environment", "ref", "job_workflow_ref", "workflow_ref", "job_workflow_sha", "workflow_sha", "ref_protected"]);
+    let narrowed =
+        is_fixed || has(&["environment", "ref", "job_workflow_ref", "workflow_ref", "job_workflow_sha", "workflow_sha", "ref_protected"]);
     (!narrowed).then_some((
         "every workflow of the repository is this agent, on whatever branch anybody pushes",
         "add `environment`, `ref` or `job_workflow_ref`",

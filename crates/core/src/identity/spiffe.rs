@@ -97,9 +97,8 @@ impl TrustBundle {
             Some(sequence) => Some(sequence.as_u64().ok_or(InvalidBundle::Sequence)?),
         };
         let hint = document.get("spiffe_refresh_hint").and_then(Value::as_i64).unwrap_or(REFRESH_S);
-        let of = |purpose: &'static str| {
-            keys.iter().take(KEYS_MAX).filter(move |key| key.get("use").and_then(Value::as_str) == Some(purpose))
-        };
+        let of =
+            |purpose: &'static str| keys.iter().take(KEYS_MAX).filter(move |key| key.get("use").and_then(Value::as_str) == Some(purpose));
         let jwt = of("jwt-svid").filter_map(|key| PublicKey::from_jwk(key).ok()).filter(|key| key.kid().is_some()).collect();
         let roots = of("x509-svid").filter_map(|key| match key.get("x5c").and_then(Value::as_array).map(Vec::as_slice) {
             Some([one]) => STANDARD.decode(one.as_str()?).ok(),
@@ -149,7 +148,8 @@ mod tests {
     #[test]
     fn a_bundle_is_read_by_the_use_of_its_keys() {
         let point = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode([1; 32]);
-        let key = |purpose: Value, kid: Value| serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": point, "use": purpose, "kid": kid });
+        let key =
+            |purpose: Value, kid: Value| serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": point, "use": purpose, "kid": kid });
         let bundle = TrustBundle::parse(&serde_json::json!({
             "spiffe_sequence": 7, "spiffe_refresh_hint": 1,
             "keys": [
