@@ -180,6 +180,7 @@ fn large() -> Result {
             chain: &[],
             tool: &own.tool,
             arguments: &arguments,
+            declared: false,
             facts: &facts,
             now: Timestamp::UNIX_EPOCH,
         };

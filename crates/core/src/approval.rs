@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Traced;
+use crate::flow::{Carried, Traced};
 use crate::model::{Answered, Digest, Effect, Intent, Person, Timestamp, ToolName};
 
 /// How a call that a person has to approve stands; the record of its decision says so.
@@ -68,6 +68,9 @@ pub struct Ask {
     /// Who chose what the call acts on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traced: Vec<Traced>,
+    /// What the call would carry out that not everybody may see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<Carried>,
     /// The policies that want a person's approval; empty where the flow of data does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
@@ -189,6 +192,7 @@ impl Asks {
                 effect: intent.effect,
                 arguments: intent.arguments.as_ref().map(|arguments| arguments.get().into()),
                 traced: intent.facts.traced.clone(),
+                carried: intent.facts.carried.clone(),
                 policies: intent.decision.policies.clone(),
                 because: intent.decision.answers.because_of_ask().to_owned(),
                 at: intent.at,

@@ -161,6 +161,7 @@ mod tests {
             place: Vec::new(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
+            audience: None,
             known: Arc::default(),
             pin: Some(Arc::new(Pin::of(definition.clone()))),
         };

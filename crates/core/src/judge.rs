@@ -4,14 +4,14 @@
 //! tools, execution, ledger, call and time give the same answer, which is how a decision can be checked again from the
 //! log years later. It allows in one place, narrowly; everything else denies.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bailiwick_log::Position;
 
 use crate::approval::Standing;
 use crate::bundle::{Otherwise, Snapshot, Tool};
 use crate::execution::Execution;
-use crate::flow::{Provenance, Sources, Traced, trace};
+use crate::flow::{Carried, Provenance, Sources, Traced, carried, trace};
 use crate::identity::Admission;
 use crate::ledger::{Facts, GrantUse, Integrity, Labels, Ledger, Tracks};
 use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Intent, Timestamp, ToolName, Verdict};
@@ -106,6 +106,12 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     if let Admission::Item(item) = admission {
         facts.grant = Some(GrantUse { item, uses: ledger.grant_uses(item).saturating_add(1) });
     }
+    // What is only written inside the house leads nobody anywhere, as far as nobody says that it does.
+    let acts = effect > Effect::Write || !tool.targets.is_empty();
+    if acts && ledger.labels().integrity == Integrity::Untrusted {
+        facts.traced = trace(tool, call.arguments.value(), known.sources);
+    }
+    facts.carried = carried(tool, call.arguments.value(), &ledger.labels().confidentiality, known.sources);
     let ruling = known.snapshot.policies.decide(&Question {
         agent: &started.agent,
         subject: started.subject.as_deref(),
@@ -113,16 +119,11 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         chain: &started.chain,
         tool: &call.tool,
         arguments: call.arguments.value(),
+        declared: admission != Admission::Unrestricted,
         facts: &facts,
         now,
     });
-
-    // What is only written inside the house leads nobody anywhere, as far as nobody says that it does.
-    let acts = effect > Effect::Write || !tool.targets.is_empty();
-    if acts && ledger.labels().integrity == Integrity::Untrusted {
-        facts.traced = trace(tool, call.arguments.value(), known.sources);
-    }
-    let code = match (ruling.outcome, admission, flow(tool, &facts.traced)) {
+    let code = match (ruling.outcome, admission, flow(tool, &facts)) {
         (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) => Code::Allowed,
         (RulingOutcome::Failed, ..) => Code::PolicyFailed,
         (RulingOutcome::InvalidArguments, ..) => Code::InvalidArguments,
@@ -130,7 +131,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         (RulingOutcome::Forbidden, ..) => Code::Forbidden,
         (RulingOutcome::BudgetSpent, ..) | (_, Admission::Spent, _) => Code::BudgetSpent,
         (_, Admission::None, _) => Code::OutsideGrant,
-        (_, _, Some(code @ (Code::Forbidden | Code::ContradictsTask))) => code,
+        (_, _, Some(code @ (Code::Forbidden | Code::ContradictsTask | Code::Confidential))) => code,
         (RulingOutcome::Asked, ..) | (_, _, Some(_)) => approval(known.snapshot, ledger, call, now, &mut facts),
     };
     let verdict = match code {
@@ -164,8 +165,20 @@ fn approval(snapshot: &Snapshot, ledger: &Ledger, call: &Call, now: Timestamp, f
     code
 }
 
-/// What the flow of data says against the call: after an untrusted read, a target was not chosen by one who may.
-fn flow(tool: &Tool, traced: &[Traced]) -> Option<Code> {
+/// What the flow of data says against the call: a target was not chosen by one who may, or the call would carry out what may not
+/// leave by its tool.
+fn flow(tool: &Tool, facts: &Facts) -> Option<Code> {
+    let of_targets = flow_of_targets(tool, &facts.traced);
+    let is_carried = facts.carried.iter().any(|carried| !carried.may());
+    match of_targets {
+        None | Some(Code::ApprovalRequired) if is_carried && tool.otherwise != Otherwise::Ask => Some(Code::Confidential),
+        None if is_carried => Some(Code::ApprovalRequired),
+        code => code,
+    }
+}
+
+/// After an untrusted read, a target was not chosen by one who may.
+fn flow_of_targets(tool: &Tool, traced: &[Traced]) -> Option<Code> {
     let mut against = traced.iter().filter(|traced| !traced.may).peekable();
     against.peek()?;
     // Who said which account is not asked whether another one will do.
@@ -192,7 +205,7 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
         }
         Code::AskedTooOften => Answer::no("the execution has asked people as often as it may"),
         Code::ContradictsTask => Answer::no(format!("the task names another one; {}", untraced(facts))),
-        Code::Forbidden | Code::ApprovalRequired if flow(tool, &facts.traced).is_some() => Answer::no(untraced(facts)),
+        Code::Forbidden | Code::ApprovalRequired | Code::Confidential if flow(tool, facts).is_some() => Answer::no(against(facts)),
         _ => match admission {
             Admission::Item(item) => {
                 Answer::yes(format!("item {item} of the execution's grant includes it; call {} of the execution", facts.calls))
@@ -203,6 +216,27 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
             Admission::Spent | Admission::None => Answer::no("the execution's grant does not include this call"),
         },
     }
+}
+
+/// What stands in a call's way, of where its data comes from and where it would go.
+fn against(facts: &Facts) -> String {
+    let barred: Vec<_> = facts.carried.iter().filter(|carried| !carried.may()).collect();
+    if barred.is_empty() {
+        return untraced(facts);
+    }
+    let labels: BTreeSet<&str> = barred.iter().flat_map(|carried| &carried.labels).map(|label| &**label).collect();
+    let labels = labels.into_iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+    let (shown, unseen): (Vec<_>, Vec<_>) = barred.into_iter().partition(|carried| carried.origin.is_some());
+    let named = |carried: Vec<&Carried>| carried.iter().map(|carried| format!("`{}`", carried.argument)).collect::<Vec<_>>().join(", ");
+    let mut carries = Vec::new();
+    if !shown.is_empty() {
+        carries.push(format!("{} shows some", named(shown)));
+    }
+    if !unseen.is_empty() {
+        carries.push(format!("{} may hold some", named(unseen)));
+    }
+    let carries = format!("the execution was shown {labels}, which may not leave by this tool, and {}", carries.join(", "));
+    if facts.traced.iter().all(|traced| traced.may) { carries } else { format!("{}; {carries}", untraced(facts)) }
 }
 
 /// Which of a call's targets stand in its way, and who chose them.

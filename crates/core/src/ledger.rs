@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use history::{Charge, History, HistoryOf, HistoryUnjudged, Tracks};
 
 use crate::approval::{Asks, Standing};
-use crate::flow::Traced;
+use crate::flow::{Carried, Traced};
 use crate::model::{Answered, Call, Intent, Timestamp, Verdict};
 
 /// Whether data may be believed.
@@ -78,6 +78,9 @@ pub struct Facts {
     /// Who chose what the call acts on; of a call with an effect, once the execution has read anything untrusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traced: Vec<Traced>,
+    /// What the call would carry out, once the execution was shown what may not leave by its tool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<Carried>,
     /// How the call stands, where a person has to approve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Standing>,

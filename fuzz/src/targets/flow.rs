@@ -19,6 +19,7 @@ fn tool() -> Tool {
         place: Vec::new(),
         targets: [("/to".to_owned(), Provenance::MAY_CHOOSE.to_vec())].into(),
         otherwise: Otherwise::Ask,
+        audience: None,
         known: Arc::default(),
         pin: None,
     }

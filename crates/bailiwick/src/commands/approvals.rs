@@ -201,6 +201,16 @@ fn stands(ask: &Value, paint: Paint) -> String {
     }
 }
 
+/// Where a value was first seen, to go on with in a line.
+fn seen(value: &Value) -> String {
+    let record = value.get("record").and_then(Value::as_u64).map(|record| {
+        let tool = text(value, "tool").map(|tool| format!(" of {tool}")).unwrap_or_default();
+        let place = text(value, "place").filter(|place| !place.is_empty()).map(|place| format!(" at {place}")).unwrap_or_default();
+        format!(", first seen in the result{tool}{place} (record {record})")
+    });
+    record.unwrap_or_default()
+}
+
 /// One ask with all that it would do.
 fn whole(ask: &Value, paint: Paint) {
     line(ask, paint);
@@ -211,7 +221,8 @@ fn whole(ask: &Value, paint: Paint) {
         let said = value.get("text").and_then(Value::as_str).map(|said| safe(said, VALUE_CHARS_MAX)).unwrap_or_default();
         say!("    {}  {said}", paint.bold(argument.trim_start_matches('/')));
         let chosen = value.get("chosen").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        if chosen.is_empty() {
+        let carries = value.get("carries").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        if chosen.is_empty() && carries.is_empty() {
             say!("        {}", paint.faint("the agent's words"));
         }
         for chosen in chosen {
@@ -219,12 +230,14 @@ fn whole(ask: &Value, paint: Paint) {
             let word = text(chosen, "provenance").unwrap_or_default();
             let word = if may { paint.green(format!("{word}, may choose")) } else { paint.red(format!("{word}, may not choose")) };
             let within = if chosen.get("is_within").and_then(Value::as_bool) == Some(true) { "something in it: " } else { "" };
-            let origin = chosen.get("record").and_then(Value::as_u64).map(|record| {
-                let tool = text(chosen, "tool").map(|tool| format!(" of {tool}")).unwrap_or_default();
-                let place = text(chosen, "place").filter(|place| !place.is_empty()).map(|place| format!(" at {place}")).unwrap_or_default();
-                format!(", first seen in the result{tool}{place} (record {record})")
-            });
-            say!("        {within}{word}{}", origin.unwrap_or_default());
+            say!("        {within}{word}{}", seen(chosen));
+        }
+        for carries in carries {
+            let labels: Vec<_> = carries.get("labels").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            let labels = safe(&labels.join(", "), VALUE_CHARS_MAX);
+            let word = paint.red(format!("{labels}, may not leave by this tool"));
+            let seen = seen(carries);
+            say!("        {word}{}", if seen.is_empty() { ": put into the agent's own words, so it may hold some" } else { &seen });
         }
     }
     if ask.get("arguments").is_none_or(Value::is_null) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bailiwick_core::approval::{Ask, State};
 use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::execution::Execution;
-use bailiwick_core::flow::{Provenance, Traced};
+use bailiwick_core::flow::{Carried, Origin, Provenance, Traced};
 use bailiwick_core::json;
 use bailiwick_core::model::{Effect, Person, Record, Timestamp, ToolName};
 use bailiwick_log::{Log, Position};
@@ -35,6 +35,16 @@ pub(crate) struct Shown {
     pub(crate) text: String,
     /// Who chose it, or what stands in it; nothing where that was not judged, so that it is the agent's own.
     pub(crate) chosen: Vec<Chosen>,
+    /// What it carries that may not leave by the tool, or may carry.
+    pub(crate) carries: Vec<Carries>,
+}
+
+/// What a value carries that not everybody may see.
+#[derive(Debug)]
+pub(crate) struct Carries {
+    pub(crate) carried: Carried,
+    /// The tool whose result showed it.
+    pub(crate) tool: Option<ToolName>,
 }
 
 /// Who chose a value.
@@ -55,12 +65,10 @@ impl Asked {
             each_value(&mut String::new(), &arguments, &mut values);
         }
         for traced in &ask.traced {
-            let chosen = Chosen { traced: traced.clone(), tool: None };
-            match values.iter_mut().find(|value| value.argument == traced.argument) {
-                Some(value) => value.chosen.push(chosen),
-                // Where the arguments are too long for the log, what was judged is still told.
-                None => values.push(Shown { argument: traced.argument.clone(), text: String::new(), chosen: vec![chosen] }),
-            }
+            judged(&mut values, &traced.argument, |shown| shown.chosen.push(Chosen { traced: traced.clone(), tool: None }));
+        }
+        for carried in ask.carried.iter().filter(|carried| !carried.may()) {
+            judged(&mut values, &carried.argument, |shown| shown.carries.push(Carries { carried: carried.clone(), tool: None }));
         }
         Self { execution, ask, state, values }
     }
@@ -71,6 +79,11 @@ impl Asked {
         for chosen in asked.values.iter_mut().flat_map(|value| &mut value.chosen) {
             if let Some(record) = chosen.traced.origin.as_ref().and_then(|origin| origin.record) {
                 chosen.tool = tool_of(log, record).await;
+            }
+        }
+        for carries in asked.values.iter_mut().flat_map(|value| &mut value.carries) {
+            if let Some(record) = carries.carried.origin.as_ref().and_then(|origin| origin.record) {
+                carries.tool = tool_of(log, record).await;
             }
         }
         asked
@@ -130,27 +143,65 @@ impl Shown {
                 })
             })
             .collect();
-        json!({ "argument": self.argument, "text": self.text, "chosen": chosen })
+        let carries: Vec<Value> = self
+            .carries
+            .iter()
+            .map(|Carries { carried, tool }| {
+                json!({
+                    "labels": carried.labels,
+                    "record": carried.origin.as_ref().and_then(|origin| origin.record),
+                    "place": carried.origin.as_ref().map(|origin| &*origin.place),
+                    "tool": tool,
+                })
+            })
+            .collect();
+        json!({ "argument": self.argument, "text": self.text, "chosen": chosen, "carries": carries })
+    }
+}
+
+impl Carries {
+    /// What it carries and where that was seen, in a sentence for a person.
+    pub(crate) fn sentence(&self) -> String {
+        let labels = self.carried.labels.iter().map(|label| format!("\u{201c}{label}\u{201d}")).collect::<Vec<_>>().join(", ");
+        match &self.carried.origin {
+            Some(origin) => format!("It shows what is {labels}{}", seen(origin, self.tool.as_ref())),
+            None => format!("The agent put it into words after it was shown what is {labels}, so some of that may be in it"),
+        }
     }
 }
 
 impl Chosen {
     /// Who chose it and where it was first seen, in a sentence for a person.
     pub(crate) fn sentence(&self) -> String {
-        let mut sentence = source(self.traced.provenance).to_owned();
-        if let Some(origin) = &self.traced.origin {
-            if let Some(record) = origin.record {
-                let tool = self.tool.as_ref().map(|tool| format!(" of {tool}")).unwrap_or_default();
-                sentence.push_str(&format!(", first seen in the result{tool} (record {record})"));
-            }
-            match (origin.record, origin.place.is_empty()) {
-                (_, true) => {}
-                (Some(_), false) => sentence.push_str(&format!(", at {}", origin.place)),
-                // A party that the bundle lists.
-                (None, false) => sentence.push_str(&format!(", listed in {}", origin.place)),
-            }
+        let seen = self.traced.origin.as_ref().map(|origin| seen(origin, self.tool.as_ref()));
+        format!("{}{}", source(self.traced.provenance), seen.unwrap_or_default())
+    }
+}
+
+/// Where a value was seen, to go on with in a sentence.
+fn seen(origin: &Origin, tool: Option<&ToolName>) -> String {
+    let result = origin.record.map(|record| {
+        let tool = tool.map(|tool| format!(" of {tool}")).unwrap_or_default();
+        format!(", first seen in the result{tool} (record {record})")
+    });
+    let place = match (origin.record, origin.place.is_empty()) {
+        (_, true) => String::new(),
+        (Some(_), false) => format!(", at {}", origin.place),
+        // A party that the bundle lists.
+        (None, false) => format!(", listed in {}", origin.place),
+    };
+    format!("{}{place}", result.unwrap_or_default())
+}
+
+/// Adds to what is shown of an argument. Where the arguments are too long for the log, what was judged is still told.
+fn judged(values: &mut Vec<Shown>, argument: &str, add: impl FnOnce(&mut Shown)) {
+    match values.iter_mut().find(|value| value.argument == argument) {
+        Some(shown) => add(shown),
+        None => {
+            let mut shown = Shown { argument: argument.to_owned(), text: String::new(), chosen: Vec::new(), carries: Vec::new() };
+            add(&mut shown);
+            values.push(shown);
         }
-        sentence
     }
 }
 
@@ -216,7 +267,7 @@ fn each_value(pointer: &mut String, value: &Value, found: &mut Vec<Shown>) {
         }
         leaf => {
             let text = leaf.as_str().map_or_else(|| leaf.to_string(), str::to_owned);
-            found.push(Shown { argument: pointer.clone(), text, chosen: Vec::new() });
+            found.push(Shown { argument: pointer.clone(), text, chosen: Vec::new(), carries: Vec::new() });
         }
     }
 }

@@ -6,7 +6,7 @@ use bailiwick_core::approval::State;
 use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::model::{Timestamp, hides};
 
-use super::asked::{Asked, Chosen, Shown, called, doing};
+use super::asked::{Asked, Carries, Chosen, Shown, called, doing};
 
 /// The style of all pages.
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -139,13 +139,16 @@ fn values(asked: &Asked) -> String {
     };
     let row = |shown: &Shown| {
         let name = if shown.argument.is_empty() { "all of it" } else { shown.argument.trim_start_matches('/') };
-        let chosen = if shown.chosen.is_empty() {
+        let chosen = if shown.chosen.is_empty() && !shown.carries.is_empty() {
+            String::new()
+        } else if shown.chosen.is_empty() {
             format!("<span class=\"tag warm\">agent's words</span><br><span class=\"soft\">{own}</span>")
         } else {
             shown.chosen.iter().map(chosen).collect::<Vec<_>>().join("<hr>")
         };
+        let carries: String = shown.carries.iter().map(carries).collect();
         format!(
-            "<tr><th scope=\"row\">{}</th><td><span class=\"value\">{}</span>{}</td><td>{chosen}</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td><span class=\"value\">{}</span>{}</td><td>{chosen}{carries}</td></tr>",
             text(name),
             prose(&shown.text),
             odd(shown)
@@ -163,6 +166,11 @@ fn chosen(chosen: &Chosen) -> String {
     let within = if chosen.traced.is_within { "A link, address or account in this text: " } else { "" };
     let (class, word) = if chosen.traced.may { ("good", "may choose") } else { ("bad", "may not choose") };
     format!("<span class=\"tag {class}\">{} · {word}</span><br>{within}{}.", chosen.traced.provenance.as_str(), text(&chosen.sentence()))
+}
+
+fn carries(carries: &Carries) -> String {
+    let labels = carries.carried.labels.iter().map(|label| text(label)).collect::<Vec<_>>().join(", ");
+    format!("<p><span class=\"tag bad\">{labels} · may not leave here</span><br>{}.</p>", text(&carries.sentence()))
 }
 
 /// Letters that look like others are a way to deceive: what is acted on is told of them, by number.

@@ -1,6 +1,6 @@
 //! People who answer: how they log in, what they are shown, and everything by which somebody else would answer for them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_lc_rs::{digest, hmac};
 use axum::extract::State;
@@ -9,7 +9,8 @@ use bailiwick_control::people::People;
 use bailiwick_control::webhook::Teller;
 use bailiwick_core::approval::State as Stands;
 use bailiwick_core::execution::Execution;
-use bailiwick_core::flow::{Origin, Provenance, Traced};
+use bailiwick_core::flow::{Carried, Origin, Provenance, Traced};
+use bailiwick_core::ledger::Facts;
 use bailiwick_core::model::{Answered, Record};
 use bailiwick_log::Position;
 use base64::Engine as _;
@@ -279,13 +280,24 @@ async fn a_person_logs_in_sees_the_call_and_where_its_values_came_from_and_answe
     };
     let ask = desk
         .world
-        .ask_people(
+        .ask_people_about(
             &execution,
             &json!({ "to": "eve@pаy.example", "cc": "ana@acme.example", "text": "Approve me!</td><script>alert(1)</script>\u{202e}\n\nx" }),
-            vec![
-                traced("/to", Provenance::Untrusted, false, Some(Origin { record: Some(shown_by), place: "$.body".into() })),
-                traced("/cc", Provenance::Task, true, None),
-            ],
+            Facts {
+                traced: vec![
+                    traced("/to", Provenance::Untrusted, false, Some(Origin { record: Some(shown_by), place: "$.body".into() })),
+                    traced("/cc", Provenance::Task, true, None),
+                ],
+                carried: vec![
+                    Carried { argument: "/cc".to_owned(), labels: BTreeSet::new(), origin: None },
+                    Carried {
+                        argument: "/text".to_owned(),
+                        labels: ["custo<mer".into()].into(),
+                        origin: Some(Origin { record: Some(shown_by), place: "$.iban".into() }),
+                    },
+                ],
+                ..Facts::default()
+            },
         )
         .await;
 
@@ -312,7 +324,8 @@ async fn a_person_logs_in_sees_the_call_and_where_its_values_came_from_and_answe
         "A third party wrote or chose it, first seen in the result of crm/query (record",
         "at $.body",
         "in the person&#39;s own words",
-        "agent's words",
+        "custo&lt;mer · may not leave here",
+        &format!("first seen in the result of crm/query (record {shown_by}), at $.iban"),
         "Tell &lt;b&gt;ana&lt;/b&gt;",
         "ana@acme.example (people:ana)",
         "Approve and endorse these values",

@@ -341,6 +341,11 @@ impl World {
 
     /// Lets the execution of a credential ask people about a call of `crm/query`, as the gateway does when it decides so.
     pub(crate) async fn ask_people(&self, execution: &Execution, arguments: &Value, traced: Vec<Traced>) -> Position {
+        self.ask_people_about(execution, arguments, Facts { traced, ..Facts::default() }).await
+    }
+
+    /// The same with all that was found.
+    pub(crate) async fn ask_people_about(&self, execution: &Execution, arguments: &Value, facts: Facts) -> Position {
         let (now, started) = (self.now(), execution.started());
         let text = RawValue::from_string(arguments.to_string()).unwrap();
         let sequence = execution.ledger().sequence();
@@ -353,7 +358,7 @@ impl World {
         };
         let call = Digest::of(arguments.to_string().as_bytes());
         let until = now.checked_add(std::time::Duration::from_secs(900)).unwrap();
-        let facts = Facts { traced, approval: Some(Standing::Asked { call, until }), ..Facts::default() };
+        let facts = Facts { approval: Some(Standing::Asked { call, until }), ..facts };
         let intent = core::Intent {
             at: now,
             bundle: self.bundle.load().digest,

@@ -1,6 +1,6 @@
 //! What a bundle declares, checked: every name resolves, every value is in range.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -427,8 +427,10 @@ pub struct Tool {
     /// Its target arguments, by JSON pointer, and who may choose each. The empty pointer is every argument: so it is for a tool
     /// that sends, spends or administers, as long as nobody says which.
     pub targets: BTreeMap<String, Vec<Provenance>>,
-    /// What happens to a call whose targets are not known to be chosen by one who may.
+    /// What happens to a call whose targets are not known to be chosen by one who may, or which carries what may not leave by it.
     pub otherwise: Otherwise,
+    /// The confidentiality labels of data that may leave by it; absent, all may.
+    pub audience: Option<BTreeSet<Arc<str>>>,
     /// The parties of its server that the house deals with.
     pub known: Arc<Seen>,
     /// The reviewed definition; a tool without one is held back. Resources and prompts have none and need none.
@@ -497,5 +499,32 @@ impl Pin {
     /// The pin of `definition`. What a server offers is compared to what was reviewed by this digest alone.
     pub fn of(definition: Value) -> Self {
         Self { digest: Digest::of(super::canonical(&definition).as_bytes()), definition }
+    }
+
+    /// The names of its arguments and the words that they may be, as its input schema lists them: what any reader of the definition
+    /// knows.
+    pub fn words(&self) -> BTreeSet<&str> {
+        let mut words = BTreeSet::new();
+        listed(self.definition.get("inputSchema").unwrap_or(&Value::Null), &mut words);
+        words
+    }
+}
+
+/// Collects the names of members and the listed words of a JSON Schema, however deep.
+fn listed<'s>(schema: &'s Value, words: &mut BTreeSet<&'s str>) {
+    match schema {
+        Value::Object(keywords) => {
+            for (keyword, value) in keywords {
+                match (keyword.as_str(), value) {
+                    ("properties", Value::Object(members)) => words.extend(members.keys().map(String::as_str)),
+                    ("enum", Value::Array(listed)) => words.extend(listed.iter().filter_map(Value::as_str)),
+                    ("const", Value::String(word)) => drop(words.insert(word)),
+                    _ => {}
+                }
+                listed(value, words);
+            }
+        }
+        Value::Array(schemas) => schemas.iter().for_each(|schema| listed(schema, words)),
+        _ => {}
     }
 }

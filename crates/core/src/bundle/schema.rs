@@ -464,6 +464,8 @@ pub struct ToolTable {
     /// What happens to a call whose targets were not chosen by one who may; `ask` unless set. With `ask-if-named`, a person is
     /// asked only about what stands at a place that the task points at.
     pub otherwise: Option<Otherwise>,
+    /// The labels of data that may leave by this tool: one or several; `[]` is none. Left out, all may.
+    pub audience: Option<OneOrMore>,
 }
 
 /// A resource or a prompt, which is only read.
@@ -480,8 +482,8 @@ pub struct ReadTable {
 pub struct ReturnsTable {
     /// Whether it may be believed; `untrusted` unless set.
     pub integrity: Option<Integrity>,
-    /// Who it is for: a label or several.
-    pub confidentiality: Option<OneOrMore>,
+    /// Who it is for: a label or several, or each label with the fields that carry it.
+    pub confidentiality: Option<Confidentiality>,
     /// The fields that the service itself makes, such as ids, times and amounts, as JSONPaths (names, indexes and `*`).
     pub minted: Option<Vec<String>>,
     /// The fields that the server vouches for, in a result that is otherwise untrusted.
@@ -491,6 +493,18 @@ pub struct ReturnsTable {
     pub named: Option<Vec<String>>,
     /// The fields that a third party writes or chooses, such as a description or a sender's name, in one that is otherwise trusted.
     pub untrusted: Option<Vec<String>>,
+}
+
+/// Who a result is for.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Confidentiality {
+    /// All of it carries this label.
+    One(String),
+    /// All of it carries these labels.
+    More(Vec<String>),
+    /// Each label, with the fields that carry it, as JSONPaths (names, indexes and `*`).
+    Fields(BTreeMap<String, Vec<String>>),
 }
 
 /// One text or several.

@@ -1,6 +1,6 @@
 //! Reading `servers/*.toml`, and the reviewed definitions beside them, `servers/*.tools.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -265,7 +265,10 @@ fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known:
                 source.error(name.span(), format!("a {kind} is no place that a person names"), "leave out `named`");
             }
             let (targets, place, known) = (BTreeMap::new(), Vec::new(), Arc::clone(known));
-            tools.insert(own, Tool { effect: Effect::Read, returns, place, targets, otherwise: Otherwise::Ask, known, pin: None });
+            tools.insert(
+                own,
+                Tool { effect: Effect::Read, returns, place, targets, otherwise: Otherwise::Ask, audience: None, known, pin: None },
+            );
         }
     }
     tools
@@ -301,13 +304,17 @@ fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>, known: Arc<Seen>) -> Tool {
     }
     let otherwise =
         table.choice("otherwise", &[("ask", Otherwise::Ask), ("ask-if-named", Otherwise::AskIfNamed), ("deny", Otherwise::Deny)]);
-    Tool { effect, returns, place, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), known, pin }
+    let audience = table.value("audience").is_some().then(|| labels(one_or_more(table, "audience")));
+    Tool { effect, returns, place, targets, otherwise: otherwise.map_or(Otherwise::Ask, Spanned::into_inner), audience, known, pin }
+}
+
+fn labels(labels: Vec<Spanned<String>>) -> BTreeSet<Arc<str>> {
+    labels.into_iter().map(|label| Arc::from(label.into_inner())).collect()
 }
 
 fn returns(table: &Fields<'_>) -> Returns {
     let Some(table) = table.table::<schema::ReturnsTable>("returns") else { return Returns::undeclared() };
     let integrity = table.choice("integrity", &[("trusted", Integrity::Trusted), ("untrusted", Integrity::Untrusted)]);
-    let confidentiality = one_or_more(&table, "confidentiality").into_iter().map(|label| Arc::from(label.into_inner())).collect();
     let field = |path: Spanned<String>| match path.get_ref().parse::<Field>() {
         Ok(field) => Some(field),
         Err(error) => {
@@ -315,7 +322,20 @@ fn returns(table: &Fields<'_>) -> Returns {
             None
         }
     };
+    let private: Vec<(Field, Arc<str>)> = match table.value("confidentiality") {
+        Some(value) if value.get_ref().is_table() => {
+            let of_label = |(label, value): (Spanned<String>, &Spanned<DeValue<'_>>)| {
+                let label: Arc<str> = Arc::from(label.into_inner());
+                let fields = texts(table.source(), value, &format!("`confidentiality.{}`", super::fields::shown(&label)));
+                fields.into_iter().filter_map(field).map(|field| (field, Arc::clone(&label))).collect::<Vec<_>>()
+            };
+            table.members("confidentiality").into_iter().flat_map(of_label).collect()
+        }
+        _ => labels(one_or_more(&table, "confidentiality")).into_iter().map(|label| (Field::whole(), label)).collect(),
+    };
+    let confidentiality = private.iter().map(|(_, label)| Arc::clone(label)).collect();
     let mut returns = Returns::of(Labels { integrity: integrity.map_or(Integrity::Untrusted, Spanned::into_inner), confidentiality });
+    returns.fields.private = private;
     // What is untrusted comes last, so that it counts where two name the same place.
     for (name, source) in [("minted", Provenance::Minted), ("trusted", Provenance::Trusted), ("untrusted", Provenance::Untrusted)] {
         returns.fields.fields.extend(table.texts(name).into_iter().filter_map(field).map(|field| (field, source)));

@@ -108,9 +108,10 @@ mcp = "https://bank.acme.example/mcp"
 auth = { oauth = "token-exchange", token_url = "https://idp.acme.example/token", audience = "bank", scopes = ["pay"] }
 [tools.pay]
 effect = "spend"
-returns = { integrity = "trusted", confidentiality = "finance", minted = ["$.id"] }
+returns = { integrity = "trusted", confidentiality = { finance = ["$.iban", "$.total"], internal = ["$.clerk"] }, minted = ["$.id"] }
 targets = { to = ["task", "trusted"] }
 otherwise = "deny"
+audience = ["finance"]
 [tools.balance]
 effect = "read"
 returns = { integrity = "trusted", confidentiality = ["finance", "internal"] }

@@ -17,6 +17,7 @@ fn pay() -> Tool {
         place: Vec::new(),
         targets: [("/to".to_owned(), Provenance::MAY_CHOOSE.to_vec())].into(),
         otherwise: Otherwise::Ask,
+        audience: None,
         known: Arc::default(),
         pin: None,
     }

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod attacks;
+mod carried;
 mod endorse;
 mod place;
 mod result;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde::{Deserialize, Serialize};
 
+pub use self::carried::{Carried, carried};
 pub use self::endorse::endorse;
 pub use self::place::fields_of;
 pub use self::result::{Field, Fields, take_result, take_result_of};

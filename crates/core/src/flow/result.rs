@@ -2,11 +2,12 @@
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::seen::Lately;
+use super::seen::{Lately, Marks};
 use super::written::Written;
 use super::{Provenance, Seen};
 use crate::json::{self, InvalidJson};
@@ -31,6 +32,8 @@ pub struct Fields {
     /// Fields that count as [`Provenance::Named`] where the person's own words say the place that was read and nothing in
     /// `fields` covers them.
     pub named: Vec<Field>,
+    /// The fields that not everybody may see, each with a label that says who may.
+    pub private: Vec<(Field, Arc<str>)>,
 }
 
 /// The fields of a result that a JSONPath names (RFC 9535): names, indexes and `*`, as `$.events[*].description`.
@@ -112,6 +115,11 @@ fn write_name(to: &mut impl fmt::Write, name: &str) -> fmt::Result {
 }
 
 impl Field {
+    /// The whole of a result.
+    pub const fn whole() -> Self {
+        Self(Vec::new())
+    }
+
     /// Whether it names the place `at`, or something that holds it.
     fn covers(&self, at: &[At<'_>]) -> bool {
         self.0.len() <= at.len()
@@ -127,13 +135,31 @@ impl Field {
 impl Fields {
     /// Results whose fields are all alike.
     pub const fn all(whole: Provenance) -> Self {
-        Self { whole, fields: Vec::new(), named: Vec::new() }
+        Self { whole, fields: Vec::new(), named: Vec::new(), private: Vec::new() }
     }
 
     /// The same of a result that was read at a place which the person's own words say.
     pub fn at_named_place(&self) -> Self {
         let named = self.named.iter().map(|field| (field.clone(), Provenance::Named));
-        Self { whole: self.whole, fields: named.chain(self.fields.iter().cloned()).collect(), named: Vec::new() }
+        let fields = named.chain(self.fields.iter().cloned()).collect();
+        Self { whole: self.whole, fields, named: Vec::new(), private: self.private.clone() }
+    }
+
+    /// The same of a result whose fields nobody tells apart: all of it carries every label.
+    fn alike(&self) -> Self {
+        let private = self.private.iter().map(|(_, label)| (Field::whole(), Arc::clone(label))).collect();
+        Self { private, ..Self::all(self.whole) }
+    }
+
+    /// Whether some field of a result differs from the rest of it.
+    fn are_told_apart(&self) -> bool {
+        !self.fields.is_empty() || self.private.iter().any(|(field, _)| *field != Field::whole())
+    }
+
+    /// The confidentiality labels of what is at a place; of what is not told apart, all.
+    fn labels<'s>(&'s self, at: Option<&'s [At<'_>]>) -> impl Iterator<Item = &'s Arc<str>> {
+        let covers = move |(field, _): &&(Field, Arc<str>)| at.is_none_or(|at| field.covers(at));
+        self.private.iter().filter(covers).map(|(_, label)| label)
     }
 
     /// Who a text as a whole is from. That all of it was said at a place, or is a stranger's, holds of any text; that a service made
@@ -198,7 +224,7 @@ impl Taking<'_> {
         }
         let Some(content) = result.get("content").and_then(Value::as_array) else {
             // A resource, a prompt: nobody declares the fields of those.
-            return self.value(&Fields::all(fields.whole), &mut Vec::new(), result);
+            return self.value(&fields.alike(), &mut Vec::new(), result);
         };
         for item in content {
             let text = item.get("text").or_else(|| item.pointer("/resource/text")).and_then(Value::as_str);
@@ -206,7 +232,7 @@ impl Taking<'_> {
                 (Some(text), _) => self.text(fields, text),
                 // Nothing in it is text.
                 (None, Some("image" | "audio")) => {}
-                (None, _) => self.leaf(fields.whole, &item.to_string()),
+                (None, _) => self.leaf(fields, None, fields.whole, &item.to_string()),
             }
         }
     }
@@ -214,21 +240,21 @@ impl Taking<'_> {
     /// A text item: by fields where it is a document.
     fn text(&mut self, fields: &Fields, text: &str) {
         // Whose fields nobody told apart need not be read as fields, but to tell what was written there before.
-        let is_told_apart = (!fields.fields.is_empty() || !self.written.is_empty()) && text.len() <= DOCUMENT_MAX;
+        let is_told_apart = (fields.are_told_apart() || !self.written.is_empty()) && text.len() <= DOCUMENT_MAX;
         match is_told_apart.then(|| document(text)).flatten() {
             Some(document) => self.value(fields, &mut Vec::new(), &document),
-            None => self.leaf(fields.source_of_text(), text),
+            None => self.leaf(fields, None, fields.source_of_text(), text),
         }
     }
 
     fn value<'v>(&mut self, fields: &Fields, at: &mut Vec<At<'v>>, value: &'v Value) {
         match value {
             Value::Null => {}
-            Value::Bool(truth) => self.leaf(fields.source(at), if *truth { "true" } else { "false" }),
-            Value::Number(number) => self.leaf(fields.source(at), &number.to_string()),
-            Value::String(text) => self.leaf(fields.source(at), text),
+            Value::Bool(truth) => self.leaf(fields, Some(at), fields.source(at), if *truth { "true" } else { "false" }),
+            Value::Number(number) => self.leaf(fields, Some(at), fields.source(at), &number.to_string()),
+            Value::String(text) => self.leaf(fields, Some(at), fields.source(at), text),
             // Something whose fields are not told apart.
-            Value::Array(_) | Value::Object(_) if at.len() >= DEPTH_MAX => self.leaf(fields.source(at), &value.to_string()),
+            Value::Array(_) | Value::Object(_) if at.len() >= DEPTH_MAX => self.leaf(fields, None, fields.source(at), &value.to_string()),
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let length = self.place.len();
@@ -240,7 +266,7 @@ impl Taking<'_> {
             Value::Object(members) => {
                 let names = fields.source(at);
                 for (name, member) in members {
-                    self.leaf(names, name);
+                    self.leaf(fields, Some(at), names, name);
                     let length = self.place.len();
                     let _ = write_name(&mut self.place, name);
                     self.within(fields, at, At::Name(name), member);
@@ -260,7 +286,8 @@ impl Taking<'_> {
         }
     }
 
-    fn leaf(&mut self, source: Provenance, text: &str) {
+    /// A text by itself: at a place, or not told apart from what is around it.
+    fn leaf(&mut self, fields: &Fields, at: Option<&[At<'_>]>, source: Provenance, text: &str) {
         let is_back = source != Provenance::Untrusted && self.written.shows(text);
         self.shows |= is_back;
         let source = if is_back { Provenance::Untrusted } else { source };
@@ -277,7 +304,8 @@ impl Taking<'_> {
             return;
         };
         let place = if self.place.len() > 1 { self.place.as_str() } else { "" };
-        self.seen.take_at(source, looked_at, Some(self.record), place, &mut self.lately);
+        let labels = if fields.private.is_empty() { Marks::NONE } else { self.seen.marks(fields.labels(at)) };
+        self.seen.take_at(source, looked_at, labels, Some(self.record), place, &mut self.lately);
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Seen {
     of_source: [Shelf; Provenance::SEEN.len()],
     /// What kinds of parties the person's own words name.
     named_in_task: BTreeSet<Kind>,
+    /// The confidentiality labels that texts carry, each by its place here.
+    labels: Vec<Arc<str>>,
 }
 
 /// The texts of one source, oldest first, within its part of the memory.
@@ -58,12 +60,35 @@ struct Room {
     places: usize,
 }
 
-/// Where a text begins among the words and among the places, and the record of the call whose result showed it.
+/// Where a text begins among the words and among the places, the labels that it carries, and the record of the call whose result
+/// showed it.
 #[derive(Clone, Copy, Debug)]
 struct Text {
     words: u32,
     place: u32,
+    marks: Marks,
     record: Option<Position>,
+}
+
+/// Confidentiality labels, a bit each. The last bit stands for all those for which there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(u32);
+
+impl Marks {
+    /// No label.
+    pub(super) const NONE: Self = Self(0);
+
+    fn of_place(place: usize) -> Self {
+        Self(u32::try_from(place).ok().and_then(|place| 1_u32.checked_shl(place)).unwrap_or(1 << 31))
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has_any_of(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
 /// A value that is looked up.
@@ -146,7 +171,7 @@ impl Seen {
     /// The parties that a bundle says are dealt with, however many; `place` is where it says so.
     pub fn of_parties(parties: &[String], place: &str) -> Self {
         let mut seen = Self::new(usize::MAX);
-        parties.iter().for_each(|party| seen.take_at(Provenance::Known, party, None, place, &mut Lately::default()));
+        parties.iter().for_each(|party| seen.take_at(Provenance::Known, party, Marks::NONE, None, place, &mut Lately::default()));
         seen
     }
 
@@ -159,19 +184,27 @@ impl Seen {
 
     /// Takes in a text, or a field of a result.
     pub fn take(&mut self, source: Provenance, text: &str, origin: &Origin) {
-        self.take_at(source, text, origin.record, &origin.place, &mut Lately::default());
+        self.take_at(source, text, Marks::NONE, origin.record, &origin.place, &mut Lately::default());
     }
 
     /// Takes in a text that stands at `place` of what the call at `record` returned, unless it is one word that was said `lately`.
     /// What is too long is kept as far as there is room, and the rest is not even read.
-    pub(super) fn take_at(&mut self, source: Provenance, text: &str, record: Option<Position>, place: &str, lately: &mut Lately) {
+    pub(super) fn take_at(
+        &mut self,
+        source: Provenance,
+        text: &str,
+        marks: Marks,
+        record: Option<Position>,
+        place: &str,
+        lately: &mut Lately,
+    ) {
         let Some(shelf) = self.shelf_mut(source) else { return };
-        if !shelf.begin(record, place) {
+        if !shelf.begin(record, place, marks) {
             return;
         }
         let all = try_each_word(text, |word| shelf.push(fingerprint(word)));
         shelf.end(all.is_break());
-        if shelf.newest_word().is_some_and(|word| lately.is_again(source, word)) {
+        if shelf.newest_word().is_some_and(|word| lately.is_again(source, marks, word)) {
             shelf.take_back();
         }
     }
@@ -179,7 +212,7 @@ impl Seen {
     /// Takes in one word, in its comparable form, as a value by itself.
     pub(super) fn take_word(&mut self, source: Provenance, word: &str, origin: &Origin) {
         let Some(shelf) = self.shelf_mut(source) else { return };
-        if !shelf.begin(origin.record, &origin.place) {
+        if !shelf.begin(origin.record, &origin.place, Marks::NONE) {
             return;
         }
         let all = shelf.push(fingerprint(word));
@@ -188,6 +221,11 @@ impl Seen {
 
     /// Where the value stands in what `source` said: the first place, if anywhere.
     pub(super) fn find(&self, source: Provenance, value: &Value) -> Option<Origin> {
+        self.find_if(source, value, |_| true)
+    }
+
+    /// The same of those texts whose labels suit.
+    fn find_if(&self, source: Provenance, value: &Value, suits: impl FnMut(Marks) -> bool) -> Option<Origin> {
         // What is written so that it may be taken for something else is nobody's choice.
         if (!value.is_plain && source != Provenance::Untrusted) || value.words.contains(&CUT) {
             return None;
@@ -196,7 +234,47 @@ impl Seen {
         // and what a person endorsed.
         let whole = matches!(source, Provenance::Minted | Provenance::Known | Provenance::Endorsed)
             || (value.is_common && source != Provenance::Task);
-        self.shelf(source)?.find(value, whole)
+        self.shelf(source)?.find(value, whole, suits)
+    }
+
+    /// Where one who may choose said the value in a text that carries none of these labels, if anywhere: who may see that text may
+    /// see the value too. What a stranger wrote does not count: he may have written a book of signs to choose from.
+    pub(super) fn find_without(&self, barred: Marks, value: &Value) -> Option<Origin> {
+        Provenance::MAY_CHOOSE.into_iter().find_map(|source| self.find_if(source, value, |marks| !marks.has_any_of(barred)))
+    }
+
+    /// Where the value stands in a text that carries any of these labels, and which of them it carries.
+    pub(super) fn find_with(&self, barred: Marks, value: &Value) -> Option<(BTreeSet<Arc<str>>, Origin)> {
+        let mut carried = Marks::NONE;
+        let origin = Provenance::SEEN.into_iter().find_map(|source| {
+            self.shelf(source)?.find(value, value.is_common, |marks| {
+                carried = marks;
+                marks.has_any_of(barred)
+            })
+        })?;
+        let labels = self.labels.iter().enumerate().filter(|(place, _)| carried.has_any_of(Marks::of_place(*place)));
+        Some((labels.map(|(_, label)| Arc::clone(label)).collect(), origin))
+    }
+
+    /// The marks of these labels, each of which has a mark from now on.
+    pub(super) fn marks<'l>(&mut self, labels: impl Iterator<Item = &'l Arc<str>>) -> Marks {
+        labels.fold(Marks::NONE, |marks, label| {
+            let place = self.labels.iter().position(|known| known == label).unwrap_or_else(|| {
+                if self.labels.len() < 31 {
+                    self.labels.push(Arc::clone(label));
+                    self.labels.len().saturating_sub(1)
+                } else {
+                    31
+                }
+            });
+            marks.and(Marks::of_place(place))
+        })
+    }
+
+    /// The marks of every label but these; among them those for which there was no mark left.
+    pub(super) fn marks_beside(&self, audience: &BTreeSet<Arc<str>>) -> Marks {
+        let beside = self.labels.iter().enumerate().filter(|(_, label)| !audience.contains(*label));
+        beside.fold(Marks::of_place(31), |marks, (place, _)| marks.and(Marks::of_place(place)))
     }
 
     /// Whether `party` is among the parties that are dealt with, as a whole.
@@ -232,7 +310,7 @@ impl Room {
 
 impl Shelf {
     /// Begins a text, unless there is no room for any.
-    fn begin(&mut self, record: Option<Position>, place: &str) -> bool {
+    fn begin(&mut self, record: Option<Position>, place: &str, marks: Marks) -> bool {
         let place = place.get(..place.floor_char_boundary(PLACE_MAX)).unwrap_or_default();
         if place.len().saturating_mul(2) > self.room.places || self.room.texts < 2 || self.room.words < 4 {
             return false;
@@ -242,7 +320,7 @@ impl Shelf {
         }
         let (Ok(words), Ok(at)) = (u32::try_from(self.words.len()), u32::try_from(self.places.len())) else { return false };
         grow(&mut self.texts, self.room.texts);
-        self.texts.push(Text { words, place: at, record });
+        self.texts.push(Text { words, place: at, marks, record });
         if self.places.capacity().saturating_sub(self.places.len()) < place.len() {
             let more = self.places.len().max(place.len()).max(64).min(self.room.places.saturating_sub(self.places.len()));
             self.places.reserve_exact(more);
@@ -331,7 +409,7 @@ impl Shelf {
         self.words.capacity() * size_of::<u64>() + self.texts.capacity() * size_of::<Text>() + self.places.capacity()
     }
 
-    fn find(&self, value: &Value, whole: bool) -> Option<Origin> {
+    fn find(&self, value: &Value, whole: bool, mut suits: impl FnMut(Marks) -> bool) -> Option<Origin> {
         let (first, rest) = value.words.split_first()?;
         for at in places_of(*first, &self.words) {
             let end = at.saturating_add(value.words.len());
@@ -339,8 +417,11 @@ impl Shelf {
                 continue;
             }
             let begins = at.checked_sub(1).and_then(|before| self.words.get(before)).is_none_or(|before| *before <= CUT);
-            if !whole || (begins && self.words.get(end) == Some(&BETWEEN)) {
-                let text = self.texts.partition_point(|text| index(text.words) <= at).checked_sub(1)?;
+            if whole && !(begins && self.words.get(end) == Some(&BETWEEN)) {
+                continue;
+            }
+            let text = self.texts.partition_point(|text| index(text.words) <= at).checked_sub(1)?;
+            if suits(self.texts.get(text)?.marks) {
                 return self.origin(text);
             }
         }
@@ -357,19 +438,19 @@ impl Shelf {
 /// Texts of one word that a result said of late, and of which source they were: names of fields, states, the same few parties.
 /// To keep them again would say nothing new, since the first place of a value is the one that counts.
 #[derive(Debug)]
-pub(super) struct Lately([(u64, Provenance); 64]);
+pub(super) struct Lately([(u64, Provenance, Marks); 64]);
 
 impl Default for Lately {
     fn default() -> Self {
-        Self([(BETWEEN, Provenance::Unknown); 64])
+        Self([(BETWEEN, Provenance::Unknown, Marks::NONE); 64])
     }
 }
 
 impl Lately {
     /// Whether it was said before, as far as that is remembered; it is from now on.
-    fn is_again(&mut self, source: Provenance, word: u64) -> bool {
+    fn is_again(&mut self, source: Provenance, marks: Marks, word: u64) -> bool {
         let Some(place) = usize::try_from(word % 64).ok().and_then(|at| self.0.get_mut(at)) else { return false };
-        std::mem::replace(place, (word, source)) == (word, source)
+        std::mem::replace(place, (word, source, marks)) == (word, source, marks)
     }
 }
 

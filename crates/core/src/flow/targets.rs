@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::seen::{self, Seen};
 use super::words::{each_word, kind_of, leads_somewhere};
-use super::{Origin, Provenance};
+use super::{Carried, Origin, Provenance};
 use crate::bundle::Tool;
 
 /// The most values of one call that are traced; a call with more is not traced, and so is asked about.
-const TRACED_MAX: usize = 256;
+pub(super) const TRACED_MAX: usize = 256;
 
 /// A value that was judged, and who chose it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,14 +37,19 @@ pub enum Sources<'a> {
     /// What the execution has been shown.
     Seen(&'a Seen),
     /// What was found when the call was judged, as the record of it says: to judge it again.
-    Recorded(&'a [Traced]),
+    Recorded {
+        /// Who chose what the call acts on.
+        traced: &'a [Traced],
+        /// What it would carry out.
+        carried: &'a [Carried],
+    },
 }
 
 /// Traces what `tool` would act on with these arguments.
 pub fn trace(tool: &Tool, arguments: &Value, sources: Sources<'_>) -> Vec<Traced> {
     let seen = match sources {
         Sources::Seen(seen) => seen,
-        Sources::Recorded(traced) => return traced.to_vec(),
+        Sources::Recorded { traced, .. } => return traced.to_vec(),
     };
     let mut tracing = Tracing { seen, tool, traced: Vec::new() };
     let mut pointer = String::new();
@@ -61,6 +66,15 @@ pub(super) fn named_in(text: &str) -> Vec<String> {
         }
     });
     named
+}
+
+/// Does what is to be done with the pointer to the step `name` from where `pointer` points (RFC 6901).
+pub(super) fn pointed(pointer: &mut String, name: &str, with: impl FnOnce(&mut String)) {
+    let length = pointer.len();
+    pointer.push('/');
+    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    with(pointer);
+    pointer.truncate(length);
 }
 
 struct Tracing<'a> {
@@ -80,19 +94,12 @@ impl Tracing<'_> {
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     // Each of several is judged, and the argument is what was declared.
-                    let length = pointer.len();
-                    pointer.push_str(&format!("/{index}"));
-                    self.value(pointer, item, may);
-                    pointer.truncate(length);
+                    pointed(pointer, &index.to_string(), |pointer| self.value(pointer, item, may));
                 }
             }
             Value::Object(members) => {
                 for (name, member) in members {
-                    let length = pointer.len();
-                    pointer.push('/');
-                    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-                    self.value(pointer, member, may);
-                    pointer.truncate(length);
+                    pointed(pointer, name, |pointer| self.value(pointer, member, may));
                 }
             }
             Value::Number(number) => {

@@ -1,13 +1,13 @@
 //! What may be traced to whom, and what an attacker who knows the rules cannot have traced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::bundle::{Otherwise, Returns, Tool};
+use crate::bundle::{Otherwise, Pin, Returns, Tool};
 use crate::model::Effect;
 
 /// A tool that acts on `to`, which the task, the server and what it makes may choose.
@@ -19,6 +19,7 @@ fn pay() -> Tool {
         place: Vec::new(),
         targets: [("/to".to_owned(), may)].into(),
         otherwise: Otherwise::Ask,
+        audience: None,
         known: Arc::new(Seen::of_parties(&["Zoe Lane".to_owned(), "SE3550000000054910000003".to_owned()], "bank.known")),
         pin: None,
     }
@@ -227,7 +228,7 @@ fn what_is_said_at_a_place_that_the_person_names_is_named_and_nothing_beside_it(
     ] {
         let traced = trace(&fetch, &json!({ "url": url }), Sources::Seen(&seen));
         assert_eq!((traced[0].may, traced[0].provenance), (may, provenance), "{url}");
-        assert_eq!(trace(&fetch, &json!({ "url": url }), Sources::Recorded(&traced)), traced);
+        assert_eq!(trace(&fetch, &json!({ "url": url }), Sources::Recorded { traced: &traced, carried: &[] }), traced);
         assert!(!trace(&pay(), &json!({ "to": url }), Sources::Seen(&seen))[0].may, "nobody grants it to this one: {url}");
     }
 }
@@ -363,6 +364,34 @@ proptest! {
         prop_assert!(matches!(provenance, Provenance::Untrusted | Provenance::Unknown), "{provenance:?}");
     }
 
+    /// What only labelled results held, or strangers wrote, carries the label out however it is built, and what may be known does not.
+    #[test]
+    fn what_not_everybody_may_see_is_never_free(
+        value in word(), task in prop::collection::vec(word(), 0..12), how in 0..8_usize, shape in 0..6_usize, free in word(),
+    ) {
+        prop_assume!(task.iter().all(|word| *word != value) && free != value);
+        let labels = ["customer".into()].into();
+        let private = |whole| Fields { private: vec![(Field::whole(), "customer".into())], ..Fields::all(whole) };
+        let mut seen = Seen::of_task(Some(&task.join(" ")));
+        take_result(&mut seen, &private(Provenance::Trusted), Position(1), &tree(std::slice::from_ref(&value), shape));
+        take_result(&mut seen, &private(Provenance::Minted), Position(2), &tree(std::slice::from_ref(&value), (shape + 1) % 6));
+        take_result(&mut seen, &fields(Provenance::Untrusted, &[]), Position(3), &tree(&disguised(&value, how), (shape + 2) % 6));
+        take_result(&mut seen, &fields(Provenance::Trusted, &[]), Position(4), &tree(std::slice::from_ref(&free), (shape + 3) % 6));
+        let definition = json!({ "name": "pay", "inputSchema": { "properties": { "to": { "type": "string" } } } });
+        let send = Tool { audience: Some(BTreeSet::new()), pin: Some(Arc::new(Pin::of(definition))), ..pay() };
+        for text in disguised(&value, how).into_iter().chain([value.clone(), format!("the {value} of it")]) {
+            if text == free || task.contains(&text) {
+                continue; // a part of it is said elsewhere too
+            }
+            let carried = carried(&send, &json!({ "to": text }), &labels, Sources::Seen(&seen));
+            prop_assert!(carried.iter().any(|carried| !carried.may()), "{text}: {carried:?}");
+        }
+        let all_may = carried(&send, &json!({ "to": free }), &labels, Sources::Seen(&seen)).iter().all(Carried::may);
+        prop_assert!(all_may, "{free}");
+        let barred = carried(&pay(), &json!({ "to": value }), &labels, Sources::Seen(&seen));
+        prop_assert!(barred.is_empty(), "a tool without an audience bars nothing");
+    }
+
     /// No result panics, and what a call's values are traced to is what the record of it says again.
     #[test]
     fn a_call_is_judged_again_by_its_record(value in ".{0,30}", text_of_result in ".{0,200}", body in ".{0,60}") {
@@ -371,7 +400,7 @@ proptest! {
         let arguments = json!({ "to": value, "body": body });
         let traced = trace(&pay(), &arguments, Sources::Seen(&seen));
         let kept: Vec<Traced> = serde_json::from_str(&serde_json::to_string(&traced).unwrap()).unwrap();
-        prop_assert_eq!(trace(&pay(), &arguments, Sources::Recorded(&kept)), traced);
+        prop_assert_eq!(trace(&pay(), &arguments, Sources::Recorded { traced: &kept, carried: &[] }), traced);
     }
 }
 

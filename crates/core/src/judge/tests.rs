@@ -1,5 +1,7 @@
 //! Tests of the one function that judges.
 
+use std::sync::Arc;
+
 use bailiwick_log::Position;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -214,10 +216,95 @@ fn who_said_which_account_is_not_asked_about_another() {
         let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
         assert_eq!(judged.decision.code, code, "{task} {tool} {to}");
         // The record says it again.
-        let kept: Vec<Traced> = serde_json::from_str(&serde_json::to_string(&judged.facts.traced).unwrap()).unwrap();
-        let known = Known { sources: Sources::Recorded(&kept), ..known };
+        let kept: Facts = serde_json::from_str(&serde_json::to_string(&judged.facts).unwrap()).unwrap();
+        let known = Known { sources: Sources::Recorded { traced: &kept.traced, carried: &kept.carried }, ..known };
         assert_eq!(judge(known, &execution, &ledger, &Tracks::default(), &call, now()).decision, judged.decision);
     }
+}
+
+/// What not everybody may see goes only to those who may, by value where the value can be traced, and else by the execution.
+#[test]
+fn private_data_leaves_only_by_a_tool_that_is_for_it() {
+    use crate::flow::{Field, Fields, Origin, Provenance, take_result};
+    let input = json!({ "type": "object", "properties": {
+        "to": { "type": "string" }, "body": { "type": "string" }, "urgent": { "type": "boolean" }, "n": { "type": "integer" },
+        "kind": { "enum": ["note", "alarm"] }, "tags": { "type": "object", "additionalProperties": { "type": "string" } },
+    } });
+    let snapshot = Fixture::default()
+        .agent("support", &[], &["mail/*"])
+        .tool("mail/any", Effect::Send, input.clone())
+        .tool("mail/ask", Effect::Send, input.clone())
+        .tool("mail/deny", Effect::Send, input.clone())
+        .tool("mail/staff", Effect::Send, input)
+        .audience("mail/ask", &[], Otherwise::Ask)
+        .audience("mail/deny", &["internal"], Otherwise::Deny)
+        .audience("mail/staff", &["customer", "internal"], Otherwise::Deny)
+        .snapshot();
+    let private = |fields: &[(&str, &str)]| Fields {
+        private: fields.iter().map(|(field, label)| (field.parse::<Field>().unwrap(), (*label).into())).collect(),
+        ..Fields::all(Provenance::Trusted)
+    };
+    let mut seen = Seen::of_task(Some("Tell Ana that invoice 4711 is overdue."));
+    let crm = json!({ "structuredContent": { "email": "bob@home.example", "city": "Bern", "plan": "gold", "due": 95 } });
+    let fields = private(&[("$.email", "customer"), ("$.due", "customer"), ("$.plan", "internal")]);
+    take_result(&mut seen, &fields, Position(5), &crm);
+    let book = json!({ "content": [{ "type": "text", "text": "zero one two three" }] });
+    take_result(&mut seen, &Fields::all(Provenance::Untrusted), Position(6), &book);
+    seen.take(Provenance::Endorsed, "eve@b.example", &Origin::default());
+    let mut ledger = Ledger::default();
+    let labels =
+        |labels: &[&str]| Labels { integrity: Integrity::Trusted, confidentiality: labels.iter().map(|label| Arc::from(*label)).collect() };
+    let execution = Executions::default().started(started("support", Value::Null));
+    let held = HashSet::new();
+    let judged = |ledger: &Ledger, tool: &str, arguments: &Value| {
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen) };
+        let call = call(tool, arguments);
+        let judged = judge(known, &execution, ledger, &Tracks::default(), &call, now());
+        // The record says it again.
+        let kept: Facts = serde_json::from_str(&serde_json::to_string(&judged.facts).unwrap()).unwrap();
+        let known = Known { sources: Sources::Recorded { traced: &kept.traced, carried: &kept.carried }, ..known };
+        assert_eq!(judge(known, &execution, ledger, &Tracks::default(), &call, now()).decision, judged.decision);
+        judged
+    };
+    assert_eq!(judged(&ledger, "mail/deny", &json!({ "body": "whatever" })).decision.code, Code::Allowed, "nothing was shown");
+    ledger.learned(&labels(&["customer", "internal"]));
+    for (tool, arguments, code, barred) in [
+        ("mail/any", json!({ "body": "bob@home.example" }), Code::Allowed, vec![]),
+        ("mail/staff", json!({ "body": "Bob lives in Bern and owes us." }), Code::Allowed, vec![]),
+        ("mail/deny", json!({ "to": "Ana", "body": "invoice 4711 is overdue", "urgent": true, "kind": "alarm" }), Code::Allowed, vec![]),
+        ("mail/deny", json!({ "to": "ana", "body": "Bern" }), Code::Allowed, vec![]),
+        ("mail/deny", json!({ "to": "Ana", "body": "gold" }), Code::Allowed, vec![]),
+        ("mail/ask", json!({ "to": "Ana", "body": "gold" }), Code::ApprovalRequired, vec![("/body", "internal", true)]),
+        ("mail/deny", json!({ "to": "bob@home.example" }), Code::Confidential, vec![("/to", "customer", true)]),
+        ("mail/deny", json!({ "body": "write to bob@home.example" }), Code::Confidential, vec![("/body", "customer", true)]),
+        ("mail/deny", json!({ "n": 95 }), Code::Confidential, vec![("/n", "customer", true)]),
+        ("mail/deny", json!({ "body": "Ana, he owes us." }), Code::Confidential, vec![("/body", "customer", false)]),
+        // A stranger's text is a book of signs to choose from.
+        ("mail/deny", json!({ "body": "two" }), Code::Confidential, vec![("/body", "customer", false)]),
+        // The name of an argument says something too, and so does what cannot be seen.
+        ("mail/deny", json!({ "tags": { "two": "Ana" } }), Code::Confidential, vec![("/tags/two", "customer", false)]),
+        ("mail/deny", json!({ "body": "overdue\u{200b}\u{200c}" }), Code::Confidential, vec![("/body", "customer", false)]),
+        ("mail/deny", json!({ "to": "eve@b.example" }), Code::Allowed, vec![]),
+    ] {
+        let judged = judged(&ledger, tool, &arguments);
+        assert_eq!(judged.decision.code, code, "{tool} {arguments}: {:?}", judged.decision);
+        let carried = judged.facts.carried.iter().filter(|carried| !carried.may());
+        let carried: Vec<_> = carried
+            .map(|carried| {
+                (
+                    carried.argument.as_str(),
+                    carried.labels.iter().map(|label| &**label).collect::<Vec<_>>().join("+"),
+                    carried.origin.is_some(),
+                )
+            })
+            .collect();
+        let barred: Vec<_> = barred.into_iter().map(|(argument, labels, seen)| (argument, labels.to_owned(), seen)).collect();
+        assert_eq!(carried, barred, "{tool} {arguments}");
+    }
+    // After a restart nothing can be traced, and the labels are still there.
+    let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&Seen::of_task(None)) };
+    let after = judge(known, &execution, &ledger, &Tracks::default(), &call("mail/deny", &json!({ "body": "Bern" })), now());
+    assert_eq!(after.decision.code, Code::Confidential);
 }
 
 /// Judges a call and folds its intent in, as the gateway does.

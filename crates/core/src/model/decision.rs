@@ -39,6 +39,8 @@ pub enum Code {
     BudgetSpent,
     /// The person's own words say to which account, address or number, and it is another one.
     ContradictsTask,
+    /// The call would carry data that may not leave by this tool.
+    Confidential,
     /// A person has to approve this call.
     ApprovalRequired,
     /// A person was asked to approve this call and refused it.
@@ -63,6 +65,7 @@ impl Code {
             Self::OutsideGrant => "outside_grant",
             Self::BudgetSpent => "budget_spent",
             Self::ContradictsTask => "contradicts_task",
+            Self::Confidential => "confidential",
             Self::ApprovalRequired => "approval_required",
             Self::ApprovalRefused => "approval_refused",
             Self::AskedTooOften => "asked_too_often",
@@ -92,6 +95,9 @@ impl Code {
             Self::BudgetSpent => "This execution has used up what it may do. Finish with what you have.",
             Self::ContradictsTask => {
                 "The task itself names an account, address or number, and this is another one. Use the one that the task names; if this one is meant, the person has to say so in a new task."
+            }
+            Self::Confidential => {
+                "This call would carry data that may not leave by this tool, or text that may hold some. Say it with values that the task itself names, or say that you cannot."
             }
             Self::ApprovalRequired => {
                 "A person has to approve this call and was asked. Go on with something else, or make exactly this call again once it is approved."

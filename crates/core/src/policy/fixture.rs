@@ -64,6 +64,7 @@ impl Fixture {
             place: Vec::new(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
+            audience: None,
             known: Arc::default(),
             pin,
         };
@@ -81,6 +82,15 @@ impl Fixture {
         let (server, own) = name.split_once('/').unwrap();
         let tool = self.servers.get_mut(&server.parse().unwrap()).unwrap().tools.get_mut(own).unwrap();
         tool.targets.insert("/to".to_owned(), vec![crate::flow::Provenance::Task]);
+        tool.otherwise = otherwise;
+        self
+    }
+
+    /// What may leave by the tool, and whether a person is asked about the rest.
+    pub(crate) fn audience(mut self, name: &str, labels: &[&str], otherwise: Otherwise) -> Self {
+        let (server, own) = name.split_once('/').unwrap();
+        let tool = self.servers.get_mut(&server.parse().unwrap()).unwrap().tools.get_mut(own).unwrap();
+        tool.audience = Some(labels.iter().map(|label| Arc::from(*label)).collect());
         tool.otherwise = otherwise;
         self
     }

@@ -27,6 +27,7 @@ use self::schema::ToolEntry;
 use self::shape::Read;
 use self::slice::{Index, Prospect, Row, Slice, Slices};
 use crate::bundle::{Agent, Server};
+use crate::flow::Provenance;
 use crate::ledger::{Facts, History, Integrity};
 use crate::model::{AgentName, Member, ServerName, Timestamp, ToolName};
 
@@ -72,6 +73,8 @@ pub struct Question<'a> {
     pub tool: &'a ToolName,
     /// The arguments: an object.
     pub arguments: &'a Value,
+    /// Whether the execution said what it is for: effects, or `authorization_details`.
+    pub declared: bool,
     /// What the ledger says.
     pub facts: &'a Facts,
     /// When.
@@ -187,10 +190,15 @@ fn context(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Con
     if read.context("ledger") {
         let ledger = vec![
             ("calls".to_owned(), number(facts.calls)),
+            ("declared".to_owned(), RestrictedExpression::new_bool(question.declared)),
             ("integrity".to_owned(), text(integrity(facts.labels.integrity))),
             ("confidentiality".to_owned(), texts(&mut facts.labels.confidentiality.iter().map(|label| label.to_string()))),
         ];
         put("ledger", record(ledger)?);
+    }
+    if read.context("provenance") {
+        let chosen = tool.shape.names().filter_map(|name| Some((name.to_owned(), text(provenance(facts, name)?.as_str()))));
+        put("provenance", record(chosen.collect())?);
     }
     if read.context("history") {
         let history = tool.histories.iter().filter_map(|(name, _)| {
@@ -215,6 +223,17 @@ fn context(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Con
         put("task", text(task));
     }
     Context::from_pairs(fields).map_err(|error| error.to_string())
+}
+
+/// Who chose what was judged of an argument; of several values, the one that speaks least for it.
+fn provenance(facts: &Facts, argument: &str) -> Option<Provenance> {
+    let is_of = |pointer: &str| pointer.strip_prefix('/').is_some_and(|steps| unescaped(steps.split('/').next()) == argument);
+    facts.traced.iter().filter(|traced| is_of(&traced.argument)).map(|traced| traced.provenance).max()
+}
+
+/// A step of a JSON pointer as the name that it stands for (RFC 6901 §4).
+fn unescaped(step: Option<&str>) -> String {
+    step.unwrap_or_default().replace("~1", "/").replace("~0", "~")
 }
 
 const fn integrity(integrity: Integrity) -> &'static str {

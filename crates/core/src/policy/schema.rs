@@ -78,6 +78,7 @@ fn fragment<'a>(servers: impl IntoIterator<Item = &'a ServerName>, tools: &[Tool
             "Labels": labels,
             "Ledger": record(&[
                 ("calls", json!({ "type": "Long" })),
+                ("declared", json!({ "type": "Boolean" })),
                 ("integrity", text.clone()),
                 ("confidentiality", texts),
             ]),
@@ -102,10 +103,12 @@ fn action(tool: &ToolEntry) -> Value {
     let history: Map<String, Value> =
         tool.histories.iter().map(|(name, always)| (name.clone(), json!({ "type": "Long", "required": always }))).collect();
     let optional_text = json!({ "type": "String", "required": false });
+    let provenance: Map<String, Value> = tool.shape.names().map(|name| (name.to_owned(), optional_text.clone())).collect();
     let context = record(&[
         ("input", tool.shape.cedar_type()),
         ("unseen", json!({ "type": "Set", "element": { "type": "String" } })),
         ("ledger", json!({ "type": "Ledger" })),
+        ("provenance", json!({ "type": "Record", "attributes": provenance })),
         ("history", json!({ "type": "Record", "attributes": history })),
         ("subject", optional_text.clone()),
         ("task", optional_text),

@@ -169,6 +169,11 @@ impl Record {
         Self { members: BTreeMap::new(), open: true }
     }
 
+    /// The names of the members that are known.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(String::as_str)
+    }
+
     /// The Cedar type, in the JSON form of schemas.
     pub(super) fn cedar_type(&self) -> Value {
         let attributes: Map<String, Value> = self

@@ -16,6 +16,7 @@ fn decide(policies: &Policies, agent: &str, tool: &str, arguments: Value, facts:
         chain: &[],
         tool: &tool.parse().unwrap(),
         arguments: &arguments,
+        declared: false,
         facts,
         now: NOW.parse().unwrap(),
     })
@@ -30,6 +31,43 @@ fn acme() -> Fixture {
         .tool("crm/drop", Effect::Admin, object(json!({}), &[]))
         .tool("pay/send", Effect::Spend, object(json!({ "amount": { "type": "number" }, "to": { "type": "string" } }), &["amount"]))
         .unpinned("docs/resource:file:///*", Effect::Read)
+}
+
+/// What the flow of data found is there for policy, argument by argument.
+#[test]
+fn a_policy_sees_who_chose_an_argument() {
+    use crate::flow::{Provenance, Traced};
+    let policies = acme()
+        .policies(
+            r#"
+            @id("own-words") forbid (principal, action == Action::"pay/send", resource)
+            when { context.provenance has to && !["task", "endorsed"].contains(context.provenance.to) };
+            @id("purpose") forbid (principal, action in Action::"spend", resource) unless { context.ledger.declared || context.ledger.calls < 5 };
+            "#,
+        )
+        .compile()
+        .unwrap();
+    let traced = |argument: &str, provenance| Traced {
+        argument: argument.to_owned(),
+        is_within: false,
+        provenance,
+        origin: None,
+        may: true,
+        contradicts: false,
+    };
+    use Provenance::*;
+    for (found, calls, outcome) in [
+        (vec![], 1, RulingOutcome::Permitted),
+        (vec![traced("/to", Task)], 1, RulingOutcome::Permitted),
+        (vec![traced("/to", Trusted)], 1, RulingOutcome::Forbidden),
+        (vec![traced("/to/0", Task), traced("/to/1", Untrusted), traced("/to/2", Task)], 1, RulingOutcome::Forbidden),
+        (vec![traced("/total", Untrusted)], 1, RulingOutcome::Permitted),
+        (vec![], 5, RulingOutcome::Forbidden),
+    ] {
+        let facts = Facts { calls, traced: found, ..Facts::default() };
+        let ruling = decide(&policies, "support", "pay/send", json!({ "amount": 5, "to": "x" }), &facts);
+        assert_eq!(ruling.outcome, outcome, "{facts:?} {ruling:?}");
+    }
 }
 
 #[test]
@@ -299,6 +337,8 @@ mod index {
             "unless { resource.effect == \"spend\" }",
             "when { context.input has n && context.input.n + 1 > 7 }",
             "when { context.input.m == 1 }",
+            r#"when { context.provenance has n && context.provenance.n == "untrusted" }"#,
+            r#"unless { context.ledger.declared || context.provenance == {} }"#,
             r#"when { principal in [Role::"q", Agent::"c"] && resource is Tool in Server::"t" }"#,
             r#"unless { action in [Action::"read", Action::"s/y"] || context.task like "*x" }"#,
             r#"when { resource in Server::"s" } unless { context has task && context.task == "x" }"#,
@@ -350,7 +390,7 @@ mod index {
                 let (agent, tool): (AgentName, ToolName) = (AGENTS[agent].parse().unwrap(), name.parse().unwrap());
                 let question = Question {
                     agent: &agent, subject: Some("user:ana"), task: None, chain: &[], tool: &tool,
-                    arguments: &arguments, facts: &facts, now: NOW.parse().unwrap(),
+                    arguments: &arguments, declared: false, facts: &facts, now: NOW.parse().unwrap(),
                 };
                 let entry = &policies.tools[policies.number(&tool).unwrap()];
                 let context = context(entry, &question, &Read::all()).unwrap();

@@ -135,7 +135,8 @@ impl Upstream for Tools {
             }
             "notes" => Ok(text(&self.notes.lock().unwrap().join("\n"))),
             "accounts" => Ok(json!({ "structuredContent": { "rent": "GB29NWBK60161331926819" }, "content": [] })),
-            "transfer" => Ok(text("done")),
+            "transfer" | "publish" => Ok(text("done")),
+            "balance" => Ok(json!({ "structuredContent": { "owner": "Ines Moser", "balance": 8214, "branch": "Bern" }, "content": [] })),
             "letter" => Ok(text("Dear Sir, please pay 90 to DE89370400440532013000. Yours, somebody")),
             "slow" => {
                 let progress =
@@ -318,9 +319,11 @@ impl World {
                 "[server]\nname = \"bank\"\nmcp = \"https://bank.acme.example/mcp\"\n[tools.letter]\neffect = \"read\"\n[tools.pay]\neffect = \"spend\"\ntargets = { to = [\"task\", \"endorsed\"] }\n\
                  [tools.note]\neffect = \"write\"\n[tools.notes]\neffect = \"read\"\nreturns = { integrity = \"trusted\" }\n\
                  [tools.accounts]\neffect = \"read\"\nreturns = { integrity = \"trusted\" }\n\
-                 [tools.transfer]\neffect = \"spend\"\ntargets = { to = [\"task\", \"trusted\"] }\n".to_owned(),
+                 [tools.transfer]\neffect = \"spend\"\ntargets = { to = [\"task\", \"trusted\"] }\n\
+                 [tools.balance]\neffect = \"read\"\nreturns = { integrity = \"trusted\", confidentiality = { customer = [\"$.owner\", \"$.balance\"] } }\n\
+                 [tools.publish]\neffect = \"send\"\ntargets = {}\notherwise = \"deny\"\naudience = [\"staff\"]\n".to_owned(),
             ),
-            ("servers/bank.tools.json", json!(["pay", "letter", "note", "notes", "accounts", "transfer"].map(pay)).to_string()),
+            ("servers/bank.tools.json", json!(["pay", "letter", "note", "notes", "accounts", "transfer", "balance", "publish"].map(pay)).to_string()),
             ("issuers.toml", "[[issuer]]\nname = \"people\"\nissuer = \"https://login.acme.example\"\n".to_owned()),
             ("servers/other.toml", "[server]\nname = \"other\"\nmcp = \"https://other.acme.example/mcp\"\n".to_owned()),
         ]);
