@@ -286,6 +286,7 @@ fn bundle(count: usize) -> Result<Bundle> {
             place: Vec::new(),
             targets: BTreeMap::new(),
             otherwise: Otherwise::Deny,
+            audience: None,
             known: Arc::default(),
             pin: Some(Arc::new(Pin { digest: Digest::of(b"pay"), definition: definition.clone() })),
         };

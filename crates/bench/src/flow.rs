@@ -92,6 +92,7 @@ fn payer() -> Tool {
         returns: Returns::of(Labels::default()),
         targets: [("/to".to_owned(), Provenance::MAY_CHOOSE.to_vec())].into(),
         otherwise: Otherwise::Ask,
+        audience: None,
         place: Vec::new(),
         known: Arc::default(),
         pin: None,
@@ -158,7 +159,7 @@ fn fields() -> Fields {
     let of = |(path, provenance): (&str, Provenance)| path.parse().ok().map(|field| (field, provenance));
     let declared =
         [("$.items[*].id", Provenance::Minted), ("$.items[*].date", Provenance::Minted), ("$.items[*].owner", Provenance::Trusted)];
-    Fields { whole: Provenance::Untrusted, fields: declared.into_iter().filter_map(of).collect(), named: Vec::new() }
+    Fields { fields: declared.into_iter().filter_map(of).collect(), ..Fields::all(Provenance::Untrusted) }
 }
 
 fn text(text: &str) -> Value {
