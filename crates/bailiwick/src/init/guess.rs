@@ -43,9 +43,44 @@ const ADMIN: &[&str] = &[
 ];
 const SPEND: &[&str] = &["pay", "payment", "purchase", "buy", "charge", "refund", "transfer", "checkout", "order", "invoice"];
 const SEND: &[&str] = &[
-    "send", "post", "publish", "email", "mail", "reply", "share", "upload", "notify", "message", "tweet", "fetch", "browse", "navigate",
-    "request",
+    "send",
+    "publish",
+    "reply",
+    "share",
+    "upload",
+    "notify",
+    "tweet",
+    "fetch",
+    "browse",
+    "navigate",
+    "invite",
+    "forward",
+    "submit",
+    "announce",
+    "broadcast",
+    "react",
+    "crawl",
+    "scrape",
+    "download",
 ];
+/// What is sent. A tool that reads such things sends none.
+const SENT: &[&str] = &[
+    "post",
+    "email",
+    "mail",
+    "message",
+    "request",
+    "comment",
+    "comments",
+    "review",
+    "reviews",
+    "reaction",
+    "invitation",
+    "webhook",
+    "webhooks",
+];
+/// Who is let in, and what happens by itself from then on. A tool that reads such things lets nobody in.
+const LET_IN: &[&str] = &["member", "members", "collaborator", "collaborators", "rule", "rules", "workflow", "workflows"];
 const WRITE: &[&str] = &[
     "create", "update", "delete", "remove", "write", "set", "put", "add", "insert", "edit", "move", "rename", "modify", "drop", "merge",
     "close", "open", "append", "save", "import", "assign", "toggle", "trigger", "start", "stop", "cancel", "push", "commit", "fork",
@@ -80,8 +115,31 @@ const READ: &[&str] = &[
     "resolve",
 ];
 
+/// What the name of a tool that reads begins or ends with.
+const READING: &[&str] = &["get", "list", "read", "search", "find", "show", "view", "describe", "lookup", "count", "query"];
+
+/// Words for an address out there.
+const ADDRESSES: &[&str] = &["url", "urls", "href", "webhook", "callback", "endpoint"];
+
 /// Guesses what a tool does; `definition` is an MCP `Tool` object.
 pub(crate) fn effect(definition: &Value) -> Guess {
+    let guess = by_name(definition);
+    // Whoever chooses an address chooses what is carried out in it.
+    let addresses = arguments(definition).find(|name| words(name).iter().any(|word| ADDRESSES.contains(&word.as_str())));
+    match addresses {
+        Some(name) if guess.effect == Effect::Read => {
+            Guess { effect: Effect::Send, from: format!("its argument `{name}`, an address to fetch") }
+        }
+        _ => guess,
+    }
+}
+
+/// The names of a tool's arguments.
+fn arguments(definition: &Value) -> impl Iterator<Item = &String> {
+    definition.pointer("/inputSchema/properties").and_then(Value::as_object).into_iter().flat_map(|properties| properties.keys())
+}
+
+fn by_name(definition: &Value) -> Guess {
     let name = definition.get("name").and_then(Value::as_str).unwrap_or_default();
     let words = words(name);
     let hint = |key: &str| definition.get("annotations").and_then(|hints| hints.get(key)).and_then(Value::as_bool);
@@ -89,22 +147,30 @@ pub(crate) fn effect(definition: &Value) -> Guess {
         let word = words.iter().find(|word| list.contains(&word.as_str()))?;
         Some(Guess { effect, from: format!("`{word}` in its name") })
     };
-    let worst = [(Effect::Admin, ADMIN), (Effect::Spend, SPEND), (Effect::Send, SEND), (Effect::Write, WRITE)]
-        .into_iter()
-        .find_map(|(effect, list)| named(effect, list));
+    // `pull_request_read` reads, and `get_and_message` does both.
+    let at_edge = |word: Option<&String>| word.is_some_and(|word| READING.contains(&word.as_str()));
+    let reads = (at_edge(words.first()) || at_edge(words.last())) && !words.iter().any(|word| matches!(word.as_str(), "and" | "or"));
+    let (sent, let_in) = if reads { (&[][..], &[][..]) } else { (SENT, LET_IN) };
+    let lists = [(Effect::Admin, ADMIN), (Effect::Admin, let_in), (Effect::Spend, SPEND), (Effect::Send, SEND), (Effect::Send, sent)];
+    let worst = lists.into_iter().chain([(Effect::Write, WRITE)]).find_map(|(effect, list)| named(effect, list));
+    let changes_beyond = hint("readOnlyHint") != Some(true) && hint("openWorldHint") == Some(true);
+    let worst = worst.or_else(|| {
+        (hint("readOnlyHint") == Some(false))
+            .then(|| Guess { effect: Effect::Write, from: "its annotation `readOnlyHint: false`".to_owned() })
+    });
     match (hint("readOnlyHint"), worst) {
         // A tool that calls itself read-only and is called `delete` is believed in the worse of both.
         (_, Some(guess)) if matches!(guess.effect, Effect::Admin | Effect::Spend) => guess,
+        (_, Some(guess)) if changes_beyond && guess.effect == Effect::Write => {
+            Guess { effect: Effect::Send, from: "its annotation `openWorldHint: true`".to_owned() }
+        }
         (Some(true), Some(guess)) if hint("openWorldHint") != Some(false) && guess.effect == Effect::Send => guess,
         (Some(true), _) => Guess { effect: Effect::Read, from: "its annotation `readOnlyHint: true`".to_owned() },
         (_, Some(guess)) => guess,
-        (Some(false), None) => Guess { effect: Effect::Write, from: "its annotation `readOnlyHint: false`".to_owned() },
-        (None, None) if hint("destructiveHint") == Some(true) => {
+        (_, None) if hint("destructiveHint") == Some(true) => {
             Guess { effect: Effect::Write, from: "its annotation `destructiveHint: true`".to_owned() }
         }
-        (None, None) => {
-            named(Effect::Read, READ).unwrap_or(Guess { effect: Effect::Write, from: "nothing that says otherwise".to_owned() })
-        }
+        (_, None) => named(Effect::Read, READ).unwrap_or(Guess { effect: Effect::Write, from: "nothing that says otherwise".to_owned() }),
     }
 }
 
@@ -120,7 +186,9 @@ pub(crate) struct Target {
 /// The arguments that probably choose whom or what a call acts on: `docs/guides/labels.md`, step 2, by their names.
 pub(crate) fn targets(definition: &Value) -> Vec<Target> {
     const SECRETS: &[&str] = &["password", "passwd", "secret", "pin", "key", "token", "code"];
-    const OUTSIDE: &[&str] = &["url", "uri", "link", "href", "webhook", "callback", "endpoint", "domain", "host"];
+    const OUTSIDE: &[&str] = &["url", "urls", "uri", "link", "href", "webhook", "callback", "endpoint", "domain", "host"];
+    // What another agent will obey is chosen as whom to write to is.
+    const ORDERS: &[&str] = &["instruction", "instructions", "prompt"];
     const PARTIES: &[&str] = &[
         "to",
         "recipient",
@@ -140,6 +208,22 @@ pub(crate) fn targets(definition: &Value) -> Vec<Target> {
         "username",
         "assignee",
         "assignees",
+        "reviewer",
+        "reviewers",
+        "guest",
+        "guests",
+        "contact",
+        "contacts",
+        "customer",
+        "vendor",
+        "payee",
+        "beneficiary",
+        "org",
+        "organization",
+        "team",
+        "workspace",
+        "chat",
+        "thread",
         "owner",
         "channel",
         "group",
@@ -150,22 +234,38 @@ pub(crate) fn targets(definition: &Value) -> Vec<Target> {
         "phone",
         "number",
     ];
-    const THINGS: &[&str] =
-        &["id", "ids", "uuid", "path", "file", "filename", "folder", "directory", "repo", "repository", "branch", "project"];
+    const THINGS: &[&str] = &[
+        "id",
+        "ids",
+        "uuid",
+        "path",
+        "file",
+        "filename",
+        "folder",
+        "directory",
+        "repo",
+        "repository",
+        "branch",
+        "project",
+        "ref",
+        "sha",
+        "tag",
+        "table",
+        "bucket",
+    ];
     let may = |name: &str| {
         let words = words(name);
         let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
         let last = |list: &[&str]| words.last().is_some_and(|word| list.contains(&word.as_str()));
         match () {
             () if last(SECRETS) => Some(&["task"][..]),
+            () if last(ORDERS) => Some(&["task", "endorsed"][..]),
             () if has(OUTSIDE) => Some(&["task", "known", "endorsed"][..]),
             () if last(PARTIES) || last(THINGS) => Some(&["task", "trusted", "minted", "known", "endorsed"][..]),
             () => None,
         }
     };
-    let properties = definition.pointer("/inputSchema/properties").and_then(Value::as_object);
-    let target = |name: &String| Some(Target { argument: name.clone(), may: may(name)? });
-    properties.into_iter().flat_map(|properties| properties.keys()).filter_map(target).collect()
+    arguments(definition).filter_map(|name| Some(Target { argument: name.clone(), may: may(name)? })).collect()
 }
 
 /// The fields of a tool's structured answer that the service itself probably makes, as JSONPaths: by the names in its output schema.
@@ -254,10 +354,22 @@ mod tests {
             ("list_payment", serde_json::json!({ "readOnlyHint": true }), Effect::Spend),
             ("get-env", serde_json::json!({ "readOnlyHint": true }), Effect::Admin),
             ("execute_sql", serde_json::json!({ "readOnlyHint": true }), Effect::Admin),
+            ("add_issue_comment", serde_json::json!({}), Effect::Send),
+            ("list_comments", serde_json::json!({}), Effect::Read),
+            ("pull_request_read", serde_json::json!({ "readOnlyHint": true }), Effect::Read),
+            ("get_and_message", serde_json::json!({}), Effect::Send),
+            ("add_member", serde_json::json!({}), Effect::Admin),
+            ("get_team_members", serde_json::json!({ "readOnlyHint": true }), Effect::Read),
+            ("create_issue", serde_json::json!({ "readOnlyHint": false, "openWorldHint": true }), Effect::Send),
+            ("create_note", serde_json::json!({ "readOnlyHint": false, "openWorldHint": false }), Effect::Write),
+            ("frobnicate", serde_json::json!({ "readOnlyHint": false, "openWorldHint": true }), Effect::Send),
+            ("search_web", serde_json::json!({ "readOnlyHint": true, "openWorldHint": true }), Effect::Read),
         ] {
             let guess = effect(&serde_json::json!({ "name": name, "annotations": annotations }));
             assert_eq!(guess.effect, expected, "{name} {annotations}: {}", guess.from);
         }
+        let takes = |name: &str| serde_json::json!({ "name": "get_page", "annotations": { "readOnlyHint": true }, "inputSchema": { "properties": { name: {} } } });
+        assert_eq!((effect(&takes("pageUrl")).effect, effect(&takes("page_id")).effect), (Effect::Send, Effect::Read));
     }
 
     #[test]
@@ -272,6 +384,8 @@ mod tests {
         assert_eq!(may("new_password").as_deref(), Some("task"));
         assert_eq!(may("webhookUrl").as_deref(), Some("task known endorsed"));
         assert_eq!(may("issue_id").as_deref(), Some("task trusted minted known endorsed"));
+        assert_eq!(may("reviewers"), may("issue_id"));
+        assert_eq!(may("custom_instructions").as_deref(), Some("task endorsed"));
         assert_eq!((may("body"), may("subject"), may("amount"), may("query")), (None, None, None, None));
     }
 
