@@ -95,7 +95,12 @@ fn executions() -> Result<(u64, u64)> {
             let call = call(&tool, &json!({ "amount": 12.5, "to": to, "tags": ["a"], "urgent": false }))?;
             let now = Timestamp::from_second(i64::try_from(second)?)?;
             let seen = execution.seen();
-            let known = Known { snapshot: &world.snapshot, held: &std::collections::HashSet::new(), sources: Sources::Seen(&seen) };
+            let known = Known {
+                snapshot: &world.snapshot,
+                held: &std::collections::HashSet::new(),
+                sources: Sources::Seen(&seen),
+                remembers: true,
+            };
             let judged = judge(known, &execution, &execution.ledger(), &execution.agent_tracks(), &call, now);
             take(&world.snapshot, &execution, &call, judged, now)?;
         }

@@ -12,9 +12,8 @@ use arc_swap::ArcSwap;
 use bailiwick_log::Position;
 use event_listener::Event;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use crate::flow::{Seen, Written, endorse};
+use crate::flow::{Seen, Together, WordSeal, Written, endorse, words_of};
 use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks};
 use crate::model::{
@@ -325,7 +324,11 @@ pub struct Executions {
     agents: Mutex<HashMap<AgentName, Arc<AgentTracks>>>,
     /// What was written to each server under untrusted influence.
     written: RwLock<HashMap<ServerName, Written>>,
+    /// Opens what the log keeps of arguments that it does not keep.
+    seal: Option<Arc<WordSeal>>,
     proofs: Arc<Room>,
+    /// What all executions together keep of what they were shown.
+    ledgers: Arc<Together>,
 }
 
 /// One part of the table.
@@ -343,12 +346,20 @@ impl Default for Executions {
             shards: std::array::from_fn(|_| RwLock::default()),
             agents: Mutex::default(),
             written: RwLock::default(),
+            seal: None,
             proofs: Arc::new(Room::new(PROOFS_MAX)),
+            ledgers: Arc::default(),
         }
     }
 }
 
 impl Executions {
+    /// The same, of a house with this seal.
+    #[must_use]
+    pub fn sealed_by(self, seal: Arc<WordSeal>) -> Self {
+        Self { seal: Some(seal), ..self }
+    }
+
     /// Takes in the start of an execution, or the renewal of its credential, that is on the log. One that was revoked stays
     /// so.
     pub fn started(&self, started: ExecutionStarted) -> Arc<Execution> {
@@ -363,7 +374,7 @@ impl Executions {
             grant: ArcSwap::from_pointee(started.grant.clone()),
             expires_us: AtomicI64::new(expires_us),
             agent,
-            seen: Mutex::new(Seen::of_task(started.task.as_deref())),
+            seen: Mutex::new(Seen::of_task(started.task.as_deref()).among(&self.ledgers)),
             ledger: Mutex::default(),
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
@@ -397,10 +408,26 @@ impl Executions {
     pub fn wrote(&self, intent: &Intent) {
         let is_untrusted = intent.facts.labels.integrity == Integrity::Untrusted;
         if intent.decision.verdict == Verdict::Allow && intent.effect != Effect::Read && is_untrusted {
+            let sealed = || self.seal.as_ref()?.open(&intent.arguments_digest, intent.written.as_deref()?);
+            let words = match &intent.arguments {
+                Some(arguments) => words_of(arguments.get(), &intent.facts.traced),
+                None => sealed(),
+            };
             let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
-            let of_server = written.entry(intent.tool.server().clone()).or_default();
-            of_server.take(intent.arguments.as_deref().map(RawValue::get), &intent.facts.traced);
+            written.entry(intent.tool.server().clone()).or_default().take(&intent.agent, words.as_deref());
         }
+    }
+
+    /// What the record of a call with these arguments keeps in their place, by their words: for [`Self::wrote`] to know what was
+    /// written. Nothing where the house has no seal.
+    pub fn sealed(&self, arguments: &Digest, words: &[u64]) -> Option<String> {
+        self.seal.as_ref()?.close(arguments, words)
+    }
+
+    /// Whether there is room to remember more that `agent` writes to `server` under untrusted influence, where `bytes_max` may be
+    /// kept of that server.
+    pub fn remembers(&self, server: &ServerName, agent: &AgentName, bytes_max: usize) -> bool {
+        self.written().get(server).is_none_or(|written| written.has_room(agent, bytes_max))
     }
 
     /// What was written to each server under untrusted influence.
@@ -417,6 +444,11 @@ impl Executions {
     pub fn find_token(&self, token: &str) -> Option<Arc<Execution>> {
         let id = TokenId::of(token);
         self.all().into_iter().find(|execution| execution.tokens().iter().any(|known| known.id == id))
+    }
+
+    /// What all of them together keep of what they were shown.
+    pub const fn ledgers(&self) -> &Arc<Together> {
+        &self.ledgers
     }
 
     /// How many there are.

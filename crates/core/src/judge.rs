@@ -11,7 +11,7 @@ use bailiwick_log::Position;
 use crate::approval::Standing;
 use crate::bundle::{Otherwise, Snapshot, Tool};
 use crate::execution::Execution;
-use crate::flow::{Carried, Provenance, Sources, Traced, carried, trace};
+use crate::flow::{Carried, Provenance, Sources, Traced, carried, trace, words_to_record};
 use crate::identity::Admission;
 use crate::ledger::{Facts, GrantUse, Integrity, Labels, Ledger, Tracks};
 use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Intent, Timestamp, ToolName, Verdict};
@@ -26,6 +26,9 @@ pub struct Known<'a> {
     pub held: &'a HashSet<ToolName>,
     /// What the execution has been shown, by which the targets of its call are traced.
     pub sources: Sources<'a>,
+    /// Whether there is room to remember what the agent writes to the tool's server under untrusted influence, so that it is not
+    /// believed when it is read back.
+    pub remembers: bool,
 }
 
 /// A judged call: the decision, and what the record keeps beside it.
@@ -37,6 +40,8 @@ pub struct Judged {
     pub effect: Effect,
     /// What the ledger said.
     pub facts: Facts,
+    /// The words by which arguments are known again that the log does not keep: for [`Intent::written`], once they are sealed.
+    pub written: Option<Vec<u64>>,
 }
 
 impl Judged {
@@ -52,7 +57,7 @@ impl Judged {
         at: Timestamp,
     ) -> Intent {
         let started = execution.started();
-        let logged = call.arguments.text().get().len() <= snapshot.settings.limits.arguments_logged_max;
+        let logged = is_logged(snapshot, call);
         Intent {
             at,
             bundle: snapshot.digest,
@@ -67,6 +72,7 @@ impl Judged {
             method: call.method.to_owned(),
             arguments_digest: call.arguments.digest(),
             arguments: logged.then(|| call.arguments.text().to_owned()),
+            written: None,
             facts: self.facts,
             returns: snapshot.tool(&call.tool).map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone()),
             decision: self.decision,
@@ -123,7 +129,8 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         facts: &facts,
         now,
     });
-    let code = match (ruling.outcome, admission, flow(tool, &facts)) {
+    let (unmemorable, written) = memory(&known, effect, call, &mut facts);
+    let code = match (ruling.outcome, admission, stronger(flow(tool, &facts), unmemorable)) {
         (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) => Code::Allowed,
         (RulingOutcome::Failed, ..) => Code::PolicyFailed,
         (RulingOutcome::InvalidArguments, ..) => Code::InvalidArguments,
@@ -131,7 +138,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         (RulingOutcome::Forbidden, ..) => Code::Forbidden,
         (RulingOutcome::BudgetSpent, ..) | (_, Admission::Spent, _) => Code::BudgetSpent,
         (_, Admission::None, _) => Code::OutsideGrant,
-        (_, _, Some(code @ (Code::Forbidden | Code::ContradictsTask | Code::Confidential))) => code,
+        (_, _, Some(code)) if code != Code::ApprovalRequired => code,
         (RulingOutcome::Asked, ..) | (_, _, Some(_)) => approval(known.snapshot, ledger, call, now, &mut facts),
     };
     let verdict = match code {
@@ -145,7 +152,33 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         delegation: delegation(started),
         normal: unlearned(),
     };
-    Judged { decision: Decision { verdict, code, policies: ruling.policies, errors: ruling.errors, answers }, effect, facts }
+    Judged { decision: Decision { verdict, code, policies: ruling.policies, errors: ruling.errors, answers }, effect, facts, written }
+}
+
+/// What is against the call since it would not be remembered what it writes under untrusted influence, and the words that its record
+/// keeps in the place of arguments which the log does not keep.
+fn memory(known: &Known<'_>, effect: Effect, call: &Call, facts: &mut Facts) -> (Option<Code>, Option<Vec<u64>>) {
+    if effect == Effect::Read || facts.labels.integrity == Integrity::Trusted {
+        return (None, None);
+    }
+    facts.unremembered = !known.remembers;
+    let asks = facts.unremembered.then_some(Code::ApprovalRequired);
+    if is_logged(known.snapshot, call) {
+        return (asks, None);
+    }
+    // Nobody can approve what cannot be shown.
+    let words = words_to_record(call.arguments.value(), &facts.traced).filter(|_| asks.is_none());
+    (words.is_none().then_some(Code::ArgumentsTooLong), words)
+}
+
+/// What counts of two things that are against a call: a denial before a question.
+fn stronger(one: Option<Code>, other: Option<Code>) -> Option<Code> {
+    if one == Some(Code::ApprovalRequired) { other.or(one) } else { one.or(other) }
+}
+
+/// Whether the log keeps the call's arguments.
+fn is_logged(snapshot: &Snapshot, call: &Call) -> bool {
+    call.arguments.text().get().len() <= snapshot.settings.limits.arguments_logged_max
 }
 
 /// How a call that a person has to approve stands, which becomes one of its facts.
@@ -186,8 +219,8 @@ fn flow_of_targets(tool: &Tool, traced: &[Traced]) -> Option<Code> {
         return Some(Code::ContradictsTask);
     }
     Some(match tool.otherwise {
-        Otherwise::Deny => Code::Forbidden,
-        Otherwise::AskIfNamed if against.any(|traced| traced.provenance != Provenance::Named) => Code::Forbidden,
+        Otherwise::Deny => Code::Untraced,
+        Otherwise::AskIfNamed if against.any(|traced| traced.provenance != Provenance::Named) => Code::Untraced,
         Otherwise::Ask | Otherwise::AskIfNamed => Code::ApprovalRequired,
     })
 }
@@ -205,7 +238,9 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
         }
         Code::AskedTooOften => Answer::no("the execution has asked people as often as it may"),
         Code::ContradictsTask => Answer::no(format!("the task names another one; {}", untraced(facts))),
-        Code::Forbidden | Code::ApprovalRequired | Code::Confidential if flow(tool, facts).is_some() => Answer::no(against(facts)),
+        Code::Untraced | Code::ApprovalRequired | Code::Confidential if flow(tool, facts).is_some() => Answer::no(against(facts)),
+        Code::ArgumentsTooLong => Answer::no(UNRECORDED),
+        Code::ApprovalRequired if facts.unremembered => Answer::no(UNREMEMBERED),
         _ => match admission {
             Admission::Item(item) => {
                 Answer::yes(format!("item {item} of the execution's grant includes it; call {} of the execution", facts.calls))
@@ -217,6 +252,14 @@ fn reasonable(code: Code, admission: Admission, facts: &Facts, tool: &Tool) -> A
         },
     }
 }
+
+/// Why a person is asked about what leads nobody anywhere.
+const UNREMEMBERED: &str = "the execution has read untrusted data, and there is no room left to remember what its agent writes to this \
+    server, so that it would be believed when it is read back (`limits.written_bytes_max`)";
+
+/// Why not even a person is asked.
+const UNRECORDED: &str = "the execution has read untrusted data, and the log keeps too little of arguments as long as these to show them to a \
+    person, or to know them again when they are read back (`limits.arguments_logged_max`)";
 
 /// What stands in a call's way, of where its data comes from and where it would go.
 fn against(facts: &Facts) -> String {
@@ -280,7 +323,7 @@ fn denied(code: Code, effect: Effect, started: &ExecutionStarted, ledger: &Ledge
     let answers = Answers { reasonable: Answer::unjudged(code.sentence()), role, delegation: delegation(started), normal: unlearned() };
     let decision = Decision { verdict: Verdict::Deny, code, policies: Vec::new(), errors: Vec::new(), answers };
     let facts = Facts { calls: ledger.calls(), labels: ledger.labels().clone(), ..Facts::default() };
-    Judged { decision, effect, facts }
+    Judged { decision, effect, facts, written: None }
 }
 
 #[cfg(test)]

@@ -81,6 +81,9 @@ pub struct Facts {
     /// What the call would carry out, once the execution was shown what may not leave by its tool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<Carried>,
+    /// Whether there is no room to remember what the call writes under untrusted influence.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unremembered: bool,
     /// How the call stands, where a person has to approve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Standing>,

@@ -16,6 +16,7 @@ pub use kept::{Kept, NotKept};
 
 use crate::bundle::Snapshot;
 use crate::execution::Executions;
+use crate::flow::WordSeal;
 use crate::ledger::{History, HistoryOf, Integrity, Labels};
 use crate::model::{AgentName, Duration, Ending, ExecutionId, Intent, Outcome, Record, Timestamp, ToolName, Verdict};
 
@@ -95,6 +96,15 @@ impl<'a> Recovery<'a> {
         Self { executions, histories, open, next, last: None, resumed: false, lacks: false }
     }
 
+    /// The same of a house with this seal, before the executions are handed out.
+    #[must_use]
+    pub fn sealed_by(mut self, seal: Arc<WordSeal>) -> Self {
+        if let Some(executions) = Arc::get_mut(&mut self.executions) {
+            *executions = std::mem::take(executions).sealed_by(seal);
+        }
+        self
+    }
+
     /// The executions that were folded so far.
     pub const fn executions(&self) -> &Arc<Executions> {
         &self.executions
@@ -133,6 +143,14 @@ impl<'a> Recovery<'a> {
                 self.executions.answered(position, &answered);
             }
             Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
+        }
+    }
+
+    /// Folds in what still matters of a record that is older than anything else that does: what was written under untrusted
+    /// influence is not to be believed however long ago it was.
+    pub fn fold_written(&self, record: &Record) {
+        if let Record::Intent(intent) = record {
+            self.executions.wrote(intent);
         }
     }
 

@@ -195,8 +195,11 @@ impl Gateway {
         Ok(match &answer.body {
             Ok(result) => {
                 let mut seen = execution.seen();
-                seen.keep_within(snapshot.settings.limits.ledger_bytes_max);
-                flow::take_result_of(written, &mut seen, fields, made.position, result)
+                let limits = &snapshot.settings.limits;
+                seen.keep_among(limits.ledger_bytes_max, limits.ledgers_bytes_max);
+                let is_back = flow::take_result_of(written, &mut seen, fields, made.position, result);
+                seen.settle();
+                is_back
             }
             Err(fault) => written.shows(&fault.message) || fault.data.as_ref().is_some_and(|data| written.shows(&data.to_string())),
         })
@@ -263,12 +266,17 @@ impl Gateway {
         let now = self.parts.clock.now();
         let held = self.parts.held.load();
         let state = self.followed.state(&self.parts);
-        let (judged, sequence) = {
+        let (mut judged, sequence) = {
             let (ledger, seen) = (execution.ledger(), execution.seen());
-            let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen) };
+            let bytes_max = snapshot.settings.limits.written_bytes_max;
+            let remembers = self.parts.executions.remembers(call.tool.server(), &execution.started().agent, bytes_max);
+            let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen), remembers };
             (judge(known, execution, &ledger, &execution.agent_tracks(), &call, now), ledger.sequence())
         };
-        Decided::new(judged.into_intent(snapshot, execution, &call, state, sequence, now), call)
+        let written = judged.written.take();
+        let mut intent = judged.into_intent(snapshot, execution, &call, state, sequence, now);
+        intent.written = written.and_then(|words| self.parts.executions.sealed(&intent.arguments_digest, &words));
+        Decided::new(intent, call)
     }
 
     /// Gets the upstream's credential, forwards the call and waits for its end, whichever comes first.

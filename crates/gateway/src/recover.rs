@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::execution::Executions;
+use bailiwick_core::flow::WordSeal;
 use bailiwick_core::ledger::History;
 use bailiwick_core::model::{Clock, Record, Timestamp};
 use bailiwick_core::recovery::{Kept, Recovery, read_back};
@@ -21,6 +22,9 @@ const BATCH: usize = 512;
 
 /// How long folding beside calls rests after each batch, which leaves them nine tenths of a processor that they share.
 const REST: Duration = Duration::from_millis(5);
+
+/// What each record says of what an execution did after it had read untrusted data.
+const WRITES: &str = r#""integrity":"untrusted""#;
 
 /// Folding that is so many times behind what it should be at most does not rest.
 const BEHIND: u64 = 4;
@@ -34,13 +38,15 @@ pub trait Shelf: Send + Sync {
     fn write(&self, fold: &[u8]) -> io::Result<()>;
 }
 
-/// Where and how often the fold is kept.
+/// Where and how often the fold is kept, and what opens the part of the log that is for the house alone.
 #[derive(Clone)]
 pub struct Keep {
     /// Where.
     pub shelf: Arc<dyn Shelf>,
     /// After about so many records.
     pub every: u64,
+    /// The seal of what the log keeps of arguments that it does not keep.
+    pub seal: Arc<WordSeal>,
 }
 
 /// Why the log could not be read back.
@@ -154,14 +160,16 @@ async fn fold<'a>(
         None => 0,
         Some(span) => first_at(storage, last_at(storage).await?.unwrap_or(now).min(now), span.std()).await?,
     };
-    let resumed = resume(storage, &snapshot.histories, needed, keep).await?;
-    let (mut recovery, mut first, mut from) = resumed.unwrap_or_else(|| (Recovery::new(&snapshot.histories), needed, needed));
     let far = keep.every.saturating_mul(BEHIND);
     let pace = |from: u64| if storage.len().saturating_sub(from) > far { Duration::ZERO } else { rest };
+    let (mut recovery, mut first, mut from) = match resume(storage, &snapshot.histories, needed, keep).await? {
+        Some(resumed) => resumed,
+        None => (afresh(storage, snapshot, needed, keep, pace(0)).await?, needed, needed),
+    };
     let mut next = read_on(storage, from, pace(from), |position, record| recovery.fold(position, record)).await?;
     if recovery.lacks() {
         tracing::warn!("an execution went on long after it had ended, since a clock was set; all that matters of the log is read");
-        (recovery, first, from) = (Recovery::new(&snapshot.histories), needed, needed);
+        (recovery, first, from) = (afresh(storage, snapshot, needed, keep, pace(0)).await?, needed, needed);
         next = read_on(storage, from, pace(from), |position, record| recovery.fold(position, record)).await?;
     }
 
@@ -177,6 +185,27 @@ async fn fold<'a>(
         }
     }
     Ok(Folded { recovery, next, records, kept })
+}
+
+/// Nothing folded yet but what was written under untrusted influence before the record at `needed`: that is not to be believed
+/// however long ago it was, so it is looked for from the log's beginning.
+async fn afresh<'a>(
+    storage: &dyn Storage,
+    snapshot: &'a Snapshot,
+    needed: u64,
+    keep: &Keep,
+    rest: Duration,
+) -> Result<Recovery<'a>, RecoveryError> {
+    let recovery = Recovery::new(&snapshot.histories).sealed_by(Arc::clone(&keep.seal));
+    let take = |position, entry: &[u8]| {
+        // To look is much cheaper than to read, and few records say so.
+        if std::str::from_utf8(entry).is_ok_and(|text| text.contains(WRITES)) {
+            recovery.fold_written(&record(position, entry)?);
+        }
+        Ok(())
+    };
+    each(storage, 0, needed, rest, take).await?;
+    Ok(recovery)
 }
 
 /// The kept fold, with the first record that it is of and the one after its last; nothing where it cannot be used.
@@ -211,7 +240,7 @@ async fn resume<'a>(
     } else if next > storage.len() || !storage.root(next).await?.is_some_and(|root| kept.is_of_tree(&root)) {
         unused("it is of another log, or of more of this one than is there");
     } else {
-        return Ok(Some((Recovery::resume(histories, kept), first, next)));
+        return Ok(Some((Recovery::resume(histories, kept).sealed_by(Arc::clone(&keep.seal)), first, next)));
     }
     Ok(None)
 }
@@ -228,14 +257,29 @@ pub(crate) async fn read_on(
     if next < end {
         storage.durable(Position(end.saturating_sub(1))).await?;
     }
+    let fold = |position, entry: &[u8]| {
+        take(Position(position), record(position, entry)?);
+        Ok(())
+    };
+    next = each(storage, next, end, rest, fold).await?;
+    Ok(next)
+}
+
+/// Hands over each entry from `next` to before `end`, resting after each batch; returns how far the log went.
+async fn each(
+    storage: &dyn Storage,
+    mut next: u64,
+    end: u64,
+    rest: Duration,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), RecoveryError> + Send,
+) -> Result<u64, RecoveryError> {
     while next < end {
         let entries = storage.read(Position(next), BATCH.min(usize::try_from(end.saturating_sub(next)).unwrap_or(BATCH))).await?;
         if entries.is_empty() {
             break;
         }
         for entry in entries {
-            let record = Record::read(&entry).map_err(|error| RecoveryError::NotARecord { position: next, error })?;
-            take(Position(next), record);
+            take(next, &entry)?;
             next = next.saturating_add(1);
         }
         if !rest.is_zero() {
@@ -243,6 +287,10 @@ pub(crate) async fn read_on(
         }
     }
     Ok(next)
+}
+
+fn record(position: u64, entry: &[u8]) -> Result<Record, RecoveryError> {
+    Record::read(entry).map_err(|error| RecoveryError::NotARecord { position, error })
 }
 
 /// The position of the first record that is younger than `span` before `last`, or one before it. Times of records only
@@ -285,10 +333,11 @@ mod tests {
     use async_trait::async_trait;
     use bailiwick_core::bundle::read;
     use bailiwick_core::identity::Grant;
-    use bailiwick_core::ledger::HistoryOf;
-    use bailiwick_core::model::{Digest, ExecutionId, ExecutionStarted, Started};
+    use bailiwick_core::ledger::{HistoryOf, Labels};
+    use bailiwick_core::model::{Digest, ExecutionId, ExecutionStarted, Intent, Started};
     use bailiwick_log::tree::{Hash, root};
     use bailiwick_log::{Entry, Expected};
+    use serde_json::value::RawValue;
 
     use super::*;
 
@@ -387,7 +436,7 @@ mod tests {
 
     /// How many records a start reads, and how many executions it then knows.
     async fn start(log: &Log, snapshot: &Snapshot, board: &Arc<Board>) -> (u64, usize) {
-        let keep = Keep { shelf: Arc::<Board>::clone(board), every: 100 };
+        let keep = Keep { shelf: Arc::<Board>::clone(board), every: 100, seal: Arc::new(WordSeal::of(b"house").unwrap()) };
         let (executions, recovered) = recover(log, snapshot, at(1_000), &keep).await.unwrap();
         (recovered.records, executions.len())
     }
@@ -433,6 +482,45 @@ mod tests {
         assert_eq!(start(&log, &snapshot, &board).await, (0, 0));
         log.append(started(500, true)).await.unwrap();
         assert_eq!(start(&log, &snapshot, &board).await, (1_002, 901));
+    }
+
+    /// An allowed write of an execution that had read untrusted data.
+    fn wrote(number: u64, text: &str) -> Intent {
+        let arguments = RawValue::from_string(format!("{{\"text\":\"{text}\"}}")).unwrap();
+        let labels = Labels::undeclared();
+        serde_json::from_value(serde_json::json!({
+            "at": at(number as i64), "bundle": Digest::of(b""), "state": 0, "execution": id(number), "sequence": 0, "agent": "clerk",
+            "tool": "notes/add", "effect": "write", "protocol": "mcp", "method": "tools/call", "arguments_digest": Digest::of(b""),
+            "facts": { "calls": 1, "labels": labels }, "verdict": "allow", "code": "allowed",
+            "answers": serde_json::from_str::<serde_json::Value>(
+                r#"{"reasonable":{"holds":true,"because":""},"role":{"holds":true,"because":""},"delegation":{"holds":true,"because":""},"normal":{"holds":null,"because":""}}"#
+            ).unwrap(),
+        }))
+        .map(|intent: Intent| Intent { arguments: Some(arguments), ..intent })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_written_under_untrusted_influence_is_not_believed_however_long_ago_and_whatever_became_of_the_kept_fold() {
+        let (snapshot, board) = (bundle("paid"), Arc::<Board>::default());
+        let log = Log::new(Arc::new(Counted::default()));
+        log.append(wrote(0, "pay eve instead")).await.unwrap();
+        // Three days later.
+        for number in 260_000..260_200 {
+            log.append(started(number, false)).await.unwrap();
+        }
+        let shows = async |snapshot: &Snapshot| {
+            let keep = Keep { shelf: Arc::<Board>::clone(&board), every: 100, seal: Arc::new(WordSeal::of(b"house").unwrap()) };
+            let (executions, recovered) = recover(&log, snapshot, at(260_200), &keep).await.unwrap();
+            let written = executions.written();
+            let notes = written.get(&"notes".parse().unwrap()).cloned().unwrap_or_default();
+            (recovered.records, notes.shows("pay eve instead"), notes.shows("pay ana"))
+        };
+        assert_eq!(shows(&snapshot).await, (200, true, false), "nothing was kept yet");
+        assert_eq!(shows(&snapshot).await, (0, true, false), "what was kept has it");
+        assert_eq!(shows(&bundle("sent")).await, (200, true, false), "what was kept is of other histories");
+        *board.0.lock().unwrap() = Some(b"damaged".to_vec());
+        assert_eq!(shows(&snapshot).await, (200, true, false), "what was kept is damaged");
     }
 
     #[tokio::test]

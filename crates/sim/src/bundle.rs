@@ -136,7 +136,7 @@ fn bundle(limit: &str, confidentiality: &str) -> Result<Arc<Snapshot>, String> {
     Ok(Arc::new(read.snapshot))
 }
 
-/// The reviewed definitions: every tool takes the number of its call, and two take more.
+/// The reviewed definitions: every tool takes the number of its call, and three take more.
 fn definitions() -> String {
     let definition = |name: &str, more: &str| {
         format!(
@@ -147,9 +147,9 @@ fn definitions() -> String {
     let definitions = [
         definition("look", ""),
         definition("browse", ""),
-        definition("note", ""),
+        definition("note", r#", "text": { "type": "string" }"#),
         definition("mail", r#", "to": { "type": "string" }"#),
-        definition("pay", r#", "amount": { "type": "integer" }"#),
+        definition("pay", r#", "amount": { "type": "integer" }, "text": { "type": "string" }"#),
         definition("purge", ""),
     ];
     format!("[{}]", definitions.join(","))

@@ -7,9 +7,9 @@ use bailiwick_core::approval::Standing;
 use bailiwick_core::execution::Executions;
 use bailiwick_core::flow::Sources;
 use bailiwick_core::judge::{Known, judge};
-use bailiwick_core::ledger::{HistoryOf, Labels, Ledger, Tracks};
+use bailiwick_core::ledger::{HistoryOf, Integrity, Labels, Ledger, Tracks};
 use bailiwick_core::model::{
-    AgentName, Answered, Arguments, Call, Effect, ExecutionId, ExecutionStarted, Intent, Record, Revocation, Verdict,
+    AgentName, Answered, Arguments, Call, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Record, Revocation, Verdict,
 };
 use bailiwick_log::Position;
 use serde_json::Value;
@@ -30,6 +30,8 @@ pub enum Invariant {
     NoSecret,
     /// The ledger that a call was judged by holds everything that its execution had been shown.
     KnowsWhatWasShown,
+    /// What was written under untrusted influence is never read back as trusted, by whomever and through whichever gateway.
+    ReadBackUntrusted,
     /// No two records of an execution extend it from the same point.
     OneLine,
     /// Every approval that a call used was given by a person, for this call, and used by no other.
@@ -48,6 +50,7 @@ impl fmt::Display for Invariant {
             Self::Recomputes => "recomputes",
             Self::NoSecret => "no secret",
             Self::KnowsWhatWasShown => "knows what was shown",
+            Self::ReadBackUntrusted => "read back untrusted",
             Self::OneLine => "one line",
             Self::ApprovedOnce => "approved once",
             Self::Replays => "replays",
@@ -134,6 +137,11 @@ impl Folded {
                 let Some(replay) = self.executions.get_mut(&outcome.execution) else { return };
                 replay.extends(world, position, outcome.sequence);
                 replay.open.remove(&outcome.intent);
+                let was_shown = outcome.code == Ending::Done && world.seen.shows_back(outcome.intent);
+                if was_shown && outcome.labels.integrity == Integrity::Trusted {
+                    let why = format!("the call of record {} was shown what was written under untrusted influence", outcome.intent);
+                    world.object(Invariant::ReadBackUntrusted, format!("{why}, and record {position} calls it trusted"));
+                }
                 replay.ledger.ended(outcome.sequence, &outcome.labels);
             }
             Record::Answered(answered) => {
@@ -160,7 +168,11 @@ impl Folded {
             replay.ledger.took(position, &intent, &snapshot.histories);
         }
         if intent.decision.verdict == Verdict::Allow {
-            replay.open.insert(position, intent.returns.clone());
+            let mut returns = intent.returns.clone();
+            if world.seen.shows_back(position) {
+                returns.integrity = Integrity::Untrusted;
+            }
+            replay.open.insert(position, returns);
             allowed.push((position, intent.clone()));
         }
         self.intents.insert(position, intent);
@@ -205,7 +217,12 @@ impl Replay {
         }
         let held = HashSet::new();
         let known =
-            Known { snapshot, held: &held, sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried } };
+            Known {
+                snapshot,
+                held: &held,
+                sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried },
+                remembers: !intent.facts.unremembered,
+            };
         // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
         let may_be_stopped = self.revoked.is_some();
         let must_be_stopped = self.revoked.is_some_and(|at| at < intent.state && at < position);

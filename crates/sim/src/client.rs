@@ -201,7 +201,8 @@ fn some_call(world: &Arc<World>, held: &Held) -> Option<(u64, Call)> {
         tool = if dice.chance(300) { "shop/browse" } else { "shop/mail" };
     }
     let arguments = match tool {
-        "shop/pay" => json!({ "n": number, "amount": 10 + dice.below(10) }),
+        "shop/pay" => json!({ "n": number, "amount": 10 + dice.below(10), "text": format!("memo{number} of today") }),
+        "shop/note" => json!({ "n": number, "text": format!("memo{number} of today") }),
         "shop/mail" => json!({ "n": number, "to": "someone" }),
         "shop/look" if dice.chance(50) => json!({ "n": "one" }),
         _ => json!({ "n": number }),

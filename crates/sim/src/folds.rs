@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use bailiwick_core::model::Digest;
 use bailiwick_gateway::recover::Shelf;
 
+use crate::plan::Planted;
+
 /// A fold is kept after so few records that most starts find one.
 pub(crate) const KEPT_EVERY: u64 = 6;
 
@@ -14,13 +16,13 @@ pub(crate) const KEPT_EVERY: u64 = 6;
 #[derive(Debug)]
 pub(crate) struct Folds {
     state: Mutex<State>,
-    /// Whether what is kept is changed and sealed again, as if the fold had been wrong.
-    forgets: bool,
+    /// What of it is changed and sealed again, as if the fold had been wrong.
+    planted: Option<Planted>,
 }
 
 impl Folds {
-    pub(crate) fn new(forgets: bool) -> Self {
-        Self { state: Mutex::default(), forgets }
+    pub(crate) fn new(planted: Option<Planted>) -> Self {
+        Self { state: Mutex::default(), planted }
     }
 }
 
@@ -39,8 +41,13 @@ impl Shelf for Folds {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.written = state.written.wrapping_add(1);
         let mut fold = fold.to_vec();
-        if self.forgets {
-            fold = forgetful(&fold);
+        match self.planted {
+            Some(Planted::FoldForgets) => fold = sealed(&text(&fold).replace("\"untrusted\"", "\"trusted\"")),
+            Some(Planted::FoldForgetsWrites) => {
+                let lines = text(&fold);
+                fold = sealed(&lines.split_inclusive('\n').filter(|line| !line.starts_with("{\"written\"")).collect::<String>());
+            }
+            _ => {}
         }
         match state.written % 8 {
             // An older one stays.
@@ -57,8 +64,12 @@ impl Shelf for Folds {
     }
 }
 
-fn forgetful(fold: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(fold).replace("\"untrusted\"", "\"trusted\"");
-    let text = text.trim_end().rsplit_once('\n').map_or("", |(text, _)| text);
-    format!("{text}\n{}\n", Digest::of(format!("{text}\n").as_bytes())).into_bytes()
+/// The lines of a fold but for its seal.
+fn text(fold: &[u8]) -> String {
+    let text = String::from_utf8_lossy(fold);
+    text.trim_end().rsplit_once('\n').map_or_else(String::new, |(text, _)| format!("{text}\n"))
+}
+
+fn sealed(text: &str) -> Vec<u8> {
+    format!("{text}{}\n", Digest::of(text.as_bytes())).into_bytes()
 }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bailiwick_control::approvals::{Answer, AnswerError, Approvals};
 use bailiwick_core::bundle::{Live, Snapshot};
+use bailiwick_core::flow::WordSeal;
 use bailiwick_core::identity::{AccessToken, Algorithm, Authenticated, Authenticator, Grant, KeySet, Presented, Signer, SigningFailed};
 use bailiwick_core::model::{
     AgentName, BundleActivated, Clock as _, Digest, ExecutionId, ExecutionStarted, Person, Revocation, Revoked, SpiffeId, Started,
@@ -83,8 +84,10 @@ impl House {
         let storage = world.disk.handle(life.clone());
         let shared = storage.is_shared();
         let log = Log::new(storage);
-        let shelf: Arc<dyn Shelf> = world.folds.get(index).cloned().unwrap_or_else(|| Arc::new(Folds::new(false)));
-        let keep = Keep { shelf, every: if world.plan.keeps_folds { KEPT_EVERY } else { u64::MAX } };
+        let shelf: Arc<dyn Shelf> = world.folds.get(index).cloned().unwrap_or_else(|| Arc::new(Folds::new(None)));
+        let seal = WordSeal::of(b"the house of the simulation").map_err(|_| StorageError::Damaged("no seal".into()))?;
+        let every = if world.plan.keeps_folds { KEPT_EVERY } else { u64::MAX };
+        let keep = Keep { shelf, every, seal: Arc::new(seal) };
         let (executions, recovered) = recover(&log, &snapshot, clock.now(), &keep).await?;
         log.append(Started { at: clock.now(), version: "sim".to_owned(), bundle: snapshot.digest }).await?;
         world.trace.tell(format_args!("gateway {index} starts: {} records, {} closed", recovered.records, recovered.closed));

@@ -52,7 +52,8 @@ pub struct Run {
 /// Lives the world of one seed, with a fault planted or none. Fails only when a world cannot be made.
 pub fn run(seed: u64, planted: Option<Planted>, keeps_story: bool) -> Result<Run, String> {
     let dice = Dice::new(seed);
-    let keeps_folds = planted.map_or(!matches!(seed % 5, 0 | 2), |planted| planted == Planted::FoldForgets);
+    let keeps_folds =
+        planted.map_or(!matches!(seed % 5, 0 | 2), |planted| matches!(planted, Planted::FoldForgets | Planted::FoldForgetsWrites));
     let people_answer = planted.map_or(matches!(seed % 4, 1 | 2), |planted| planted == Planted::IgnoresExpected);
     let plan = Plan { planted, keeps_folds, people_answer, ..Plan::of(&dice) };
     live(plan, dice, keeps_story)

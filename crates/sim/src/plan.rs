@@ -21,6 +21,8 @@ pub enum Planted {
     LeakingVault,
     /// What a gateway keeps of the log between starts says that nothing untrusted was read.
     FoldForgets,
+    /// What a gateway keeps of the log between starts lacks what was written under untrusted influence.
+    FoldForgetsWrites,
     /// A run depends on something that its seed does not decide.
     OtherDice,
 }

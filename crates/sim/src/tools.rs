@@ -1,11 +1,11 @@
 //! The tool servers of a world, the connection to them, and the broker that has the keys to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bailiwick_core::ledger::Labels;
+use bailiwick_core::ledger::{Integrity, Labels};
 use bailiwick_core::model::{Effect, Intent, Record, ServerName, Verdict};
 use bailiwick_gateway::broker::{BrokerError, Credential, Vault};
 use bailiwick_gateway::{Answer, Caller, Extras, Permit, ToolFault, Upstream, UpstreamError};
@@ -25,6 +25,9 @@ use crate::trace::Trace;
 /// The secret that must never be seen anywhere but at a tool server.
 pub(crate) const CANARY: &str = "canary-7f3a9c";
 
+/// The shop shows so many notes, the newest.
+const NOTES_SHOWN: usize = 20;
+
 /// One call that reached a tool server.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarded {
@@ -43,12 +46,21 @@ pub(crate) struct Forwarded {
 pub(crate) struct Seen {
     forwarded: Mutex<Vec<Forwarded>>,
     returns: Mutex<BTreeMap<u64, Labels>>,
+    /// What was noted at the shop, with a payment too, and whether whoever noted it had read untrusted data.
+    notes: Mutex<Vec<(String, Integrity)>>,
+    /// The calls that were shown something which such a one had noted.
+    back: Mutex<BTreeSet<Position>>,
 }
 
 impl Seen {
     /// Every call that arrived, in order.
     pub(crate) fn forwarded(&self) -> Vec<Forwarded> {
         self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the call of this record was shown what somebody had noted who had read untrusted data.
+    pub(crate) fn shows_back(&self, position: Position) -> bool {
+        self.back.lock().unwrap_or_else(PoisonError::into_inner).contains(&position)
     }
 
     /// The labels of what the tool returns to the call with this number.
@@ -87,8 +99,8 @@ impl Tools {
         self.life.pass().await;
     }
 
-    /// The call has arrived: from here on it has its effect.
-    fn arrive(&self, permit: &Permit, credential: &Credential) {
+    /// The call has arrived: from here on it has its effect. Gives what it is shown.
+    fn arrive(&self, permit: &Permit, credential: &Credential) -> String {
         let (intent, position) = (permit.intent(), permit.position());
         let stored = self.disk.durable_entry(position).and_then(|entry| Record::read(&entry).ok());
         let was_durable = matches!(&stored, Some(Record::Intent(stored)) if is_for(stored, intent));
@@ -100,9 +112,24 @@ impl Tools {
         self.seen.forwarded.lock().unwrap_or_else(PoisonError::into_inner).push(forwarded);
         let labels = self.bundles.named(intent.bundle).and_then(|bundle| bundle.tool(&intent.tool));
         let labels = labels.map_or_else(Labels::undeclared, |tool| tool.returns.labels.clone());
+        let mut notes = self.seen.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = "data".to_owned();
+        match (intent.tool.tool(), permit.call().arguments.value().get("text").and_then(Value::as_str)) {
+            ("note" | "pay", Some(text)) => notes.push((text.to_owned(), intent.facts.labels.integrity)),
+            ("look", _) => {
+                let newest = notes.iter().rev().take(NOTES_SHOWN);
+                if newest.clone().any(|(_, integrity)| *integrity == Integrity::Untrusted) {
+                    self.seen.back.lock().unwrap_or_else(PoisonError::into_inner).insert(position);
+                }
+                newest.for_each(|(note, _)| shown.push_str(&format!("\n{note}")));
+            }
+            _ => {}
+        }
+        drop(notes);
         if let Some(number) = permit.call().arguments.value().get("n").and_then(Value::as_u64) {
             self.seen.returns.lock().unwrap_or_else(PoisonError::into_inner).entry(number).or_default().join(&labels);
         }
+        shown
     }
 }
 
@@ -122,7 +149,8 @@ impl Upstream for Tools {
         }
         sleep(self.dice.up_to_ms(5)).await;
         self.life.pass().await;
-        self.arrive(&permit, &credential);
+        let (shown, position) = (self.arrive(&permit, &credential), permit.position());
+        let number = permit.call().arguments.value().get("n").and_then(Value::as_u64);
         if self.plan.planted == Some(Planted::ForwardsTwice) && self.dice.chance(100) {
             self.arrive(&permit, &credential);
         }
@@ -155,7 +183,13 @@ impl Upstream for Tools {
                 }
             };
         }
-        Ok(Answer { body: Ok(json!({ "content": "data" })), failed: false, bytes: 7 })
+        // What is shown before the answer carries the tool's labels alone.
+        if let (true, Some(number)) = (self.seen.shows_back(position), number) {
+            let mut returns = self.seen.returns.lock().unwrap_or_else(PoisonError::into_inner);
+            returns.entry(number).or_default().integrity = Integrity::Untrusted;
+        }
+        let bytes = u64::try_from(shown.len()).unwrap_or(0);
+        Ok(Answer { body: Ok(json!({ "content": [{ "type": "text", "text": shown }] })), failed: false, bytes })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::folds::Folds;
 use crate::house::House;
 use crate::life::Life;
 use crate::lines::Lines;
-use crate::plan::{Plan, Planted};
+use crate::plan::Plan;
 use crate::tools::Seen;
 use crate::trace::Trace;
 use crate::{Invariant, Objection, check};
@@ -59,7 +59,7 @@ impl World {
             bundles,
             seen: Arc::default(),
             houses: Mutex::new((0..plan.gateways).map(|_| None).collect()),
-            folds: (0..plan.gateways).map(|_| Arc::new(Folds::new(plan.planted == Some(Planted::FoldForgets)))).collect(),
+            folds: (0..plan.gateways).map(|_| Arc::new(Folds::new(plan.planted))).collect(),
             clocks: (0..plan.gateways).map(|_| Arc::new(SimClock::new(began))).collect(),
             in_force: Mutex::new(Arc::clone(first)),
             sent: Mutex::default(),

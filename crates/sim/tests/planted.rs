@@ -52,6 +52,11 @@ fn a_kept_fold_that_forgot_what_was_shown_is_found() {
 }
 
 #[test]
+fn a_kept_fold_that_forgot_what_was_written_under_untrusted_influence_is_found() {
+    bites(Planted::FoldForgetsWrites, Invariant::ReadBackUntrusted);
+}
+
+#[test]
 fn two_records_in_one_place_are_found() {
     bites(Planted::IgnoresExpected, Invariant::OneLine);
 }

@@ -148,6 +148,17 @@ impl Keys {
         Ok(names)
     }
 
+    /// The 32 bytes of the key called `name`, which is for this house's own use; made from `entropy` when there is none yet.
+    pub fn secret(&self, name: &str, entropy: &dyn Entropy) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        if let Some(secret) = self.load(name)? {
+            return Ok(secret);
+        }
+        let mut secret = Zeroizing::new(vec![0; 32]);
+        entropy.fill(&mut secret);
+        self.create(name, &secret)?;
+        Ok(secret)
+    }
+
     /// The signer of the log `origin`; its key is made from `entropy` when there is none yet.
     pub fn log_signer(&self, origin: &str, entropy: &dyn Entropy) -> Result<Ed25519Signer, KeyError> {
         let path = self.path(LOG_KEY)?;

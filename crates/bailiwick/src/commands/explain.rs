@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use bailiwick_core::model::{Answered, Outcome, Record};
+use bailiwick_core::flow::{Origin, Traced, values_of};
+use bailiwick_core::model::{Answered, Intent, Outcome, Record};
 use bailiwick_log::Position;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::records::Records;
-use crate::show::{self, Paint, say};
+use crate::show::{self, FirstSeen, Judged, Paint, say};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -52,15 +53,39 @@ impl Explain {
                 _ => {}
             }
         }
+        let judged = self.judged(&intent)?;
         if self.json {
             let came = outcome.map(|(at, outcome)| json!({ "record": at.0, "outcome": outcome }));
             let answered = answer.map(|(at, answer)| json!({ "record": at.0, "answered": answer }));
-            show::json(&json!({ "record": position.0, "intent": intent, "task": task, "answer": answered, "came_of_it": came }));
+            show::json(&json!({
+                "record": position.0, "intent": intent, "judged": judged, "task": task, "answer": answered, "came_of_it": came
+            }));
         } else {
             let outcome = outcome.as_ref().map(|(at, outcome)| (*at, outcome));
             let answer = answer.as_ref().map(|(at, answer)| (*at, answer));
-            show::out(show::explanation(position, &intent, task.as_deref(), answer, outcome, Paint::stdout()).trim_end());
+            show::out(show::explanation(position, &intent, &judged, task.as_deref(), answer, outcome, Paint::stdout()).trim_end());
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Every value that was judged: what it is, who chose it, and where it was first seen.
+    fn judged(&self, intent: &Intent) -> miette::Result<Vec<Judged>> {
+        let traced = &intent.facts.traced;
+        let values = intent.arguments.as_ref().map(|arguments| values_of(arguments.get(), traced)).unwrap_or_default();
+        let mut judged = Vec::with_capacity(traced.len());
+        for (traced, value) in traced.iter().zip(values.into_iter().chain(std::iter::repeat(None))) {
+            let first_seen = match &traced.origin {
+                None => None,
+                Some(Origin { record: Some(record), place }) => Some(match self.records.record(*record)? {
+                    Record::Intent(call) => FirstSeen::Result { record: record.0, tool: call.tool.to_string(), place: place.to_string() },
+                    _ => FirstSeen::Approval { record: record.0 },
+                }),
+                Some(Origin { record: None, place }) if place.is_empty() => Some(FirstSeen::Task),
+                Some(Origin { record: None, place }) => Some(FirstSeen::Bundle { place: place.to_string() }),
+            };
+            let Traced { argument, is_within, provenance, may, .. } = traced.clone();
+            judged.push(Judged { argument, is_within, value, provenance, may, first_seen });
+        }
+        Ok(judged)
     }
 }

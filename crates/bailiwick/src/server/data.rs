@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::execution::Executions;
+use bailiwick_core::flow::WordSeal;
 use bailiwick_core::model::{Clock, Entropy, Started};
 use bailiwick_gateway::recover::{Keep, Recovered, Shelf, recover};
 use bailiwick_log::Log;
@@ -27,6 +28,9 @@ pub(super) struct Opened {
 
 /// The file that says what was folded of the log, so that a start need not read that again (`docs/spec/fold.md`).
 const FOLD: &str = "fold";
+
+/// The key by which the log keeps words of arguments that it does not keep.
+const WORDS_KEY: &str = "words.key";
 
 /// After so many records it is written again: a start that reads as many takes less than a second.
 const KEPT_EVERY: u64 = 250_000;
@@ -55,7 +59,9 @@ pub(super) async fn open(data: &Path, snapshot: &Snapshot, clock: &dyn Clock, en
     #[cfg(feature = "test-switches")]
     let storage = crate::demo::off::forgetful(storage);
     let log = Log::new(Arc::new(storage));
-    let keep = Keep { shelf: Arc::new(FoldFile(WholeFile::new(data.join(FOLD)))), every: KEPT_EVERY };
+    let secret = keys.secret(WORDS_KEY, entropy).map_err(unusable(data))?;
+    let seal = WordSeal::of(&secret).map_err(|_| unusable(data)("the cryptographic library made no key"))?;
+    let keep = Keep { shelf: Arc::new(FoldFile(WholeFile::new(data.join(FOLD)))), every: KEPT_EVERY, seal: Arc::new(seal) };
     let (executions, recovered) = recover(&log, snapshot, clock.now(), &keep).await.map_err(unusable(data))?;
     let started = Started { at: clock.now(), version: env!("CARGO_PKG_VERSION").to_owned(), bundle: snapshot.digest };
     let started = log.append(started).await.map_err(unusable(data))?;

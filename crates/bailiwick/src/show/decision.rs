@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use bailiwick_core::approval::Standing;
-use bailiwick_core::flow::{Origin, Traced};
+use bailiwick_core::flow::Provenance;
+use bailiwick_core::ledger::Integrity;
 use bailiwick_core::model::{Answer, Answered, Answers, Ending, Intent, Outcome, Person};
 use bailiwick_log::Position;
+use serde::Serialize;
 
 use super::{Paint, bytes, duration, safe, time};
 
@@ -31,10 +33,41 @@ fn word(answer: &Answer, paint: Paint) -> String {
     }
 }
 
+/// A value that was judged.
+#[derive(Debug, Serialize)]
+pub(crate) struct Judged {
+    /// The argument that it is or stands in, as a JSON pointer.
+    pub(crate) argument: String,
+    pub(crate) is_within: bool,
+    /// What it is, where the log has the arguments.
+    pub(crate) value: Option<String>,
+    /// Who chose it.
+    pub(crate) provenance: Provenance,
+    /// Whether that one may choose it.
+    pub(crate) may: bool,
+    /// Nothing for what was seen nowhere.
+    pub(crate) first_seen: Option<FirstSeen>,
+}
+
+/// Where a value was first seen.
+#[derive(Debug, Serialize)]
+#[serde(tag = "in", rename_all = "snake_case")]
+pub(crate) enum FirstSeen {
+    /// The person's own words.
+    Task,
+    /// What a tool returned: the record of the call, and a JSONPath, which is empty for a text as a whole.
+    Result { record: u64, tool: String, place: String },
+    /// What a person approved.
+    Approval { record: u64 },
+    /// A file of the bundle.
+    Bundle { place: String },
+}
+
 /// Everything that the log says of one decision.
 pub(crate) fn explanation(
     position: Position,
     intent: &Intent,
+    judged: &[Judged],
     task: Option<&str>,
     answer: Option<(Position, &Answered)>,
     outcome: Option<(Position, &Outcome)>,
@@ -71,8 +104,12 @@ pub(crate) fn explanation(
     for charge in &intent.facts.history {
         fact("history", format!("{} = {}", charge.name, charge.total));
     }
-    for traced in &intent.facts.traced {
-        fact(if traced.may { "chosen" } else { "not chosen" }, chosen(traced));
+    match intent.facts.labels.integrity {
+        Integrity::Trusted => fact("had read", "nothing that is untrusted".to_owned()),
+        Integrity::Untrusted => fact("had read", "untrusted data: who chose what it acts on was judged".to_owned()),
+    }
+    for judged in judged {
+        fact(if judged.may { "chosen" } else { "not chosen" }, chosen(judged));
     }
     if let Some(standing) = &intent.facts.approval {
         fact("asked", asked(standing, answer));
@@ -115,16 +152,21 @@ pub(super) fn person(person: &Person) -> String {
 }
 
 /// Who chose a value that the call acts on, in words.
-fn chosen(traced: &Traced) -> String {
-    let within = if traced.is_within { "named in " } else { "" };
-    let seen = match &traced.origin {
-        Some(Origin { record: Some(record), place }) if place.is_empty() => format!(", first seen in the result of record {record}"),
-        Some(Origin { record: Some(record), place }) => format!(", first seen in the result of record {record} at {}", safe(place, 200)),
-        Some(Origin { record: None, place }) if place.is_empty() => ", in the person's own words".to_owned(),
-        Some(Origin { record: None, place }) => format!(", listed in {}", safe(place, 200)),
-        None => ", seen nowhere".to_owned(),
+fn chosen(judged: &Judged) -> String {
+    let value = judged.value.as_deref().map_or_else(String::new, |value| format!(" “{}”", safe(value, 200)));
+    let what = if judged.is_within { "named in " } else { "" };
+    let seen = match &judged.first_seen {
+        None => "seen nowhere before".to_owned(),
+        Some(FirstSeen::Task) => "in the person's own words".to_owned(),
+        Some(FirstSeen::Bundle { place }) => format!("listed in {}", safe(place, 200)),
+        Some(FirstSeen::Approval { record }) => format!("approved by a person in record {record}"),
+        Some(FirstSeen::Result { record, tool, place }) => {
+            let place = if place.is_empty() { "its text".to_owned() } else { safe(place, 200) };
+            format!("first seen in what {} returned, in {place} (record {record})", safe(tool, 200))
+        }
     };
-    format!("{within}{}: {}{seen}", safe(&traced.argument, 200), traced.provenance.as_str())
+    let may = if judged.may { "" } else { "; that may not choose it" };
+    format!("{what}{}{value}: {}, {seen}{may}", safe(&judged.argument, 200), judged.provenance.as_str())
 }
 
 /// How a call ended, in words.

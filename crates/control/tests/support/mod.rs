@@ -373,6 +373,7 @@ impl World {
             method: "tools/call".to_owned(),
             arguments_digest: Digest::of(text.get().as_bytes()),
             arguments: Some(text),
+            written: None,
             facts,
             returns: Labels::undeclared(),
             decision: core::Decision {

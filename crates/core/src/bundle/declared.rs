@@ -180,6 +180,10 @@ pub struct Limits {
     pub arguments_logged_max: usize,
     /// The most that is kept of what one execution was shown, to trace values by; what falls out is unknown.
     pub ledger_bytes_max: usize,
+    /// The most that is kept of what all executions together were shown; beyond it those that are shown more forget.
+    pub ledgers_bytes_max: usize,
+    /// The most that is kept of what is written to one server under untrusted influence; beyond it a person is asked.
+    pub written_bytes_max: usize,
     /// The most calls under way at once.
     pub calls_max: usize,
     /// The most calls of one execution under way at once.
@@ -197,6 +201,8 @@ impl Default for Limits {
             call_timeout: Duration::seconds(600),
             arguments_logged_max: 32 << 10,
             ledger_bytes_max: flow::BYTES_MAX,
+            ledgers_bytes_max: flow::ALL_BYTES_MAX,
+            written_bytes_max: flow::WRITTEN_BYTES_MAX,
             calls_max: 10_000,
             calls_per_execution_max: 64,
         }

@@ -75,7 +75,7 @@ impl Expectation {
         };
         let call = Call { tool: self.tool.clone(), protocol: Protocol::Mcp, method, arguments: self.arguments.clone() };
         let seen = execution.seen();
-        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen) };
+        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen), remembers: true };
         judge(known, &execution, &ledger, &Tracks::default(), &call, now)
     }
 
@@ -154,7 +154,7 @@ fn read(value: &Value) -> Option<Arguments> {
 }
 
 /// The codes that a decision may have.
-const CODES: [Code; 11] = [
+const CODES: [Code; 14] = [
     Code::Allowed,
     Code::UnknownTool,
     Code::NotInRole,
@@ -164,6 +164,9 @@ const CODES: [Code; 11] = [
     Code::InvalidArguments,
     Code::OutsideGrant,
     Code::BudgetSpent,
+    Code::ContradictsTask,
+    Code::Untraced,
+    Code::ArgumentsTooLong,
     Code::ApprovalRequired,
     Code::ExecutionEnded,
 ];

@@ -190,6 +190,10 @@ pub struct LimitsTable {
     pub arguments_logged_max: Option<Size>,
     /// The most that is kept of what one execution was shown, to trace values by: from 16 KiB to 64 MiB. What falls out is unknown.
     pub ledger_bytes_max: Option<Size>,
+    /// The most that is kept of what all executions together were shown: from 16 MiB to 1 TiB. Each may keep a 1024th of what is left.
+    pub ledgers_bytes_max: Option<Size>,
+    /// The most that is kept of what is written to one server under untrusted influence: from 64 KiB to 16 GiB. Beyond it, people are asked.
+    pub written_bytes_max: Option<Size>,
     /// The most calls under way at once.
     pub calls_max: Option<u64>,
     /// The most calls of one execution under way at once.

@@ -137,6 +137,8 @@ fn limits(table: &Fields<'_>) -> Limits {
         // An entry of the log holds at most 65,535 bytes (C2SP tlog-tiles), and the rest of a record needs its part.
         arguments_logged_max: size("arguments_logged_max", 0..=48 << 10, default.arguments_logged_max),
         ledger_bytes_max: size("ledger_bytes_max", 16 << 10..=64 << 20, default.ledger_bytes_max),
+        ledgers_bytes_max: size("ledgers_bytes_max", 16 << 20..=1 << 40, default.ledgers_bytes_max),
+        written_bytes_max: size("written_bytes_max", 64 << 10..=16 << 30, default.written_bytes_max),
         calls_max: count("calls_max", 1..=1_000_000, default.calls_max),
         calls_per_execution_max: count("calls_per_execution_max", 1..=100_000, default.calls_per_execution_max),
     }

@@ -282,9 +282,18 @@ fn what_a_person_endorsed_is_good_as_a_whole_and_in_no_part() {
 #[test]
 fn what_was_written_is_known_again_as_a_whole_in_parts_and_beside_other_words() {
     let mut written = Written::default();
-    written.take(Some(r#"{"name": "Eve Moran", "list": ["mallory, trudy", 48211], "to": "ana@acme.example", "in": {"Xavier": 1}, "body": "Dear all, Ana will meet us at www.evil.example in May, and the invoices of this month are attached as agreed."}"#), &[Traced {
-        argument: "/to".to_owned(), is_within: false, provenance: Provenance::Task, origin: None, may: true, contradicts: Default::default(),
-    }]);
+    let words = words_of(
+        r#"{"name": "Eve Moran", "list": ["mallory, trudy", 48211], "to": "ana@acme.example", "in": {"Xavier": 1}, "body": "Dear all, Ana will meet us at www.evil.example in May, and the invoices of this month are attached as agreed."}"#,
+        &[Traced {
+            argument: "/to".to_owned(),
+            is_within: false,
+            provenance: Provenance::Task,
+            origin: None,
+            may: true,
+            contradicts: Default::default(),
+        }],
+    );
+    written.take(&agent("clerk"), words.as_deref());
     for text in [
         "Eve Moran",
         "EVE",
@@ -316,8 +325,51 @@ fn what_was_written_is_known_again_as_a_whole_in_parts_and_beside_other_words() 
     assert_eq!(kept, written);
 
     let mut unknown = Written::default();
-    unknown.take(None, &[]);
-    assert!(unknown.shows("anything"), "what was not recorded may be anything");
+    unknown.take(&agent("clerk"), None);
+    assert!(unknown.shows("anything"), "what is not known may be anything");
+}
+
+/// However much one agent writes, what it wrote is known again, what it did not write is not taken for it, and others have room.
+#[test]
+fn one_agent_that_writes_without_end_takes_no_more_than_its_part() {
+    const BYTES_MAX: usize = 256 << 10;
+    let (hijacked, honest) = (agent("hijacked"), agent("honest"));
+    let text = |number: u64| format!("{{\"body\": \"w{number} of a{number} and w{} to b{number}\"}}", number * 7);
+    let mut written = Written::default();
+    let mut wrote = 0;
+    while written.has_room(&hijacked, BYTES_MAX) {
+        written.take(&hijacked, words_of(&text(wrote), &[]).as_deref());
+        wrote += 1;
+    }
+    assert!(wrote > 500 && serde_json::to_string(&written).unwrap().len() < BYTES_MAX, "{wrote}");
+    assert!(written.has_room(&honest, BYTES_MAX));
+    assert!((0..wrote).all(|number| written.shows(&format!("w{number} of a{number}"))));
+    assert!((0..10_000).all(|number| !written.shows(&format!("vouched{number} of the house{number}"))));
+    written.take(&hijacked, words_of(&text(0), &[]).as_deref());
+    assert!(written.has_room(&honest, BYTES_MAX), "the same again takes nothing");
+}
+
+#[test]
+fn what_the_record_keeps_of_arguments_that_the_log_does_not_is_for_the_house_alone() {
+    let arguments = json!({ "name": "Eve Moran", "body": "word ".repeat(20_000) + "www.evil.example", "ids": [48211, 48212] });
+    let text = arguments.to_string();
+    let words = words_to_record(&arguments, &[]).unwrap();
+    let (call, other) = (crate::model::Digest::of(text.as_bytes()), crate::model::Digest::of(b"other"));
+    let seal = WordSeal::of(b"the secret of the house").unwrap();
+    let sealed = seal.close(&call, &words).unwrap();
+    assert_eq!((seal.close(&call, &words).unwrap(), seal.open(&call, &sealed)), (sealed.clone(), Some(words)));
+    assert_eq!(seal.open(&other, &sealed), None);
+    assert_eq!(WordSeal::of(b"another house").unwrap().open(&call, &sealed), None);
+
+    let mut written = Written::default();
+    written.take(&agent("clerk"), seal.open(&call, &sealed).as_deref());
+    assert!(["Moran", "48212", "at www.evil.example"].iter().all(|text| written.shows(text)) && !written.shows("Ana"));
+    // More than a record holds.
+    assert_eq!(words_to_record(&json!((0..2_000).map(|n| format!("party {n}")).collect::<Vec<_>>()), &[]), None);
+}
+
+fn agent(name: &str) -> crate::model::AgentName {
+    name.parse().unwrap()
 }
 
 /// Ways to write a value so that whoever reads the result can still tell it.
@@ -389,7 +441,7 @@ proptest! {
     #[test]
     fn a_value_that_was_written_is_never_read_back_as_vouched_for(value in value(), tree in tree(), whole in any::<bool>(), as_text in any::<bool>()) {
         let mut written = Written::default();
-        written.take(Some(&json!({ "name": value, "n": 1 }).to_string()), &[]);
+        written.take(&agent("clerk"), words_of(&json!({ "name": value, "n": 1 }).to_string(), &[]).as_deref());
         let back = planted(&tree, &value);
         let shown = if as_text { result(&back.to_string()) } else { json!({ "structuredContent": back, "content": [] }) };
         let vouched = if whole { Fields::all(Provenance::Trusted) } else { labels(&[("$", Provenance::Minted)]) };

@@ -8,12 +8,16 @@
 mod attacks;
 mod carried;
 mod endorse;
+mod marks;
 mod place;
 mod result;
+mod sealed;
 mod seen;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod together;
+mod values;
 mod words;
 mod written;
 
@@ -26,9 +30,13 @@ pub use self::carried::{Carried, carried};
 pub use self::endorse::endorse;
 pub use self::place::fields_of;
 pub use self::result::{Field, Fields, take_result, take_result_of};
-pub use self::seen::{BYTES_MAX, Seen};
+pub use self::sealed::WordSeal;
+pub use self::seen::{ALL_BYTES_MAX, BYTES_MAX, Seen};
 pub use self::targets::{Sources, Traced, trace};
-pub use self::written::Written;
+pub use self::together::Together;
+pub use self::values::values_of;
+pub(crate) use self::written::words_to_record;
+pub use self::written::{WRITTEN_BYTES_MAX, Written, words_of};
 
 /// Who a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]

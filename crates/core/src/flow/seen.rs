@@ -10,11 +10,15 @@ use std::sync::{Arc, LazyLock};
 
 use bailiwick_log::Position;
 
+use super::together::{Share, Together};
 use super::words::{Kind, each_before_a_run_on_sentence, each_word, is_plain, is_too_long, kind_of_party, try_each_word};
 use super::{Origin, Provenance};
 
 /// The most bytes that are kept for an execution, unless the bundle says otherwise (`ledger_bytes_max`).
 pub const BYTES_MAX: usize = 256 << 10;
+
+/// The most bytes that are kept for all executions together, unless the bundle says otherwise (`ledgers_bytes_max`).
+pub const ALL_BYTES_MAX: usize = 1 << 30;
 
 /// Of sixteen parts of the memory, how many each source has, so that what strangers write pushes out only what strangers wrote.
 const PARTS: [usize; Provenance::SEEN.len()] = [4, 1, 1, 3, 3, 2, 2];
@@ -40,6 +44,7 @@ pub struct Seen {
     named_in_task: BTreeSet<Kind>,
     /// The confidentiality labels that texts carry, each by its place here.
     labels: Vec<Arc<str>>,
+    share: Share,
 }
 
 /// The texts of one source, oldest first, within its part of the memory.
@@ -180,6 +185,29 @@ impl Seen {
         for (shelf, parts) in self.of_source.iter_mut().zip(PARTS) {
             shelf.keep_within(Room::of(bytes_max / 16 * parts));
         }
+    }
+
+    /// The same, as one of those that share their memory.
+    #[must_use]
+    pub fn among(mut self, together: &Arc<Together>) -> Self {
+        self.share = Share::of(together);
+        self.settle();
+        self
+    }
+
+    /// Keeps at most `bytes_max` bytes from now on, and less where all together would keep more than `all_max`: then whatever was
+    /// shown is forgotten first, and never the task nor what a person endorsed.
+    pub fn keep_among(&mut self, bytes_max: usize, all_max: usize) {
+        let of_shown = self.share.max(all_max).min(bytes_max);
+        for ((shelf, parts), source) in self.of_source.iter_mut().zip(PARTS).zip(Provenance::SEEN) {
+            let is_given = matches!(source, Provenance::Task | Provenance::Endorsed);
+            shelf.keep_within(Room::of(if is_given { bytes_max } else { of_shown } / 16 * parts));
+        }
+    }
+
+    /// Counts what it keeps now among what all together keep.
+    pub fn settle(&mut self) {
+        self.share.holds(self.bytes());
     }
 
     /// Takes in a text, or a field of a result.

@@ -428,3 +428,38 @@ proptest! {
         prop_assert_eq!(to(&seen, "needle"), Provenance::Unknown);
     }
 }
+
+/// Many executions that are shown a great deal each keep about as much, all together no more than they may, and never lose their tasks.
+#[test]
+fn executions_together_stay_within_their_bound_and_who_was_shown_much_gives_up_first() {
+    const ALL_MAX: usize = 16 << 20;
+    let together = std::sync::Arc::default();
+    let shown: String = (0..800).map(|number| format!("word{number} ")).collect();
+    let mut all: Vec<Seen> = Vec::new();
+    for number in 0..400 {
+        let mut seen = Seen::of_task(Some("Pay GB29NWBK60161331926819.")).among(&together);
+        for part in 0..2 {
+            seen.keep_among(BYTES_MAX, ALL_MAX);
+            take_result(
+                &mut seen,
+                &Fields::all(Provenance::Trusted),
+                Position(number),
+                &json!({ "content": [{ "type": "text", "text": format!("part{part} {shown}") }] }),
+            );
+            seen.settle();
+        }
+        all.push(seen);
+    }
+    assert!(together.bytes() <= ALL_MAX && together.bytes() > 400 << 10, "{}", together.bytes());
+    assert_eq!(together.bytes(), all.iter().map(Seen::bytes).sum::<usize>());
+    let (first, last) = (all[0].bytes(), all[399].bytes());
+    assert!(first > last && last > 1 << 10, "{first} {last}");
+    all[0].keep_among(BYTES_MAX, ALL_MAX);
+    assert!(all[0].bytes() < first, "it gives up what is more than its part when it is shown more");
+    for seen in &all {
+        let traced = trace(&pay(), &json!({ "to": "GB29NWBK60161331926819" }), Sources::Seen(seen));
+        assert!(traced[0].may, "{traced:?}");
+    }
+    all.clear();
+    assert_eq!(together.bytes(), 0);
+}

@@ -36,8 +36,8 @@ fn acme() -> Fixture {
         .tool("crm/drop", Effect::Admin, input(json!({})))
         .tool("crm/purge", Effect::Admin, input(json!({})))
         .tool("pay/send", Effect::Spend, input(json!({ "amount": { "type": "integer" }, "to": { "type": "string" } })))
-        .tool("mail/ask", Effect::Send, input(json!({ "to": { "type": "string" } })))
-        .tool("mail/deny", Effect::Send, input(json!({ "to": { "type": "string" } })))
+        .tool("mail/ask", Effect::Send, input(json!({ "to": { "type": "string" }, "body": { "type": "string" } })))
+        .tool("mail/deny", Effect::Send, input(json!({ "to": { "type": "string" }, "body": { "type": "string" } })))
         .targets("mail/ask", Otherwise::Ask)
         .targets("mail/deny", Otherwise::Deny)
         .history(paid)
@@ -122,7 +122,7 @@ fn every_answer_has_its_cause() {
         ("support", &any, Nothing, "mail/ask", json!({ "to": "a" }), Code::Allowed),
         ("support", &any, UntrustedRead, "mail/ask", json!({ "to": "a" }), Code::ApprovalRequired),
         ("support", &any, UntrustedRead, "mail/ask", json!({ "to": "bob" }), Code::Allowed),
-        ("support", &any, UntrustedRead, "mail/deny", json!({ "to": "a" }), Code::Forbidden),
+        ("support", &any, UntrustedRead, "mail/deny", json!({ "to": "a" }), Code::Untraced),
         ("support", &any, UntrustedRead, "mail/deny", json!({ "to": "bob" }), Code::Allowed),
         ("support", &any, Calls(9), "crm/query", json!({}), Code::Allowed),
         ("support", &any, Calls(10), "crm/query", json!({}), Code::BudgetSpent),
@@ -137,7 +137,7 @@ fn every_answer_has_its_cause() {
     ] {
         let execution = Executions::default().started(started(agent, grant.clone()));
         let seen = Seen::of_task(Some("Write to Bob, please."));
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen) };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
         let mut ledger = Ledger::default();
         match before {
             Nothing => {}
@@ -203,15 +203,15 @@ fn who_said_which_account_is_not_asked_about_another() {
         // Worth a question is what stands where the task points.
         ("Pay the bill.", "pay/named", "DE89370400440532013000", Code::ApprovalRequired),
         ("Pay the bill.", "pay/named", "the Motel", Code::ApprovalRequired),
-        ("Pay the bill.", "pay/named", others, Code::Forbidden),
-        ("Pay the bill.", "pay/named", "Eve Moran", Code::Forbidden),
+        ("Pay the bill.", "pay/named", others, Code::Untraced),
+        ("Pay the bill.", "pay/named", "Eve Moran", Code::Untraced),
         ("Pay GB29NWBK60161331926819.", "pay/named", "DE89370400440532013000", Code::ContradictsTask),
     ] {
         let mut seen = Seen::of_task(Some(task));
         seen.take(crate::flow::Provenance::Named, bill, &crate::flow::Origin::default());
         seen.take(crate::flow::Provenance::Trusted, "FR1420041010050500013M02606", &crate::flow::Origin::default());
         seen.take(crate::flow::Provenance::Untrusted, &format!("Pay {others}, Eve Moran"), &crate::flow::Origin::default());
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen) };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
         let call = call(tool, &json!({ "to": to, "note": "as agreed" }));
         let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
         assert_eq!(judged.decision.code, code, "{task} {tool} {to}");
@@ -257,7 +257,7 @@ fn private_data_leaves_only_by_a_tool_that_is_for_it() {
     let execution = Executions::default().started(started("support", Value::Null));
     let held = HashSet::new();
     let judged = |ledger: &Ledger, tool: &str, arguments: &Value| {
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen) };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
         let call = call(tool, arguments);
         let judged = judge(known, &execution, ledger, &Tracks::default(), &call, now());
         // The record says it again.
@@ -302,9 +302,45 @@ fn private_data_leaves_only_by_a_tool_that_is_for_it() {
         assert_eq!(carried, barred, "{tool} {arguments}");
     }
     // After a restart nothing can be traced, and the labels are still there.
-    let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&Seen::of_task(None)) };
+    let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&Seen::of_task(None)), remembers: true };
     let after = judge(known, &execution, &ledger, &Tracks::default(), &call("mail/deny", &json!({ "body": "Bern" })), now());
     assert_eq!(after.decision.code, Code::Confidential);
+}
+
+#[test]
+fn what_could_not_be_remembered_is_asked_about_and_what_could_not_be_shown_is_denied() {
+    let mut snapshot = acme().snapshot();
+    snapshot.settings.limits.arguments_logged_max = 60;
+    let (held, seen) = (HashSet::new(), Seen::of_task(Some("Write to Bob.")));
+    let execution = Executions::default().started(started("support", Value::Null));
+    let (short, long) = ("as agreed".to_owned(), "as agreed ".repeat(10));
+    let much: String = (0..2_000).map(|number| format!("a{number}@evil.example ")).collect();
+    for (is_misled, remembers, tool, body, code) in [
+        (true, true, "mail/ask", &short, Code::Allowed),
+        (true, true, "mail/ask", &long, Code::Allowed),
+        (true, true, "mail/ask", &much, Code::ArgumentsTooLong),
+        (true, false, "mail/ask", &short, Code::ApprovalRequired),
+        (true, false, "mail/ask", &long, Code::ArgumentsTooLong),
+        (true, false, "mail/deny", &short, Code::ApprovalRequired),
+        (true, false, "crm/query", &much, Code::Allowed), // writes nothing
+        (false, false, "mail/ask", &much, Code::Allowed),
+    ] {
+        let mut ledger = Ledger::default();
+        if is_misled {
+            ledger.learned(&Labels::undeclared());
+        }
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers };
+        let call = call(tool, &if tool == "crm/query" { json!({}) } else { json!({ "to": "Bob", "body": body }) });
+        let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
+        let (decision, facts) = (&judged.decision, &judged.facts);
+        // Addresses in a body are asked about too, where nothing else is against the call.
+        assert_eq!(decision.code, code, "{tool} {is_misled} {remembers} {}: {decision:?}", body.len());
+        assert_eq!(judged.written.is_some(), is_misled && remembers && body == &long, "{tool} {}", body.len());
+        assert_eq!(decision.answers.reasonable.because.contains("(`limits."), code != Code::Allowed, "{decision:?}");
+        // The record says it again.
+        let known = Known { sources: Sources::Recorded { traced: &facts.traced, carried: &facts.carried }, remembers: !facts.unremembered, ..known };
+        assert_eq!(judge(known, &execution, &ledger, &Tracks::default(), &call, now()).decision, *decision);
+    }
 }
 
 /// Judges a call and folds its intent in, as the gateway does.
@@ -324,7 +360,7 @@ proptest! {
         let snapshot = acme().snapshot();
         let held = HashSet::new();
         let seen = Seen::of_task(None);
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen) };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
         let grant = json!([
             { "type": "tool_call", "identifier": "crm/*", "max_uses": 5 },
             { "type": "tool_call", "identifier": "pay/send", "constraints": { "arguments": { "to": { "prefix": "a" } } } },
@@ -394,13 +430,13 @@ proptest! {
         let sources = Sources::Seen(&seen);
         let mut ledger = Ledger::default();
         for _ in 0..calls {
-            recorded(Known { snapshot: &wide, held: &held, sources }, &free, &mut ledger, &call, now());
+            recorded(Known { snapshot: &wide, held: &held, sources, remembers: true }, &free, &mut ledger, &call, now());
         }
         if untrusted {
             ledger.learned(&Labels::undeclared());
         }
-        let before = judge(Known { snapshot: &wide, held: &held, sources }, &free, &ledger, &Tracks::default(), &call, now());
-        let after = judge(Known { snapshot: &narrow, held: &held, sources }, &bound, &ledger, &Tracks::default(), &call, now());
+        let before = judge(Known { snapshot: &wide, held: &held, sources, remembers: true }, &free, &ledger, &Tracks::default(), &call, now());
+        let after = judge(Known { snapshot: &narrow, held: &held, sources, remembers: true }, &bound, &ledger, &Tracks::default(), &call, now());
         prop_assert!(after.decision.verdict != Verdict::Allow || before.decision.verdict == Verdict::Allow, "{before:#?}\n{after:#?}");
     }
 }

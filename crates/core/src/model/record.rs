@@ -171,6 +171,10 @@ pub struct Intent {
     /// The arguments' exact text, unless it is longer than the log keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Box<RawValue>>,
+    /// In their place, of a call that writes under untrusted influence: the words by which they are known again when they are read
+    /// back, sealed for the house alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
     /// What the ledger said when the call was judged.
     pub facts: crate::ledger::Facts,
     /// The labels of what the tool returns, as the bundle declares them: with the intent on disk, no crash makes the

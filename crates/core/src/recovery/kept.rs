@@ -14,7 +14,7 @@ use crate::ledger::{History, Tracks};
 use crate::model::{AgentName, Digest, ExecutionId, ServerName, Timestamp};
 
 /// The first line. A fold that means something else begins with another.
-const FORMAT: &str = "bailiwick fold 1\n";
+const FORMAT: &str = "bailiwick fold 2\n";
 
 /// The length of the last line: a digest and a newline.
 const SEAL: usize = "sha256:".len() + 64 + 1;

@@ -151,6 +151,7 @@ impl Live {
             method: "tools/call".into(),
             arguments_digest: call.arguments.digest(),
             arguments: Some(call.arguments.text().to_owned()),
+            written: None,
             facts,
             returns: Labels::default(),
             decision: Decision { verdict, code, policies: vec![], errors: vec![], answers },

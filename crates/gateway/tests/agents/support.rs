@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use bailiwick_core::bundle::{self, Live};
 use bailiwick_core::execution::{Execution, Executions};
+use bailiwick_core::flow::WordSeal;
 use bailiwick_core::identity::{AccessToken, Authenticator, Grant, KeySet, Signer as _, thumbprint};
 use bailiwick_core::model::{
     Digest, Entropy, ExecutionId, ExecutionStarted, Intent, Outcome, Record, Refused, ServerName, SpiffeId, Timestamp, ToolName,
@@ -114,6 +115,11 @@ pub(crate) fn definition(name: &str) -> Value {
 fn pay(name: &str) -> Value {
     let properties = json!({ "to": { "type": "string" }, "amount": { "type": "number" } });
     json!({ "name": name, "description": name, "inputSchema": { "type": "object", "properties": properties } })
+}
+
+/// The seal of the house.
+pub(crate) fn seal() -> Arc<WordSeal> {
+    Arc::new(WordSeal::of(b"the secret of a house in tests").unwrap())
 }
 
 pub(crate) fn text(text: &str) -> Value {
@@ -276,6 +282,11 @@ impl World {
         Self::made(None, "", &format!("[approvals]\n{approvals}")).await
     }
 
+    /// The same with these limits.
+    pub(crate) async fn asking_within(limits: &str) -> Self {
+        Self::made(None, limits, "").await
+    }
+
     /// One in front of a real server at this address, reached as real servers are; of [`Tools`] without one.
     pub(crate) async fn in_front_of(server: Option<&str>) -> Self {
         Self::made(server, "call_timeout = \"1s\"\n", "").await
@@ -354,7 +365,7 @@ impl World {
         };
         let gateway = Arc::new(Gateway::new(Parts {
             bundle: Arc::new(Live::new(bundle.snapshot)),
-            executions: Arc::new(Executions::default()),
+            executions: Arc::new(Executions::default().sealed_by(seal())),
             log,
             clock: Arc::new(MachineClock),
             vault: Arc::new(NoSecrets),
