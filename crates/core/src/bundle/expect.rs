@@ -154,7 +154,7 @@ fn read(value: &Value) -> Option<Arguments> {
 }
 
 /// The codes that a decision may have.
-const CODES: [Code; 14] = [
+const CODES: [Code; 15] = [
     Code::Allowed,
     Code::UnknownTool,
     Code::NotInRole,
@@ -166,6 +166,7 @@ const CODES: [Code; 14] = [
     Code::BudgetSpent,
     Code::ContradictsTask,
     Code::Untraced,
+    Code::Confidential,
     Code::ArgumentsTooLong,
     Code::ApprovalRequired,
     Code::ExecutionEnded,
