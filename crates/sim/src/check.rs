@@ -216,13 +216,12 @@ impl Replay {
             tracks.fold(&snapshot.histories, HistoryOf::Agent, &before.facts.history, before.at);
         }
         let held = HashSet::new();
-        let known =
-            Known {
-                snapshot,
-                held: &held,
-                sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried },
-                remembers: !intent.facts.unremembered,
-            };
+        let known = Known {
+            snapshot,
+            held: &held,
+            sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried },
+            remembers: !intent.facts.unremembered,
+        };
         // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
         let may_be_stopped = self.revoked.is_some();
         let must_be_stopped = self.revoked.is_some_and(|at| at < intent.state && at < position);

@@ -338,7 +338,11 @@ fn what_could_not_be_remembered_is_asked_about_and_what_could_not_be_shown_is_de
         assert_eq!(judged.written.is_some(), is_misled && remembers && body == &long, "{tool} {}", body.len());
         assert_eq!(decision.answers.reasonable.because.contains("(`limits."), code != Code::Allowed, "{decision:?}");
         // The record says it again.
-        let known = Known { sources: Sources::Recorded { traced: &facts.traced, carried: &facts.carried }, remembers: !facts.unremembered, ..known };
+        let known = Known {
+            sources: Sources::Recorded { traced: &facts.traced, carried: &facts.carried },
+            remembers: !facts.unremembered,
+            ..known
+        };
         assert_eq!(judge(known, &execution, &ledger, &Tracks::default(), &call, now()).decision, *decision);
     }
 }
