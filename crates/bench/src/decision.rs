@@ -123,7 +123,7 @@ impl World {
 
     fn judge(&self, execution: &Execution, call: &Call, now: Timestamp) -> Judged {
         let seen = execution.seen();
-        let known = Known { snapshot: &self.snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen), remembers: true };
+        let known = Known { snapshot: &self.snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen), remembers: true, above: &[] };
         judge(known, execution, &execution.ledger(), &execution.agent_tracks(), call, now)
     }
 

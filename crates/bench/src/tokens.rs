@@ -187,6 +187,7 @@ pub(crate) fn token_for(started: &ExecutionStarted, issuer: &Key, device: &Key, 
     let token = AccessToken {
         issuer: ISSUER.to_owned(),
         agent: SpiffeId::new("acme.example".parse()?, started.agent.clone()),
+        chain: Vec::new(),
         subject: started.subject.clone(),
         audiences: vec![ENDPOINT.to_owned()],
         execution: started.execution,

@@ -4,6 +4,9 @@
 #[path = "attacks/token.rs"]
 mod attacks;
 #[cfg(test)]
+#[path = "token/delegation.rs"]
+mod delegation;
+#[cfg(test)]
 mod support;
 
 use bailiwick_core::model::Record;

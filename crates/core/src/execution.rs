@@ -1,12 +1,13 @@
 //! Executions: the runs of agents that are under way, each with its ledger and a way to stop it at once.
 
+mod chain;
 mod kept;
 mod revoked;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use arc_swap::ArcSwap;
 use bailiwick_log::Position;
@@ -38,6 +39,12 @@ const PROOFS_MAX: usize = 1 << 22;
 /// How many revoked executions each part of the table keeps whole, to be shown to people; of more, it keeps the id alone.
 const REVOKED_WHOLE_MAX: usize = 16;
 
+/// Why an execution is stopped: it was revoked, with all that descends from it.
+const REVOKED: u8 = 1;
+
+/// Why an execution is stopped: an agent of its chain is quarantined.
+const QUARANTINED: u8 = 2;
+
 /// How many ids of revoked executions each part of the table keeps; more are kept whole, and so count as executions.
 const REVOKED_IDS_MAX: usize = 1 << 15;
 
@@ -52,7 +59,12 @@ pub struct Execution {
     seen: Mutex<Seen>,
     turn: async_lock::Mutex<()>,
     calls_under_way: AtomicUsize,
-    stopped: AtomicBool,
+    /// Why nothing more is done in it, as [`REVOKED`] and [`QUARANTINED`]; nothing while it may go on.
+    stopped: AtomicU8,
+    /// The execution that delegated to it. It stays known for as long as what descends from it is.
+    parent: Option<Arc<Self>>,
+    /// The executions that it delegated to.
+    children: Mutex<Vec<Weak<Self>>>,
     tokens: RwLock<Vec<Token>>,
     /// The intents of this gateway's calls that have no outcome yet.
     open: Mutex<Vec<Position>>,
@@ -204,14 +216,20 @@ impl Execution {
         self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for this execution's turn: whoever holds it may judge and append, and nobody else of this execution may.
+    /// Waits for this execution's turn: whoever holds it may judge and append, and nobody else of this execution may. All that
+    /// descends from one execution takes turns with it, since each call counts for those above it too.
     pub async fn turn(&self) -> async_lock::MutexGuard<'_, ()> {
-        self.turn.lock().await
+        self.root().turn.lock().await
     }
 
-    /// Waits for this agent's turn, over all its executions. Taken after the execution's own.
-    pub async fn agent_turn(&self) -> async_lock::MutexGuard<'_, ()> {
-        self.agent.turn.lock().await
+    /// Waits for this agent's turn, over all its executions, and for those of the agents that it acts for. Taken after the
+    /// execution's own.
+    pub async fn agent_turns(&self) -> Vec<async_lock::MutexGuard<'_, ()>> {
+        let mut turns = Vec::new();
+        for agent in self.agents() {
+            turns.push(agent.turn.lock().await);
+        }
+        turns
     }
 
     /// A place among this execution's calls under way, given back when it is dropped; nothing when `calls_max` are.
@@ -220,14 +238,25 @@ impl Execution {
         self.calls_under_way.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok().map(|_| Place(self))
     }
 
-    /// Whether it was revoked.
+    /// Whether nothing more is done in it: it was revoked, or an agent of its chain is quarantined.
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.stopped.load(Ordering::Acquire) != 0
     }
 
-    /// Stops it: no further call is allowed, and whoever waits in [`Self::stopped`] wakes.
+    /// Whether it was revoked, which is for good.
+    pub fn is_revoked(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) & REVOKED != 0
+    }
+
+    /// Stops it with all that descends from it: no further call is allowed, and whoever waits in [`Self::stopped`] wakes.
     pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+        self.halt(REVOKED);
+        self.children().iter().for_each(|child| child.stop());
+    }
+
+    /// Stops it for this reason too.
+    fn halt(&self, why: u8) {
+        self.stopped.fetch_or(why, Ordering::AcqRel);
         self.stop.notify(usize::MAX);
     }
 
@@ -247,7 +276,7 @@ impl Execution {
         self.is_stopped() || self.is_token(token, true)
     }
 
-    /// Stops what was started with one credential; the execution goes on with another.
+    /// Stops what was started with one credential, and what was delegated by it; the execution goes on with another.
     pub fn stop_token(&self, token: &str) {
         let id = TokenId::of(token);
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
@@ -257,6 +286,8 @@ impl Execution {
         }
         drop(tokens);
         self.stop.notify(usize::MAX);
+        let by_token = |child: &&Arc<Self>| child.started.chain.first().is_some_and(|by| by.token.as_deref() == Some(token));
+        self.children().iter().filter(by_token).for_each(|child| child.stop());
     }
 
     /// Whether `token` is a credential of this execution that is on the log and was not revoked.
@@ -277,7 +308,7 @@ impl Execution {
 
     /// Whether it was revoked or its last credential has expired.
     pub fn is_ended(&self, now: Timestamp) -> bool {
-        self.is_stopped() || self.expires() <= now
+        self.is_revoked() || self.expires() <= now
     }
 
     /// Takes in a further credential that is on the log; one that is known changes nothing.
@@ -287,6 +318,11 @@ impl Execution {
         let id = TokenId::of(&renewal.token);
         if tokens.iter().any(|token| token.id == id) {
             return;
+        }
+        // The delegation that an execution began with is spent by its first credential.
+        if !self.started.chain.is_empty() {
+            let delegation = TokenId::of(&self.started.token);
+            tokens.iter_mut().filter(|token| token.id == delegation).for_each(|token| token.revoked = true);
         }
         tokens.retain(|token| token.expires_us > renewal.at.as_microsecond());
         tokens.push(Token { id, expires_us: renewal.expires.as_microsecond(), revoked: false });
@@ -363,6 +399,8 @@ impl Executions {
     /// Takes in the start of an execution, or the renewal of its credential, that is on the log. One that was revoked stays
     /// so.
     pub fn started(&self, started: ExecutionStarted) -> Arc<Execution> {
+        // Who is above it is looked up first: it may be in the same part of the table.
+        let parent = started.chain.first().map(|by| self.find(by.execution));
         let mut shard = self.shard(started.execution).write().unwrap_or_else(PoisonError::into_inner);
         if let Some(execution) = shard.under_way.get(&started.execution) {
             execution.renewed(started);
@@ -378,7 +416,10 @@ impl Executions {
             ledger: Mutex::default(),
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
-            stopped: AtomicBool::new(shard.revoked.contains(started.execution)),
+            // Without the execution that it was delegated by nobody knows what it may do.
+            stopped: AtomicU8::new(if shard.revoked.contains(started.execution) || matches!(parent, Some(None)) { REVOKED } else { 0 }),
+            parent: parent.flatten(),
+            children: Mutex::default(),
             open: Mutex::default(),
             kept: Mutex::default(),
             tokens: RwLock::new(vec![Token { id: TokenId::of(&started.token), expires_us, revoked: false }]),
@@ -389,6 +430,10 @@ impl Executions {
         });
         if !execution.is_stopped() {
             shard.under_way.insert(execution.id(), Arc::clone(&execution));
+        }
+        drop(shard);
+        if let Some(parent) = &execution.parent {
+            parent.adopt(&execution);
         }
         execution
     }
@@ -469,7 +514,7 @@ impl Executions {
     /// Whether the execution with this id was revoked, as long as a credential of it has not expired.
     pub fn is_revoked(&self, id: ExecutionId) -> bool {
         let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
-        shard.revoked.contains(id) || shard.under_way.get(&id).is_some_and(|execution| execution.is_stopped())
+        shard.revoked.contains(id) || shard.under_way.get(&id).is_some_and(|execution| execution.is_revoked())
     }
 
     /// Every execution in the table, in no order.
@@ -497,7 +542,7 @@ impl Executions {
                 if Arc::strong_count(execution) > 1 {
                     return true;
                 }
-                if expires_us < now_us || !execution.is_stopped() {
+                if expires_us < now_us || !execution.is_revoked() {
                     return expires_us >= now_us;
                 }
                 whole += 1;
@@ -513,10 +558,18 @@ impl Executions {
 
     /// Folds an intent that is on the log into what is kept for its agent, whether or not its execution is known.
     pub fn took_for_agent(&self, intent: &Intent, histories: &[History]) {
-        if intent.decision.verdict == Verdict::Allow && histories.iter().any(|history| history.of == HistoryOf::Agent) {
-            let agent = self.agent(&intent.agent);
-            let mut tracks = agent.tracks.lock().unwrap_or_else(PoisonError::into_inner);
-            tracks.fold(histories, HistoryOf::Agent, &intent.facts.history, intent.at);
+        if intent.decision.verdict != Verdict::Allow || !histories.iter().any(|history| history.of == HistoryOf::Agent) {
+            return;
+        }
+        let mut counted = Vec::new();
+        let above = intent.facts.above.iter().map(|share| (&share.agent, &share.history));
+        for (name, charges) in std::iter::once((&intent.agent, &intent.facts.history)).chain(above) {
+            if !counted.contains(&name) {
+                counted.push(name);
+                let agent = self.agent(name);
+                let mut tracks = agent.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+                tracks.fold(histories, HistoryOf::Agent, charges, intent.at);
+            }
         }
     }
 

@@ -4,10 +4,13 @@
 //! tools, execution, ledger, call and time give the same answer, which is how a decision can be checked again from the
 //! log years later. It allows in one place, narrowly; everything else denies.
 
+mod chain;
+
 use std::collections::{BTreeSet, HashSet};
 
 use bailiwick_log::Position;
 
+pub use self::chain::{Above, above, may_ever};
 use crate::approval::Standing;
 use crate::bundle::{Otherwise, Snapshot, Tool};
 use crate::execution::Execution;
@@ -29,6 +32,8 @@ pub struct Known<'a> {
     /// Whether there is room to remember what the agent writes to the tool's server under untrusted influence, so that it is not
     /// believed when it is read back.
     pub remembers: bool,
+    /// The executions that it acts for, nearest first, as [`above`] finds them.
+    pub above: &'a [Above<'a>],
 }
 
 /// A judged call: the decision, and what the record keeps beside it.
@@ -84,6 +89,9 @@ impl Judged {
 pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &Tracks, call: &Call, now: Timestamp) -> Judged {
     let started = execution.started();
     let denied = |code, effect, role| denied(code, effect, started, ledger, role);
+    if execution.is_stopped() && !execution.is_revoked() {
+        return denied(Code::Quarantined, Effect::Admin, Answer::unjudged("an agent of the chain is quarantined"));
+    }
     if execution.is_stopped() {
         return denied(Code::ExecutionEnded, Effect::Admin, Answer::unjudged("the execution was revoked"));
     }
@@ -112,12 +120,13 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     if let Admission::Item(item) = admission {
         facts.grant = Some(GrantUse { item, uses: ledger.grant_uses(item).saturating_add(1) });
     }
+    facts.take_in(known.above);
     // What is only written inside the house leads nobody anywhere, as far as nobody says that it does.
     let acts = effect > Effect::Write || !tool.targets.is_empty();
-    if acts && ledger.labels().integrity == Integrity::Untrusted {
+    if acts && facts.labels.integrity == Integrity::Untrusted {
         facts.traced = trace(tool, call.arguments.value(), known.sources);
     }
-    facts.carried = carried(tool, call.arguments.value(), &ledger.labels().confidentiality, known.sources);
+    facts.carried = carried(tool, call.arguments.value(), &facts.labels.confidentiality, known.sources);
     let ruling = known.snapshot.policies.decide(&Question {
         agent: &started.agent,
         subject: started.subject.as_deref(),
@@ -130,8 +139,9 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         now,
     });
     let (unmemorable, written) = memory(&known, effect, call, &mut facts);
+    let against = chain::against(&known, execution, call, &facts, now);
     let code = match (ruling.outcome, admission, stronger(flow(tool, &facts), unmemorable)) {
-        (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) => Code::Allowed,
+        (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) if against.is_none() => Code::Allowed,
         (RulingOutcome::Failed, ..) => Code::PolicyFailed,
         (RulingOutcome::InvalidArguments, ..) => Code::InvalidArguments,
         (RulingOutcome::NotPermitted, ..) => Code::NotInRole,
@@ -139,7 +149,8 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         (RulingOutcome::BudgetSpent, ..) | (_, Admission::Spent, _) => Code::BudgetSpent,
         (_, Admission::None, _) => Code::OutsideGrant,
         (_, _, Some(code)) if code != Code::ApprovalRequired => code,
-        (RulingOutcome::Asked, ..) | (_, _, Some(_)) => approval(known.snapshot, ledger, call, now, &mut facts),
+        _ if let Some(code) = against.as_ref().and_then(|against| against.denies) => code,
+        (RulingOutcome::Asked | RulingOutcome::Permitted, ..) => approval(known.snapshot, ledger, call, now, &mut facts),
     };
     let verdict = match code {
         Code::Allowed => Verdict::Allow,
@@ -149,9 +160,14 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     let answers = Answers {
         reasonable: reasonable(code, admission, &facts, tool),
         role: role(ruling.outcome, call, started),
-        delegation: delegation(started),
+        delegation: against.as_ref().map_or_else(|| delegation(started), |against| Answer::no(against.because.clone())),
         normal: unlearned(),
     };
+    let mut ruling = ruling;
+    if let Some(against) = against {
+        ruling.policies.extend(against.policies);
+        ruling.errors.extend(against.errors);
+    }
     Judged { decision: Decision { verdict, code, policies: ruling.policies, errors: ruling.errors, answers }, effect, facts, written }
 }
 

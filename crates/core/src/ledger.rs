@@ -15,7 +15,7 @@ pub use history::{Charge, History, HistoryOf, HistoryUnjudged, Tracks};
 
 use crate::approval::{Asks, Standing};
 use crate::flow::{Carried, Traced};
-use crate::model::{Answered, Call, Intent, Timestamp, Verdict};
+use crate::model::{AgentName, Answered, Call, ExecutionId, Intent, Timestamp, Verdict};
 
 /// Whether data may be believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -87,6 +87,26 @@ pub struct Facts {
     /// How the call stands, where a person has to approve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Standing>,
+    /// What the call counts for the executions that it is made for, nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<Share>,
+}
+
+/// What one call counts for an execution that delegated to the one which makes it: as much as if that had made it itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The agent that delegated.
+    pub agent: AgentName,
+    /// The execution in which it did.
+    pub execution: ExecutionId,
+    /// The allowed calls of that execution and of all that descends from it, this one included.
+    pub calls: u64,
+    /// The declared counters and sums that concern this call, this call included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Charge>,
+    /// Which item of that execution's grant admitted the call, and how often it has, this call included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantUse>,
 }
 
 /// Which item of a grant admitted a call.
@@ -123,7 +143,7 @@ impl Ledger {
         &self.labels
     }
 
-    /// How many calls were allowed.
+    /// How many calls were allowed, of the execution and of all that descends from it.
     pub const fn calls(&self) -> u64 {
         self.calls
     }
@@ -164,9 +184,19 @@ impl Ledger {
         if intent.decision.verdict != Verdict::Allow {
             return true;
         }
+        self.charged(&intent.facts.history, intent.facts.grant, histories, intent.at);
+        true
+    }
+
+    /// Folds in an allowed call of an execution that descends from this one; to be done once for each.
+    pub fn took_below(&mut self, share: &Share, histories: &[History], at: Timestamp) {
+        self.charged(&share.history, share.grant, histories, at);
+    }
+
+    fn charged(&mut self, charges: &[Charge], grant: Option<GrantUse>, histories: &[History], at: Timestamp) {
         self.calls = self.calls.saturating_add(1);
-        self.tracks.fold(histories, HistoryOf::Execution, &intent.facts.history, intent.at);
-        if let Some(used) = intent.facts.grant {
+        self.tracks.fold(histories, HistoryOf::Execution, charges, at);
+        if let Some(used) = grant {
             if self.grant_uses.len() <= used.item {
                 self.grant_uses.resize(used.item.saturating_add(1), 0);
             }
@@ -174,17 +204,6 @@ impl Ledger {
                 *uses = uses.saturating_add(1);
             }
         }
-        true
-    }
-
-    /// Folds in a decision that another gateway appended, as [`Self::took`] does. That gateway may be showing the
-    /// execution what the tool returns at this very moment, so it counts as shown.
-    pub fn heard(&mut self, position: Position, intent: &Intent, histories: &[History]) -> bool {
-        let new = self.took(position, intent, histories);
-        if new && intent.decision.verdict == Verdict::Allow {
-            self.learned(&intent.returns);
-        }
-        new
     }
 
     /// Folds in what a person answered, which is on the log at `position`. Says whether it counts: the first answer does.

@@ -8,6 +8,7 @@ pub mod address;
 pub mod approval;
 pub mod bundle;
 pub mod catalog;
+pub mod delegation;
 pub mod execution;
 pub mod flow;
 pub mod form;

@@ -45,7 +45,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         Record::Intent(intent) => {
             executions.wrote(&intent);
             let known = executions.find(intent.execution);
-            if known.is_none_or(|execution| execution.ledger().heard(position, &intent, histories)) {
+            if known.is_none_or(|execution| execution.heard(position, &intent, histories)) {
                 executions.took_for_agent(&intent, histories);
             }
         }
@@ -53,7 +53,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
             if let Some(execution) = executions.find(outcome.execution) {
                 // In this order: whoever finds the ledger that far finds the call closed.
                 execution.closed(outcome.intent);
-                execution.ledger().ended(outcome.sequence, &outcome.labels);
+                execution.ended(outcome.sequence, &outcome.labels);
             }
         }
         Record::Revoked(revoked) => executions.revoked(&revoked),
@@ -123,7 +123,7 @@ impl<'a> Recovery<'a> {
                 self.executions.wrote(&intent);
                 let known = self.executions.find(intent.execution);
                 self.lacks |= self.resumed && known.is_none() && !self.knows(intent.execution);
-                if known.is_none_or(|execution| execution.ledger().took(position, &intent, self.histories)) {
+                if known.is_none_or(|execution| execution.took(position, &intent, self.histories)) {
                     self.executions.took_for_agent(&intent, self.histories);
                 }
                 if intent.decision.verdict == Verdict::Allow {
@@ -135,7 +135,7 @@ impl<'a> Recovery<'a> {
                 self.next.insert(outcome.execution, outcome.sequence.saturating_add(1));
                 self.open.remove(&outcome.intent);
                 if let Some(execution) = self.executions.find(outcome.execution) {
-                    execution.ledger().ended(outcome.sequence, &outcome.labels);
+                    execution.ended(outcome.sequence, &outcome.labels);
                 }
             }
             Record::Revoked(revoked) => self.executions.revoked(&revoked),

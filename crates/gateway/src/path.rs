@@ -10,9 +10,9 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::execution::{Execution, Executions};
-use bailiwick_core::flow::{self, Fields, Provenance, Sources, Written};
+use bailiwick_core::flow::{self, Fields, Provenance, Seen, Sources, Written};
 use bailiwick_core::identity::Authenticated;
-use bailiwick_core::judge::{Known, judge};
+use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Integrity, Labels};
 use bailiwick_core::model::{AgentName, Call, Clock, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
 use bailiwick_log::{Log, Position, Recorded, StorageError};
@@ -225,9 +225,12 @@ impl Gateway {
     async fn decide(&self, snapshot: &Snapshot, who: &Authenticated, call: Call) -> Result<Recorded<Decided>, Refusal> {
         let execution = who.execution.as_ref();
         let _turn = execution.turn().await;
+        if execution.has_kin() && self.parts.log.storage().is_shared() {
+            self.followed.catch_up(&self.parts).await?; // no place in a stream guards what others of its chain did elsewhere
+        }
         let of_agent = |history: &History| history.of == HistoryOf::Agent && history.seen_by(&call.tool);
         let _agent_turn = if snapshot.histories.iter().any(of_agent) {
-            let turn = execution.agent_turn().await;
+            let turn = execution.agent_turns().await;
             if self.parts.log.storage().is_shared() {
                 self.followed.catch_up(&self.parts).await?; // no place in a stream guards what an agent did elsewhere
             }
@@ -245,12 +248,12 @@ impl Gateway {
                 recorded => recorded?,
             };
             let (intent, position) = (recorded.value().intent(), recorded.position());
-            let new = execution.ledger().took(position, intent, &snapshot.histories);
+            let new = execution.took(position, intent, &snapshot.histories);
             if intent.decision.verdict == Verdict::Allow {
                 self.parts.executions.wrote(intent);
                 execution.opened(position);
                 if new {
-                    execution.agent_tracks().fold(&snapshot.histories, HistoryOf::Agent, &intent.facts.history, intent.at);
+                    execution.took_for_agents(intent, &snapshot.histories);
                 } else if catch_up::is_ended(&self.parts, position).await? {
                     // It took so long that its record came back by way of the log, and another gateway has closed it already.
                     return Err(Refusal::GivenUp { intent: position });
@@ -267,10 +270,13 @@ impl Gateway {
         let held = self.parts.held.load();
         let state = self.followed.state(&self.parts);
         let (mut judged, sequence) = {
+            let above = above(snapshot, execution, &call, now);
             let (ledger, seen) = (execution.ledger(), execution.seen());
+            let seen_above: Vec<_> = execution.above().map(Execution::seen).collect();
+            let all: Vec<&Seen> = std::iter::once(&*seen).chain(seen_above.iter().map(|seen| &**seen)).collect();
             let bytes_max = snapshot.settings.limits.written_bytes_max;
             let remembers = self.parts.executions.remembers(call.tool.server(), &execution.started().agent, bytes_max);
-            let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen), remembers };
+            let known = Known { snapshot, held: &held, sources: Sources::Chain(&all), remembers, above: &above };
             (judge(known, execution, &ledger, &execution.agent_tracks(), &call, now), ledger.sequence())
         };
         let written = judged.written.take();
@@ -335,7 +341,7 @@ impl Gateway {
                 Err(StorageError::Stale { .. }) => self.followed.catch_up(&self.parts).await?,
                 appended => {
                     appended?;
-                    execution.ledger().ended(sequence, &made.returns);
+                    execution.ended(sequence, &made.returns);
                     execution.closed(made.position);
                     return Ok(());
                 }
@@ -445,7 +451,7 @@ impl Learning<'_> {
             self.log.storage().durable(self.made.position).await?;
             self.execution.kept(&self.made.returns);
         }
-        self.execution.ledger().learned(&self.made.returns);
+        self.execution.learned(&self.made.returns);
         Ok(())
     }
 }

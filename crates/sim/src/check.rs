@@ -221,6 +221,7 @@ impl Replay {
             held: &held,
             sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried },
             remembers: !intent.facts.unremembered,
+            above: &[],
         };
         // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
         let may_be_stopped = self.revoked.is_some();

@@ -134,6 +134,7 @@ impl House {
         let token = AccessToken {
             issuer: ISSUER.to_owned(),
             agent: SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.clone()),
+            chain: Vec::new(),
             subject: None,
             audiences: vec![AUDIENCE.to_owned()],
             execution,

@@ -8,18 +8,19 @@ use bailiwick_core::execution::{Execution, TOKENS_MAX};
 use bailiwick_core::identity::dpop::Proof;
 use bailiwick_core::identity::{AccessToken, Algorithm, Grant};
 use bailiwick_core::json;
-use bailiwick_core::model::{Effect, ExecutionId, ExecutionStarted, SpiffeId, Timestamp};
+use bailiwick_core::model::{AgentName, Effect, ExecutionId, ExecutionStarted, SpiffeId, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
 use super::client::Proven;
+use super::delegate::named_agents;
 use super::form::Form;
 use super::{Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, TOKEN_EXCHANGE};
 
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// The longest that any credential lives, in seconds.
@@ -32,13 +33,18 @@ const TASK_BYTES_MAX: usize = 16 << 10;
 const DETAILS: json::Limits = json::Limits { bytes_max: 16 << 10, depth_max: 16 };
 
 /// The most executions at once; each costs memory until its last credential has expired.
-const EXECUTIONS_MAX: usize = 100_000;
+pub(super) const EXECUTIONS_MAX: usize = 100_000;
 
 /// What an execution is started or renewed for.
-struct Purpose {
-    subject: Option<String>,
+#[derive(Default)]
+pub(super) struct Purpose {
+    pub(super) subject: Option<String>,
     /// The execution to go on with, and the credential that it is renewed by.
-    renewed: Option<(Arc<Execution>, AccessToken)>,
+    pub(super) renewed: Option<(Arc<Execution>, AccessToken)>,
+    /// The delegation that is spent by it.
+    pub(super) redeems: Option<String>,
+    /// The agent that is to act for the execution: what is asked for is a delegation, and no credential.
+    pub(super) delegate_to: Option<AgentName>,
 }
 
 impl Identity {
@@ -51,6 +57,10 @@ impl Identity {
         let proven = self.client(&snapshot, form, *now).await?;
         let (proven, purpose) = self.purpose(&snapshot, form, proven, *now).await?;
         let agent = proven.agent;
+        if let Purpose { delegate_to: Some(to), renewed: Some((execution, token)), .. } = &purpose {
+            let delegated = self.delegate_for(&snapshot, asked, agent, to, execution, token, proof);
+            return delegated.await.map_err(|refusal| refusal.of(&agent.name));
+        }
         self.issue_to(&snapshot, asked, &proven, purpose, proof).await.map_err(|refusal| refusal.of(&agent.name))
     }
 
@@ -65,7 +75,7 @@ impl Identity {
         let nobody = || Refusal::client("the client did not authenticate");
         match form.one("grant_type") {
             None => Err(Refusal::request("`grant_type` is missing")),
-            Some(CLIENT_CREDENTIALS) => Ok((client.ok_or_else(nobody)?, Purpose { subject: None, renewed: None })),
+            Some(CLIENT_CREDENTIALS) => Ok((client.ok_or_else(nobody)?, Purpose::default())),
             Some(JWT_BEARER) => {
                 let assertion = form.one("assertion").ok_or_else(|| Refusal::request("`assertion` is missing"))?;
                 let refused = |detail| Refusal::hidden("invalid_grant", "the assertion was not accepted", detail);
@@ -74,11 +84,11 @@ impl Identity {
                     Some(client) => {
                         let subject = self.person(snapshot, client.agent, assertion, now).await;
                         let subject = subject.map_err(|detail| refused(detail).of(&client.agent.name))?;
-                        Ok((client, Purpose { subject: Some(subject), renewed: None }))
+                        Ok((client, Purpose { subject: Some(subject), ..Purpose::default() }))
                     }
                     None => {
                         let proven = self.workload(snapshot, form, assertion, now).await.map_err(refused)?;
-                        Ok((proven, Purpose { subject: None, renewed: None }))
+                        Ok((proven, Purpose::default()))
                     }
                 }
             }
@@ -106,7 +116,8 @@ impl Identity {
         }
     }
 
-    /// What a subject token is exchanged for (RFC 8693 §2.1): our own, to go on; a person's, to act for that person.
+    /// What a subject token is exchanged for (RFC 8693 §2.1): our own, to go on, or to have another agent act; what another agent
+    /// delegated, to act for that one; a person's, to act for that person.
     async fn exchanged(&self, snapshot: &Snapshot, form: &Form, actor: &Agent, now: Timestamp) -> Result<Purpose, Refusal> {
         if form.one("requested_token_type").is_some_and(|kind| !matches!(kind, ACCESS_TOKEN | JWT)) {
             return Err(Refusal::request("only an access token can be requested"));
@@ -120,11 +131,18 @@ impl Identity {
                 if *token.agent() != actor.name || execution.started().agent != actor.name {
                     return Err(refused("the subject token is another agent's".to_owned()));
                 }
-                Ok(Purpose { subject: execution.started().subject.clone(), renewed: Some((execution, token)) })
+                let subject = execution.started().subject.clone();
+                let delegate_to = match named_agents(form).as_slice() {
+                    [] => None,
+                    [to] if *to.domain() == snapshot.settings.trust_domain => Some(to.agent().clone()),
+                    _ => return Err(Refusal::new("invalid_target", "a delegation is for one agent of this trust domain")),
+                };
+                Ok(Purpose { subject, renewed: Some((execution, token)), delegate_to, redeems: None })
             }
+            Some(JWT) if self.is_ours(token) => self.redeemed(token, actor, now).map_err(refused),
             Some(JWT | ID_TOKEN) => {
                 let subject = self.person(snapshot, actor, token, now).await.map_err(refused)?;
-                Ok(Purpose { subject: Some(subject), renewed: None })
+                Ok(Purpose { subject: Some(subject), ..Purpose::default() })
             }
             _ => Err(Refusal::request("`subject_token_type` must be that of an access token, a JWT or an ID token")),
         }
@@ -161,6 +179,7 @@ impl Identity {
         let token = AccessToken {
             issuer: self.issuer.url().to_owned(),
             agent: SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.name.clone()),
+            chain: renewed.map(|(execution, _)| chain(execution)).unwrap_or_default(),
             subject: purpose.subject.clone(),
             audiences,
             execution,
@@ -170,6 +189,13 @@ impl Identity {
             key: key.clone(),
             grant: grant.clone(),
         };
+        // Nothing can be wrong with the request from here on, so that no delegation is spent in vain.
+        if let (Some(delegation), Some((execution, _))) = (&purpose.redeems, renewed)
+            && !execution.redeem(delegation)
+        {
+            let detail = "the delegation was redeemed meanwhile";
+            return Err(Refusal::hidden("invalid_request", "the subject token was not accepted", detail).about(execution.id()));
+        }
         let signer = self.issuer.signer(Algorithm::Es256, now).ok_or_else(|| Refusal::unavailable("the issuer has no key"))?;
         let access_token = token.sign(signer.as_ref()).map_err(|error| Refusal::unavailable(error.to_string()))?;
 
@@ -215,7 +241,7 @@ impl Identity {
     }
 
     /// The key that the credential is bound to; a renewed one stays with its own.
-    fn binding(&self, agent: &Agent, renewed: Option<&AccessToken>, proof: Option<Proof>) -> Result<Option<String>, Refusal> {
+    pub(super) fn binding(&self, agent: &Agent, renewed: Option<&AccessToken>, proof: Option<Proof>) -> Result<Option<String>, Refusal> {
         let failed = |detail: &str| Refusal::hidden("invalid_dpop_proof", "the DPoP proof was not accepted", detail);
         let Some(proof) = proof else {
             if agent.credential.proof == Binding::Dpop || renewed.is_some_and(|token| token.key.is_some()) {
@@ -232,12 +258,18 @@ impl Identity {
     }
 }
 
+/// The agents that an execution acts for, nearest first.
+fn chain(execution: &Execution) -> Vec<SpiffeId> {
+    execution.started().chain.iter().map(|member| member.agent.clone()).collect()
+}
+
 /// The endpoints that the credential is for (RFC 8707 §2): ours only, and on renewal none that it did not reach before. A
 /// credential for all servers reaches each of them, so one for a single server is narrower.
-fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) -> Result<Vec<String>, Refusal> {
+pub(super) fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) -> Result<Vec<String>, Refusal> {
     let all = format!("{}/mcp", snapshot.settings.data.origin);
     let mut audiences: Vec<String> = Vec::new();
-    for wanted in form.all("resource").iter().chain(form.all("audience")) {
+    let logical = form.all("audience").iter().filter(|name| renewed.is_none() || name.parse::<SpiffeId>().is_err());
+    for wanted in form.all("resource").iter().chain(logical) {
         let server = wanted.strip_prefix(&all).and_then(|rest| rest.strip_prefix('/')).and_then(|server| server.parse().ok());
         let ours = *wanted == all || server.is_some_and(|server| snapshot.servers.contains_key(&server));
         if !ours {
@@ -260,7 +292,7 @@ fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) ->
 }
 
 /// What the execution may do at most: never more than the agent, nor than the execution so far.
-fn grant(snapshot: &Snapshot, agent: &Agent, form: &Form, renewed: Option<&Execution>, audiences: &[String]) -> Result<Grant, Refusal> {
+pub(super) fn grant(snapshot: &Snapshot, agent: &Agent, form: &Form, renewed: Option<&Execution>, audiences: &[String]) -> Result<Grant, Refusal> {
     let invalid = |text: String| Refusal::new("invalid_authorization_details", text);
     let present = renewed.map(Execution::grant).unwrap_or_default();
     let details = match (form.one("authorization_details"), form.one("effects")) {
@@ -321,8 +353,12 @@ fn expiry(agent: &Agent, renewed: Option<&Execution>, now: Timestamp) -> Result<
     let ttl_s = seconds(agent.credential.ttl).min(TTL_S_MAX);
     let began = renewed.map_or(now, |execution| execution.started().at);
     let end_s = began.as_second().saturating_add(seconds(agent.credential.execution_max));
-    let expires_s = now.as_second().saturating_add(ttl_s).min(end_s);
+    let mut expires_s = now.as_second().saturating_add(ttl_s).min(end_s);
     if let Some(execution) = renewed {
+        // What was delegated ends with the execution that delegated it.
+        if let Some(parent) = execution.parent() {
+            expires_s = expires_s.min(parent.expires().as_second());
+        }
         if execution.tokens_live(now) >= TOKENS_MAX {
             return Err(Refusal::request("the execution has too many credentials that have not expired").about(execution.id()));
         }

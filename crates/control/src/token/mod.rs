@@ -6,6 +6,7 @@
 
 mod answer;
 mod client;
+mod delegate;
 pub mod form;
 mod introspect;
 mod issue;
@@ -41,6 +42,8 @@ use crate::foreign::Foreign;
 use crate::issuer::{Issuer, IssuerError, KeyFiles, authorization_server, openid};
 use answer::{Refusal, uncached};
 use form::Form;
+
+pub use delegate::{DelegateError, Delegated};
 
 pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

@@ -217,8 +217,8 @@ impl World {
         };
         let mut files = BTreeMap::from([
             ("bailiwick.toml", format!("trust_domain = \"acme.example\"\n[data]\nlisten = \"127.0.0.1:8480\"\n[identity]\nlisten = \"127.0.0.1:8481\"\n{more}")),
-            ("agents/bot.toml", agent("bot", &format!("[[agent.key]]\nkid = \"k1\"\n{}\n{federated}[agent.credential]\nttl = \"5m\"\nexecution_max = \"1h\"", registered(&bot)))),
-            ("agents/other.toml", agent("other", &format!("[[agent.key]]\nkid = \"k1\"\n{}", registered(&other)))),
+            ("agents/bot.toml", agent("bot", &format!("[[agent.key]]\nkid = \"k1\"\n{}\n{federated}[agent.credential]\nttl = \"5m\"\nexecution_max = \"1h\"", registered(&bot))) + "delegate_to = [\"other\", \"plain\"]\n"),
+            ("agents/other.toml", agent("other", &format!("[[agent.key]]\nkid = \"k1\"\n{}", registered(&other))) + "delegate_to = [\"bot\"]\n"),
             ("agents/plain.toml", agent("plain", &format!("[[agent.key]]\nkid = \"k1\"\n{}\n[agent.credential]\nproof = \"bearer\"", registered(&bot)))),
             ("servers/crm.toml", "[server]\nname = \"crm\"\nmcp = \"https://crm.acme.example/mcp\"\n[tools.query]\neffect = \"read\"\n[tools.list]\neffect = \"read\"\n[tools.drop]\neffect = \"admin\"\n".to_owned()),
         ]);

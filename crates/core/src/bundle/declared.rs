@@ -188,6 +188,8 @@ pub struct Limits {
     pub calls_max: usize,
     /// The most calls of one execution under way at once.
     pub calls_per_execution_max: usize,
+    /// The most agents in one chain of delegations, the one that acts included.
+    pub chain_max: usize,
 }
 
 impl Default for Limits {
@@ -205,6 +207,7 @@ impl Default for Limits {
             written_bytes_max: flow::WRITTEN_BYTES_MAX,
             calls_max: 10_000,
             calls_per_execution_max: 64,
+            chain_max: 5,
         }
     }
 }

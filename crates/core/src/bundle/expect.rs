@@ -75,7 +75,7 @@ impl Expectation {
         };
         let call = Call { tool: self.tool.clone(), protocol: Protocol::Mcp, method, arguments: self.arguments.clone() };
         let seen = execution.seen();
-        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen), remembers: true };
+        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen), remembers: true, above: &[] };
         judge(known, &execution, &ledger, &Tracks::default(), &call, now)
     }
 

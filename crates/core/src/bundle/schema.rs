@@ -198,6 +198,8 @@ pub struct LimitsTable {
     pub calls_max: Option<u64>,
     /// The most calls of one execution under way at once.
     pub calls_per_execution_max: Option<u64>,
+    /// The most agents in one chain of delegations, the one that acts included; 1 lets nobody delegate.
+    pub chain_max: Option<u64>,
 }
 
 /// A counter or sum over past calls.

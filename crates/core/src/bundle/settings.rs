@@ -141,6 +141,7 @@ fn limits(table: &Fields<'_>) -> Limits {
         written_bytes_max: size("written_bytes_max", 64 << 10..=16 << 30, default.written_bytes_max),
         calls_max: count("calls_max", 1..=1_000_000, default.calls_max),
         calls_per_execution_max: count("calls_per_execution_max", 1..=100_000, default.calls_per_execution_max),
+        chain_max: count("chain_max", 1..=16, default.chain_max),
     }
 }
 

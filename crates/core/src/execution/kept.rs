@@ -18,16 +18,16 @@ pub(crate) struct KeptExecution {
 }
 
 impl Executions {
-    /// Every execution, in the order of their ids.
+    /// Every execution, each after the one that delegated to it.
     pub(crate) fn kept(&self) -> impl Iterator<Item = KeptExecution> {
         let mut all = self.all();
-        all.sort_unstable_by_key(|execution| execution.id());
+        all.sort_unstable_by_key(|execution| (execution.started.chain.len(), execution.id()));
         all.into_iter().map(|execution| KeptExecution {
             started: execution.started.clone(),
             grant: Grant::clone(&execution.grant()),
             expires_us: execution.expires_us.load(Ordering::Acquire),
             tokens: execution.tokens().clone(),
-            stopped: execution.is_stopped(),
+            stopped: execution.is_revoked(),
             ledger: execution.ledger().clone(),
         })
     }

@@ -40,7 +40,8 @@ impl Carried {
 /// all that it was shown may leave by the tool. What the tool's own definition says is no news, and neither is yes or no.
 pub fn carried(tool: &Tool, arguments: &Value, labels: &BTreeSet<Arc<str>>, sources: Sources<'_>) -> Vec<Carried> {
     let seen = match sources {
-        Sources::Seen(seen) => seen,
+        Sources::Seen(ref seen) => std::slice::from_ref(seen),
+        Sources::Chain(seen) => seen,
         Sources::Recorded { carried, .. } => return carried.to_vec(),
     };
     let Some(audience) = &tool.audience else { return Vec::new() };
@@ -49,17 +50,18 @@ pub fn carried(tool: &Tool, arguments: &Value, labels: &BTreeSet<Arc<str>>, sour
         return Vec::new();
     }
     let own = tool.pin.as_ref().map(|pin| pin.words()).unwrap_or_default();
-    let mut carrying = Carrying { seen, known: &tool.known, own, marks: seen.marks_beside(audience), barred, carried: Vec::new() };
+    let seen = seen.iter().map(|seen| (*seen, seen.marks_beside(audience))).collect();
+    let mut carrying = Carrying { seen, known: &tool.known, own, barred, carried: Vec::new() };
     carrying.value(&mut String::new(), arguments);
     carrying.carried
 }
 
 struct Carrying<'a> {
-    seen: &'a Seen,
+    /// What each of the chain was shown, with the marks of what may not leave in it.
+    seen: Vec<(&'a Seen, Marks)>,
     known: &'a Seen,
     /// The words of the tool's own definition.
     own: BTreeSet<&'a str>,
-    marks: Marks,
     barred: BTreeSet<Arc<str>>,
     carried: Vec<Carried>,
 }
@@ -92,15 +94,15 @@ impl Carrying<'_> {
             return;
         }
         let value = seen::Value::of(text);
-        let free = self.seen.find_without(self.marks, &value).or_else(|| self.known.find(Provenance::Known, &value));
+        let free = self.find(|seen, marks| seen.find_without(marks, &value)).or_else(|| self.known.find(Provenance::Known, &value));
         let argument = pointer.to_owned();
         let carried = match free {
             _ if self.carried.len() >= TRACED_MAX => return self.too_many(),
             Some(origin) => Carried { argument, labels: BTreeSet::new(), origin: Some(origin) },
             None => {
-                let shown = self.seen.find_with(self.marks, &value);
+                let shown = self.find(|seen, marks| seen.find_with(marks, &value));
                 // Of a longer text, what leads somewhere is the easiest to know again.
-                let within = |word: &String| self.seen.find_with(self.marks, &seen::Value::of_form(word));
+                let within = |word: &String| self.find(|seen, marks| seen.find_with(marks, &seen::Value::of_form(word)));
                 let shown = shown.or_else(|| named_in(text).iter().find_map(within));
                 let (labels, origin) = shown.map_or_else(|| (BTreeSet::new(), None), |(labels, origin)| (labels, Some(origin)));
                 let labels: BTreeSet<_> = labels.intersection(&self.barred).cloned().collect();
@@ -108,6 +110,11 @@ impl Carrying<'_> {
             }
         };
         self.carried.push(carried);
+    }
+
+    /// What the first of the chain was shown of which something is found.
+    fn find<T>(&self, found: impl Fn(&Seen, Marks) -> Option<T>) -> Option<T> {
+        self.seen.iter().find_map(|(seen, marks)| found(seen, *marks))
     }
 
     /// What is not looked at is taken to carry everything.

@@ -36,6 +36,8 @@ pub struct Traced {
 pub enum Sources<'a> {
     /// What the execution has been shown.
     Seen(&'a Seen),
+    /// What the execution has been shown, and after it those that it acts for, nearest first.
+    Chain(&'a [&'a Seen]),
     /// What was found when the call was judged, as the record of it says: to judge it again.
     Recorded {
         /// Who chose what the call acts on.
@@ -48,7 +50,8 @@ pub enum Sources<'a> {
 /// Traces what `tool` would act on with these arguments.
 pub fn trace(tool: &Tool, arguments: &Value, sources: Sources<'_>) -> Vec<Traced> {
     let seen = match sources {
-        Sources::Seen(seen) => seen,
+        Sources::Seen(ref seen) => std::slice::from_ref(seen),
+        Sources::Chain(seen) => seen,
         Sources::Recorded { traced, .. } => return traced.to_vec(),
     };
     let mut tracing = Tracing { seen, tool, traced: Vec::new() };
@@ -78,7 +81,8 @@ pub(super) fn pointed(pointer: &mut String, name: &str, with: impl FnOnce(&mut S
 }
 
 struct Tracing<'a> {
-    seen: &'a Seen,
+    /// Never empty; the execution's own first.
+    seen: &'a [&'a Seen],
     tool: &'a Tool,
     traced: Vec<Traced>,
 }
@@ -136,13 +140,13 @@ impl Tracing<'_> {
             return;
         }
         let parties = |source: Provenance| (source == Provenance::Known).then(|| self.tool.known.find(source, value)).flatten();
-        let found = |source: Provenance| self.seen.find(source, value).or_else(|| parties(source)).map(|origin| (source, origin));
+        let found = |source: Provenance| self.seen.iter().find_map(|seen| seen.find(source, value)).or_else(|| parties(source)).map(|origin| (source, origin));
         let allowed = Provenance::SEEN.into_iter().filter(|source| may.contains(source)).find_map(found);
         let (may, found) = (allowed.is_some(), allowed.or_else(|| Provenance::SEEN.into_iter().find_map(found)));
         let (provenance, origin) = found.map_or((Provenance::Unknown, None), |(source, origin)| (source, Some(origin)));
         // What the house itself knows is at least worth a question.
         let is_nobodys = matches!(provenance, Provenance::Named | Provenance::Untrusted | Provenance::Unknown);
-        let contradicts = !may && !is_within && is_nobodys && self.seen.task_names_another(value);
+        let contradicts = !may && !is_within && is_nobodys && self.seen.first().is_some_and(|seen| seen.task_names_another(value));
         self.traced.push(Traced { argument: pointer.to_owned(), is_within, provenance, origin, may, contradicts });
     }
 }

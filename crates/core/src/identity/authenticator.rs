@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::dpop::{self, InvalidProof, Nonces};
 use super::jws::InvalidJwt;
 use super::key::{KeySet, PublicKey};
-use super::token::AccessToken;
+use super::token::{AccessToken, DelegationToken};
 use crate::execution::{Execution, Executions};
 use crate::model::{AgentName, Digest, Entropy, ExecutionId, Timestamp};
 
@@ -171,6 +171,24 @@ impl Authenticator {
         let verified = self.verified(token, Digest::of(token.as_bytes()), now)?;
         let execution = verified.execution(executions, now)?;
         Ok((verified.token.clone(), execution))
+    }
+
+    /// Reads a delegation of ours that is valid now and that was not redeemed, whoever shows it.
+    pub fn read_delegation(
+        &self,
+        token: &str,
+        executions: &Executions,
+        now: Timestamp,
+    ) -> Result<(DelegationToken, Arc<Execution>), Unauthenticated> {
+        let delegation = DelegationToken::verify(token, &self.issuer, &self.keys.load(), now)
+            .map_err(|error| refused(format!("the delegation was refused: {error}"), Known::default()))?;
+        let known = || Known { agent: Some(delegation.to.agent().clone()), execution: Some(delegation.execution) };
+        let execution = executions.find(delegation.execution).ok_or_else(|| refused("its execution is not under way here", known()))?;
+        match () {
+            () if execution.is_stopped() => Err(refused("its execution was stopped", known())),
+            () if !execution.has_token(&delegation.id) => Err(refused("the delegation was redeemed or revoked", known())),
+            () => Ok((delegation, execution)),
+        }
     }
 
     /// Says whose request this is (RFC 6750 §2.1, RFC 9068 §4, RFC 9449 §4.3 and §7).

@@ -19,7 +19,7 @@ pub use grant::{Admission, Grant, InvalidGrant};
 pub use key::{Algorithm, InvalidKey, KeySet, PublicKey, Signer, SigningFailed, thumbprint};
 pub use refusals::Refusals;
 pub use replay::{Replayed, Replays, Room};
-pub use token::AccessToken;
+pub use token::{AccessToken, DelegationToken};
 
 #[cfg(test)]
 mod tests;

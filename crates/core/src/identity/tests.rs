@@ -78,6 +78,7 @@ impl World {
         let token = AccessToken {
             issuer: ISSUER.to_owned(),
             agent: SpiffeId::new("acme.example".parse().unwrap(), "bot".parse().unwrap()),
+            chain: Vec::new(),
             subject: Some("idp:ana".to_owned()),
             audiences: vec![ENDPOINT.to_owned()],
             execution: ExecutionId::from_parts(1, [7; 10]),

@@ -137,7 +137,7 @@ fn every_answer_has_its_cause() {
     ] {
         let execution = Executions::default().started(started(agent, grant.clone()));
         let seen = Seen::of_task(Some("Write to Bob, please."));
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
         let mut ledger = Ledger::default();
         match before {
             Nothing => {}
@@ -211,7 +211,7 @@ fn who_said_which_account_is_not_asked_about_another() {
         seen.take(crate::flow::Provenance::Named, bill, &crate::flow::Origin::default());
         seen.take(crate::flow::Provenance::Trusted, "FR1420041010050500013M02606", &crate::flow::Origin::default());
         seen.take(crate::flow::Provenance::Untrusted, &format!("Pay {others}, Eve Moran"), &crate::flow::Origin::default());
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
         let call = call(tool, &json!({ "to": to, "note": "as agreed" }));
         let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
         assert_eq!(judged.decision.code, code, "{task} {tool} {to}");
@@ -364,7 +364,7 @@ proptest! {
         let snapshot = acme().snapshot();
         let held = HashSet::new();
         let seen = Seen::of_task(None);
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
         let grant = json!([
             { "type": "tool_call", "identifier": "crm/*", "max_uses": 5 },
             { "type": "tool_call", "identifier": "pay/send", "constraints": { "arguments": { "to": { "prefix": "a" } } } },
@@ -434,13 +434,13 @@ proptest! {
         let sources = Sources::Seen(&seen);
         let mut ledger = Ledger::default();
         for _ in 0..calls {
-            recorded(Known { snapshot: &wide, held: &held, sources, remembers: true }, &free, &mut ledger, &call, now());
+            recorded(Known { snapshot: &wide, held: &held, sources, remembers: true, above: &[] }, &free, &mut ledger, &call, now());
         }
         if untrusted {
             ledger.learned(&Labels::undeclared());
         }
-        let before = judge(Known { snapshot: &wide, held: &held, sources, remembers: true }, &free, &ledger, &Tracks::default(), &call, now());
-        let after = judge(Known { snapshot: &narrow, held: &held, sources, remembers: true }, &bound, &ledger, &Tracks::default(), &call, now());
+        let before = judge(Known { snapshot: &wide, held: &held, sources, remembers: true, above: &[] }, &free, &ledger, &Tracks::default(), &call, now());
+        let after = judge(Known { snapshot: &narrow, held: &held, sources, remembers: true, above: &[] }, &bound, &ledger, &Tracks::default(), &call, now());
         prop_assert!(after.decision.verdict != Verdict::Allow || before.decision.verdict == Verdict::Allow, "{before:#?}\n{after:#?}");
     }
 }

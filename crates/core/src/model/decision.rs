@@ -51,6 +51,12 @@ pub enum Code {
     ApprovalRefused,
     /// The execution has asked people as often as it may.
     AskedTooOften,
+    /// An agent that the present one acts for may not make this call, so neither may the present one for it.
+    BeyondDelegation,
+    /// An agent of the chain is not declared to delegate to the next.
+    NotDelegated,
+    /// The agent, or one that it acts for, is quarantined.
+    Quarantined,
     /// The execution has ended or was revoked.
     ExecutionEnded,
 }
@@ -75,6 +81,9 @@ impl Code {
             Self::ApprovalRequired => "approval_required",
             Self::ApprovalRefused => "approval_refused",
             Self::AskedTooOften => "asked_too_often",
+            Self::BeyondDelegation => "beyond_delegation",
+            Self::NotDelegated => "not_delegated",
+            Self::Quarantined => "quarantined",
             Self::ExecutionEnded => "execution_ended",
         }
     }
@@ -116,6 +125,15 @@ impl Code {
             }
             Self::ApprovalRefused => "A person refused this call. Do not retry it; go on without it, or say that you cannot.",
             Self::AskedTooOften => "This execution has asked people as often as it may. Finish without what needs an approval.",
+            Self::BeyondDelegation => {
+                "An agent that you act for may not make this call, so you may not make it for that agent. Tell it that you cannot."
+            }
+            Self::NotDelegated => {
+                "You may not act for the agent that this execution came from. Do nothing more for it; its operator has to allow it first."
+            }
+            Self::Quarantined => {
+                "An operator has stopped this agent, or one that it acts for. Do not retry; nothing is done until it is released."
+            }
             Self::ExecutionEnded => "This execution has ended. Nothing more can be done with its credential.",
         }
     }

@@ -97,11 +97,21 @@ pub struct ToolHeld {
     pub offered: Option<Digest>,
 }
 
-/// One member of a delegation chain.
+/// One member of a delegation chain, as the bundle described it when it delegated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The agent.
     pub agent: SpiffeId,
+    /// Who answers for it.
+    pub owner: String,
+    /// Its roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// The execution in which it delegated.
+    pub execution: ExecutionId,
+    /// The `jti` of the credential by which it did; absent where the gateway delegated for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// An execution began, or its credential was renewed: what its credential says and how the agent proved itself.
@@ -129,7 +139,8 @@ pub struct ExecutionStarted {
     /// The thumbprint (RFC 7638) of the key that the credential is bound to; absent for a bearer credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The `jti` of the credential.
+    /// The `jti` of the credential; where `chain` is not empty and this is no renewal, of the delegation that the agent redeems
+    /// for its first one.
     pub token: String,
     /// Whether this only renews the credential of an execution that began earlier.
     #[serde(default)]

@@ -39,6 +39,11 @@ impl Fixture {
         self
     }
 
+    pub(crate) fn delegates(mut self, from: &str, to: &[&str]) -> Self {
+        self.agents.get_mut(&from.parse().unwrap()).unwrap().delegate_to = to.iter().map(|to| to.parse().unwrap()).collect();
+        self
+    }
+
     pub(crate) fn budget(mut self, agent: &str, calls_max: u64) -> Self {
         self.agents.get_mut(&agent.parse().unwrap()).unwrap().calls_max = Some(calls_max);
         self

@@ -67,7 +67,7 @@ pub struct Question<'a> {
     pub subject: Option<&'a str>,
     /// The person's own words.
     pub task: Option<&'a str>,
-    /// The agents that acted before the present one.
+    /// The agents that it acts for, nearest first.
     pub chain: &'a [Member],
     /// The tool; declared, or the answer is that nothing permits it.
     pub tool: &'a ToolName,
@@ -148,6 +148,11 @@ impl Policies {
         self.slice(agent, tool).is_some_and(|(slice, _)| slice.may_ever(tool, &self.schema))
     }
 
+    /// Whether some policy that can concern calls of `tool` by `agent` looks at the chain.
+    pub fn look_at_chain(&self, agent: &AgentName, tool: &ToolName) -> bool {
+        self.slice(agent, tool).is_some_and(|(slice, _)| slice.read().context("chain"))
+    }
+
     /// What every call of `tool` by `agent` has to expect, before its arguments and history are known.
     fn prospect(&self, agent: &AgentName, tool: &ToolName) -> Prospect {
         self.slice(agent, tool).map_or(Prospect::Deny, |(slice, _)| slice.prospect(&self.schema))
@@ -208,10 +213,7 @@ fn context(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Con
         put("history", record(history.collect())?);
     }
     if read.context("chain") {
-        put("chain", texts(&mut question.chain.iter().map(|member| member.agent.to_string())));
-    }
-    if read.context("depth") {
-        put("depth", number(question.chain.len() as u64));
+        put("chain", record(chain(question)?)?);
     }
     if read.context("now") {
         put("now", RestrictedExpression::new_datetime(question.now.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()));
@@ -234,6 +236,24 @@ fn provenance(facts: &Facts, argument: &str) -> Option<Provenance> {
 /// A step of a JSON pointer as the name that it stands for (RFC 6901 §4).
 fn unescaped(step: Option<&str>) -> String {
     step.unwrap_or_default().replace("~1", "/").replace("~0", "~")
+}
+
+/// What policies see as `context.chain`: those that the agent acts for, as the bundle described them when they delegated.
+fn chain(question: &Question<'_>) -> Result<Vec<(String, RestrictedExpression)>, String> {
+    let members = || question.chain.iter();
+    let entities = |kind: &str, ids: &mut dyn Iterator<Item = &str>| {
+        let uids = ids.map(|id| uid(kind, id).map(RestrictedExpression::new_entity_uid));
+        uids.collect::<Result<Vec<_>, _>>().map(RestrictedExpression::new_set)
+    };
+    let root = question.chain.last().map_or(question.agent, |member| member.agent.agent());
+    let owners = members().map(|member| RestrictedExpression::new_string(member.owner.clone()));
+    Ok(vec![
+        ("agents".to_owned(), entities("Agent", &mut members().map(|member| member.agent.agent().as_str()))?),
+        ("roles".to_owned(), entities("Role", &mut members().flat_map(|member| &member.roles).map(String::as_str))?),
+        ("owners".to_owned(), RestrictedExpression::new_set(owners)),
+        ("root".to_owned(), RestrictedExpression::new_string(root.to_string())),
+        ("depth".to_owned(), RestrictedExpression::new_long(i64::try_from(question.chain.len()).unwrap_or(i64::MAX))),
+    ])
 }
 
 const fn integrity(integrity: Integrity) -> &'static str {

@@ -75,6 +75,13 @@ fn fragment<'a>(servers: impl IntoIterator<Item = &'a ServerName>, tools: &[Tool
     let labels = record(&[("integrity", text.clone()), ("confidentiality", texts.clone())]);
     let schema = json!({ "": {
         "commonTypes": {
+            "Chain": record(&[
+                ("agents", set_of("Agent")),
+                ("roles", set_of("Role")),
+                ("owners", texts.clone()),
+                ("root", text.clone()),
+                ("depth", json!({ "type": "Long" })),
+            ]),
             "Labels": labels,
             "Ledger": record(&[
                 ("calls", json!({ "type": "Long" })),
@@ -112,14 +119,17 @@ fn action(tool: &ToolEntry) -> Value {
         ("history", json!({ "type": "Record", "attributes": history })),
         ("subject", optional_text.clone()),
         ("task", optional_text),
-        ("chain", json!({ "type": "Set", "element": { "type": "String" } })),
-        ("depth", json!({ "type": "Long" })),
+        ("chain", json!({ "type": "Chain" })),
         ("now", json!({ "type": "Extension", "name": "datetime" })),
     ]);
     json!({
         "memberOf": [{ "id": tool.effect.as_str() }, { "id": server_action(&tool.server) }],
         "appliesTo": { "principalTypes": ["Agent"], "resourceTypes": ["Tool"], "context": context },
     })
+}
+
+fn set_of(entity: &str) -> Value {
+    json!({ "type": "Set", "element": { "type": "Entity", "name": entity } })
 }
 
 fn record(attributes: &[(&str, Value)]) -> Value {

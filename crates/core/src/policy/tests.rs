@@ -342,7 +342,7 @@ mod index {
             r#"when { principal in [Role::"q", Agent::"c"] && resource is Tool in Server::"t" }"#,
             r#"unless { action in [Action::"read", Action::"s/y"] || context.task like "*x" }"#,
             r#"when { resource in Server::"s" } unless { context has task && context.task == "x" }"#,
-            r#"when { if context.depth > 0 then context.chain.contains("x") else context.now > datetime("2026-01-01") }"#,
+            r#"when { if context.chain.depth > 0 then context.chain.roles.contains(Role::"x") else context.now > datetime("2026-01-01") }"#,
             r#"when { context.history.none > 1 }"#,
             r#"when { principal.name == "a" && decimal("1.23456").lessThan(decimal("2.0")) }"#,
             r#"when { context.ledger has none || context.unseen.isEmpty() } unless { context.subject == "user:ana" }"#,

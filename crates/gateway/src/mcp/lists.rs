@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bailiwick_core::bundle::Snapshot;
+use bailiwick_core::bundle::{Snapshot, Tool};
 use bailiwick_core::execution::Execution;
+use bailiwick_core::judge;
 use bailiwick_core::model::{ServerName, ToolName};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -34,12 +35,8 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// Whether some call of `name` might be allowed to this caller.
     pub(super) fn may_ever(&self, name: &ToolName) -> bool {
-        self.snapshot.tool(name).is_some_and(|tool| {
-            tool.is_reviewed(name)
-                && !self.held.contains(name)
-                && self.execution.grant().may_ever(name, tool.effect)
-                && self.snapshot.policies.may_ever(&self.execution.started().agent, name)
-        })
+        let may_be_called = |tool: &Tool| tool.is_reviewed(name) && !self.held.contains(name);
+        self.snapshot.tool(name).is_some_and(may_be_called) && judge::may_ever(self.snapshot, self.execution, name)
     }
 
     /// Whether this caller is shown anything of `server`.

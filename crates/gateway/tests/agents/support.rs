@@ -411,6 +411,7 @@ impl World {
         let mut token = AccessToken {
             issuer: ISSUER.to_owned(),
             agent: SpiffeId::new("acme.example".parse().unwrap(), agent.parse().unwrap()),
+            chain: Vec::new(),
             subject: None,
             audiences: vec![format!("{}/mcp", self.origin), format!("{}/mcp/crm", self.origin)],
             execution,
