@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    approvals, check, connect, executions, explain, init, keys, labels, log, policy, schema, serve, servers, test, token,
+    approvals, check, connect, executions, explain, init, keys, labels, log, policy, schema, serve, servers, stop, test, token,
 };
 use crate::demo::Demo;
 use crate::demo::servers::DemoServer;
@@ -47,8 +47,12 @@ enum Command {
     Executions(executions::Executions),
     /// See what agents ask people, and answer.
     Approvals(approvals::Approvals),
-    /// Stop an execution, or take back one credential, at once.
-    Revoke(executions::Revoke),
+    /// Stop an agent at once, until it is released.
+    Quarantine(stop::Quarantine),
+    /// Let a quarantined agent go on.
+    Release(stop::Release),
+    /// Stop an execution with all that descends from it, or all of a person or an owner, or take back one credential, at once.
+    Revoke(stop::Revoke),
     /// Review what tool servers offer.
     Servers(servers::Servers),
     /// Rotate the issuer's signing keys.
@@ -77,6 +81,8 @@ impl Cli {
             Command::Explain(command) => command.run(),
             Command::Executions(command) => command.run().await,
             Command::Approvals(command) => command.run().await,
+            Command::Quarantine(command) => command.run().await,
+            Command::Release(command) => command.run().await,
             Command::Revoke(command) => command.run().await,
             Command::Servers(command) => command.run().await,
             Command::Keys(command) => command.run().await,

@@ -8,8 +8,12 @@
 //! | `GET /api/v1/health` | says what is in force and how far the log is |
 //! | `GET /api/v1/executions` | lists the executions under way, newest first |
 //! | `GET /api/v1/executions/{id}` | shows one |
-//! | `POST /api/v1/executions/{id}/revoke` | revokes it, with every credential it has |
-//! | `POST /api/v1/tokens/{jti}/revoke` | revokes one credential |
+//! | `POST /api/v1/executions/{id}/revoke` | revokes it, with every credential it has and all that descends from it |
+//! | `POST /api/v1/tokens/{jti}/revoke` | revokes one credential, with what was delegated by it |
+//! | `POST /api/v1/revoke` | revokes all under way: `{"subject": …}`, `{"owner": …}` or `{"all": true}` |
+//! | `GET /api/v1/quarantines` | lists the agents that are quarantined |
+//! | `POST /api/v1/agents/{name}/quarantine` | stops an agent until it is released |
+//! | `POST /api/v1/agents/{name}/release` | releases it |
 //! | `GET /api/v1/approvals[?state=pending]` | lists what executions under way have asked people, newest first |
 //! | `GET /api/v1/approvals/{id}` | shows one |
 //! | `POST /api/v1/approvals/{id}/approve` | approves it, once; with `{"endorse": true}`, its values for the execution too |
@@ -20,7 +24,7 @@
 //! | `POST /api/v1/bundle/reload` | reads the bundle now |
 //!
 //! Who does something is not said but known: the user at the other end of the socket, as the kernel names it. A `POST` may have a
-//! JSON body with `by`, for whom it is done; of an answer to an ask that makes no difference. Errors are
+//! JSON body with `by`, for whom it is done, and what stops or releases something one with `reason`; of an answer to an ask that makes no difference. Errors are
 //! `{"error": code, "detail": sentence}`.
 
 use std::fmt;
@@ -35,7 +39,7 @@ use axum::{Json, Router};
 use bailiwick_core::approval as asks;
 use bailiwick_core::execution::Execution;
 use bailiwick_core::json;
-use bailiwick_core::model::{ExecutionId, Person, Timestamp, hides};
+use bailiwick_core::model::{self, AgentName, ExecutionId, Person, Revocation, Timestamp, hides};
 use bailiwick_log::Position;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,10 +47,13 @@ use serde_json::{Value, json};
 use crate::approvals::{Answer, AnswerError, Approvals};
 use crate::bundle::{Loaded, Loader};
 use crate::people::asked::Asked;
-use crate::token::Identity;
+use crate::token::{Identity, Reason};
 
 /// The longest name of an operator, in bytes.
 const BY_BYTES_MAX: usize = 128;
+
+/// The longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 1_024;
 
 /// What the admin API acts on.
 #[derive(Clone)]
@@ -72,6 +79,10 @@ impl Admin {
             .route("/api/v1/executions/{id}", get(execution))
             .route("/api/v1/executions/{id}/revoke", post(revoke_execution))
             .route("/api/v1/tokens/{jti}/revoke", post(revoke_token))
+            .route("/api/v1/revoke", post(revoke_all))
+            .route("/api/v1/quarantines", get(quarantines))
+            .route("/api/v1/agents/{name}/quarantine", post(quarantine))
+            .route("/api/v1/agents/{name}/release", post(release))
             .route("/api/v1/approvals", get(approvals))
             .route("/api/v1/approvals/{id}", get(approval))
             .route("/api/v1/approvals/{id}/approve", post(approve))
@@ -151,10 +162,10 @@ async fn revoke_execution(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Value>, Fault> {
-    let by = by(&operator, &body)?;
+    let by = reason(&operator, &body, false)?;
     let execution = find(&admin, &id)?;
-    admin.identity.revoke_execution(execution.id(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
-    Ok(Json(json!({ "revoked": { "execution": execution.id() } })))
+    let stopped = admin.identity.revoke_execution(execution.id(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+    Ok(Json(json!({ "revoked": { "execution": execution.id() }, "record": stopped.record })))
 }
 
 async fn revoke_token(
@@ -163,11 +174,76 @@ async fn revoke_token(
     Path(jti): Path<String>,
     body: Bytes,
 ) -> Result<Json<Value>, Fault> {
-    let by = by(&operator, &body)?;
+    let by = reason(&operator, &body, false)?;
     let unknown = || Fault::unknown("no execution under way has a credential with this `jti`");
     let execution = admin.identity.parts().executions.find_token(&jti).ok_or_else(unknown)?;
-    admin.identity.revoke_token(execution.id(), jti.clone(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
-    Ok(Json(json!({ "revoked": { "execution": execution.id(), "token": jti } })))
+    let stopped =
+        admin.identity.revoke_token(execution.id(), jti.clone(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+    Ok(Json(json!({ "revoked": { "execution": execution.id(), "token": jti }, "record": stopped.record })))
+}
+
+async fn revoke_all(State(admin): State<Admin>, Extension(operator): Extension<Operator>, body: Bytes) -> Result<Json<Value>, Fault> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Of {
+        subject: Option<String>,
+        owner: Option<String>,
+        all: bool,
+    }
+    let by = reason(&operator, &body, true)?;
+    let of: Of = serde_json::from_slice(&body).map_err(|_| Fault::invalid("`subject` and `owner` are texts, and `all` is `true`"))?;
+    let of = match of {
+        Of { subject: Some(subject), owner: None, all: false } => Revocation::Subject(subject),
+        Of { subject: None, owner: Some(owner), all: false } => {
+            let snapshot = admin.identity.parts().bundle.load();
+            let agents: Vec<_> = snapshot.agents.values().filter(|agent| agent.owner == owner).map(|agent| agent.name.clone()).collect();
+            if agents.is_empty() {
+                return Err(Fault::unknown(format!("no agent is of the owner `{}`", model::shown(&owner, 120))));
+            }
+            Revocation::Owner { owner, agents }
+        }
+        Of { subject: None, owner: None, all: true } => Revocation::All,
+        _ => return Err(Fault::invalid("one of `subject`, `owner` and `all` is needed")),
+    };
+    let revoked = json!(of);
+    let stopped = admin.identity.revoke_all(of, by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+    Ok(Json(json!({ "revoked": revoked, "executions": stopped.executions, "record": stopped.record })))
+}
+
+async fn quarantines(State(admin): State<Admin>) -> Json<Value> {
+    Json(json!({ "quarantines": admin.identity.parts().executions.quarantined().values().collect::<Vec<_>>() }))
+}
+
+async fn quarantine(
+    State(admin): State<Admin>,
+    Extension(operator): Extension<Operator>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    let by = reason(&operator, &body, true)?;
+    let unknown = || Fault::unknown(format!("there is no agent `{}`", model::shown(&name, 120)));
+    let agent: AgentName = name.parse().map_err(|_| unknown())?;
+    // An agent that is no longer declared may still have executions.
+    let parts = admin.identity.parts();
+    let has_executions = || parts.executions.all().iter().any(|execution| execution.involves(&agent));
+    if !parts.bundle.load().agents.contains_key(&agent) && !has_executions() {
+        return Err(unknown());
+    }
+    let stopped = admin.identity.quarantine(agent.clone(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+    Ok(Json(json!({ "quarantined": agent, "executions": stopped.executions, "record": stopped.record })))
+}
+
+async fn release(
+    State(admin): State<Admin>,
+    Extension(operator): Extension<Operator>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    let by = reason(&operator, &body, true)?;
+    let unknown = || Fault::unknown(format!("no agent `{}` is quarantined", model::shown(&name, 120)));
+    let agent: AgentName = name.parse().map_err(|_| unknown())?;
+    let record = admin.identity.release(&agent, by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+    Ok(Json(json!({ "released": agent, "record": record.ok_or_else(unknown)? })))
 }
 
 /// Which asks are listed.
@@ -272,15 +348,18 @@ fn find(admin: &Admin, id: &str) -> Result<Arc<Execution>, Fault> {
 
 fn shown(execution: &Execution, now: Timestamp) -> Value {
     let started = execution.started();
-    let (calls, asked, waiting, integrity) = {
+    let (calls, asked, waiting) = {
         let ledger = execution.ledger();
         let waiting = ledger.asks().iter().filter(|ask| ask.state(now) == asks::State::Pending).count();
-        (ledger.calls(), ledger.asks().len(), waiting, ledger.labels().integrity)
+        (ledger.calls(), ledger.asks().len(), waiting)
     };
-    let state = if execution.is_stopped() {
+    let integrity = execution.labels().integrity;
+    let state = if execution.is_revoked() {
         "revoked"
     } else if execution.is_ended(now) {
         "ended"
+    } else if execution.is_stopped() {
+        "quarantined"
     } else {
         "under_way"
     };
@@ -288,6 +367,7 @@ fn shown(execution: &Execution, now: Timestamp) -> Value {
         "execution": started.execution,
         "agent": started.agent,
         "subject": started.subject,
+        "chain": started.chain,
         "task": started.task,
         "grant": *execution.grant(),
         "started": started.at,
@@ -300,6 +380,23 @@ fn shown(execution: &Execution, now: Timestamp) -> Value {
         "integrity": integrity,
         "tokens": execution.tokens_live(now),
     })
+}
+
+/// Who stops or releases something, and why; what concerns more than one execution has a reason.
+fn reason(operator: &Operator, body: &[u8], is_needed: bool) -> Result<Reason, Fault> {
+    let by = by(operator, body)?;
+    let said = if body.is_empty() { None } else { json::parse(body, &json::Limits::default()).ok() };
+    let reason = match said.as_ref().and_then(|said| said.get("reason")) {
+        None if is_needed => return Err(Fault::invalid("`reason` is missing: say why, for the record")),
+        None => String::new(),
+        Some(Value::String(reason))
+            if reason.len() <= REASON_BYTES_MAX && !reason.chars().any(hides) && !(is_needed && reason.trim().is_empty()) =>
+        {
+            reason.clone()
+        }
+        Some(_) => return Err(Fault::invalid(format!("`reason` is a printable text of at most {REASON_BYTES_MAX} bytes"))),
+    };
+    Ok(Reason { by, reason })
 }
 
 /// Who does it: the user whom the kernel names, and the name that the caller gives where that is another.

@@ -3,8 +3,9 @@
 mod chain;
 mod kept;
 mod revoked;
+mod stop;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -18,10 +19,11 @@ use crate::flow::{Seen, Together, WordSeal, Written, endorse, words_of};
 use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks};
 use crate::model::{
-    AgentName, Answered, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Revocation, Revoked, ServerName, Timestamp, Verdict,
+    AgentName, Answered, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Quarantined, ServerName, Timestamp, Verdict,
 };
 pub(crate) use kept::KeptExecution;
 use revoked::RevokedIds;
+use stop::Barred;
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
 const SHARDS: usize = 64;
@@ -250,14 +252,9 @@ impl Execution {
 
     /// Stops it with all that descends from it: no further call is allowed, and whoever waits in [`Self::stopped`] wakes.
     pub fn stop(&self) {
-        self.halt(REVOKED);
-        self.children().iter().for_each(|child| child.stop());
-    }
-
-    /// Stops it for this reason too.
-    fn halt(&self, why: u8) {
-        self.stopped.fetch_or(why, Ordering::AcqRel);
+        self.stopped.fetch_or(REVOKED, Ordering::AcqRel);
         self.stop.notify(usize::MAX);
+        self.children().iter().for_each(|child| child.stop());
     }
 
     /// Resolves once the execution, or the credential with this `jti`, is revoked.
@@ -362,6 +359,10 @@ pub struct Executions {
     written: RwLock<HashMap<ServerName, Written>>,
     /// Opens what the log keeps of arguments that it does not keep.
     seal: Option<Arc<WordSeal>>,
+    /// The agents in whose executions nothing is done.
+    quarantined: RwLock<BTreeMap<AgentName, Quarantined>>,
+    /// Which tokens of people are too old to act for them.
+    barred: RwLock<Barred>,
     proofs: Arc<Room>,
     /// What all executions together keep of what they were shown.
     ledgers: Arc<Together>,
@@ -383,6 +384,8 @@ impl Default for Executions {
             agents: Mutex::default(),
             written: RwLock::default(),
             seal: None,
+            quarantined: RwLock::default(),
+            barred: RwLock::default(),
             proofs: Arc::new(Room::new(PROOFS_MAX)),
             ledgers: Arc::default(),
         }
@@ -435,17 +438,8 @@ impl Executions {
         if let Some(parent) = &execution.parent {
             parent.adopt(&execution);
         }
+        execution.hold(&self.quarantined());
         execution
-    }
-
-    /// Takes in a revocation, with effect on the next call and on calls under way. An execution that is not known has
-    /// ended anyway.
-    pub fn revoked(&self, revoked: &Revoked) {
-        let Some(execution) = self.find(revoked.execution) else { return };
-        match &revoked.what {
-            Revocation::Execution(_) => execution.stop(),
-            Revocation::Token(token) => execution.stop_token(token),
-        }
     }
 
     /// Takes in a decision that is on the log: what an execution that has read untrusted data is allowed to write to a server is
@@ -531,6 +525,7 @@ impl Executions {
     /// What somebody holds stays: its credential may be about to be renewed, and must then find its ledger again.
     pub fn forget_expired(&self, now: Timestamp) {
         let (now_us, slot) = (now.as_microsecond(), dpop::slot(now));
+        self.forget_barred(now);
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let Shard { under_way, revoked } = &mut *shard;

@@ -56,7 +56,11 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
                 execution.ended(outcome.sequence, &outcome.labels);
             }
         }
-        Record::Revoked(revoked) => executions.revoked(&revoked),
+        Record::Revoked(revoked) => {
+            executions.revoked(&revoked);
+        }
+        Record::Quarantined(quarantined) => executions.quarantine(quarantined),
+        Record::Released(released) => executions.release(&released),
         Record::Answered(answered) => {
             executions.answered(position, &answered);
         }
@@ -138,7 +142,11 @@ impl<'a> Recovery<'a> {
                     execution.ended(outcome.sequence, &outcome.labels);
                 }
             }
-            Record::Revoked(revoked) => self.executions.revoked(&revoked),
+            Record::Revoked(revoked) => {
+                self.executions.revoked(&revoked);
+            }
+            Record::Quarantined(quarantined) => self.executions.quarantine(quarantined),
+            Record::Released(released) => self.executions.release(&released),
             Record::Answered(answered) => {
                 self.executions.answered(position, &answered);
             }

@@ -394,7 +394,7 @@ impl Ended {
             Self::Answered(Answer { body: Err(fault), .. }) => format!("the tool answered with fault {}", fault.code),
             Self::Answered(_) => String::new(),
             Self::Failed(error) => error.to_string(),
-            Self::Revoked => "the execution or its credential was revoked".to_owned(),
+            Self::Revoked => "the execution or its credential was revoked, or an agent of its chain quarantined".to_owned(),
             Self::Gone => "the caller went away".to_owned(),
             Self::Stopped => "the gateway was asked to stop".to_owned(),
             Self::NotKept => "the log's disk was too slow, and the call was not made".to_owned(),

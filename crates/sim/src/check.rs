@@ -101,7 +101,9 @@ pub(crate) fn check(world: &World) {
     folded.revoked = records
         .iter()
         .filter_map(|(position, record)| match record {
-            Record::Revoked(revoked) if matches!(revoked.what, Revocation::Execution(_)) => Some((*position, revoked.execution)),
+            Record::Revoked(revoked) if matches!(revoked.what, Revocation::Execution(_)) => {
+                revoked.execution.map(|execution| (*position, execution))
+            }
             _ => None,
         })
         .collect();

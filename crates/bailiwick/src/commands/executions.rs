@@ -1,11 +1,10 @@
-//! `bailiwick executions` and `bailiwick revoke`: what is under way, and how to stop it.
+//! `bailiwick executions`: what is under way.
 
 use std::process::ExitCode;
 
-use bailiwick_core::model::ExecutionId;
 use clap::Args;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::admin;
 use crate::house::House;
@@ -55,46 +54,13 @@ impl Executions {
                 (asks, 0) => format!(", asked people {asks} times"),
                 (asks, waiting) => format!(", asked people {asks} times ({waiting} wait)"),
             };
-            say!("    {agent}{whom}, {calls} call{plural}{asked}{read}, credential until {until}");
+            let members = execution.get("chain").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let name = |member: &Value| member.get("agent").and_then(Value::as_str).map(|agent| safe(agent, 200)).unwrap_or_default();
+            let through: String = members.iter().map(|member| format!(" through {}", name(member))).collect();
+            say!("    {agent}{whom}{through}, {calls} call{plural}{asked}{read}, credential until {until}");
             if let Some(task) = text("task") {
                 say!("    “{task}”");
             }
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Arguments of `revoke`.
-#[derive(Debug, Args)]
-#[command(after_help = "Calls and streams under way are cut at once; the next call fails; the record stays.")]
-pub(crate) struct Revoke {
-    /// An execution's id, or the `jti` of one credential.
-    what: String,
-    #[command(flatten)]
-    house: House,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-impl Revoke {
-    /// Revokes and says what was.
-    pub(crate) async fn run(self) -> miette::Result<ExitCode> {
-        let path = match self.what.parse::<ExecutionId>() {
-            Ok(execution) => format!("/executions/{execution}/revoke"),
-            Err(_) if self.what.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b)) => {
-                format!("/tokens/{}/revoke", self.what)
-            }
-            Err(_) => return Err(miette::miette!("`{}` is neither an execution's id nor a credential's `jti`", safe(&self.what, 120))),
-        };
-        let by = std::env::var("USER").ok().filter(|user| !user.is_empty());
-        let body = by.map_or_else(|| json!({}), |by| json!({ "by": by }));
-        let answer = admin::ask(&self.house.data()?, Method::POST, &path, Some(&body)).await?;
-        if self.json {
-            show::json(&answer);
-        } else {
-            let record = answer.get("record").and_then(Value::as_u64).map(|record| format!(" (record {record})")).unwrap_or_default();
-            say!("revoked {}{record}", safe(&self.what, 120));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -13,5 +13,6 @@ pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod servers;
+pub(crate) mod stop;
 pub(crate) mod test;
 pub(crate) mod token;

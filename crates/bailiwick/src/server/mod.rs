@@ -19,7 +19,7 @@ use bailiwick_control::approvals::{Answer, Approvals};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::people::People;
-use bailiwick_control::token::{self, Identity};
+use bailiwick_control::token::{self, Identity, Reason};
 use bailiwick_control::webhook::Teller;
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
 use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Person};
@@ -218,7 +218,8 @@ impl Server {
 
     /// Revokes an execution, as the admin socket does.
     pub(crate) async fn revoke(&self, execution: ExecutionId, by: &str) -> miette::Result<()> {
-        self.identity.revoke_execution(execution, by.to_owned()).await.into_diagnostic()
+        let by = Reason { by: by.to_owned(), reason: String::new() };
+        self.identity.revoke_execution(execution, by).await.map(drop).into_diagnostic()
     }
 
     /// Takes a person's answer, as the admin socket and the page do.

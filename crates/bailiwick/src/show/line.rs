@@ -4,7 +4,7 @@ use bailiwick_core::model::{Record, Revocation, Verdict};
 use bailiwick_log::Position;
 
 use super::decision::{ended, person};
-use super::{Paint, safe};
+use super::{Paint, safe, time};
 
 /// `record` in one line.
 pub(crate) fn line(position: Position, record: &Record, paint: Paint) -> String {
@@ -28,7 +28,8 @@ fn told(record: &Record, paint: Paint) -> String {
             let word = if started.renewal { "renewed" } else { "begins " };
             let task = started.task.as_deref().map(|task| format!(", “{}”", safe(task, 80))).unwrap_or_default();
             let whom = started.subject.as_deref().map(|subject| format!(" for {}", safe(subject, 80))).unwrap_or_default();
-            format!("{}  {}{whom}, execution {}{task}", paint.bold(word), started.agent, started.execution)
+            let through = started.chain.iter().map(|member| format!(" through {}", member.agent.agent())).collect::<String>();
+            format!("{}  {}{whom}{through}, execution {}{task}", paint.bold(word), started.agent, started.execution)
         }
         Record::Intent(intent) => {
             let code = &intent.decision.code;
@@ -46,9 +47,22 @@ fn told(record: &Record, paint: Paint) -> String {
         Record::Revoked(revoked) => {
             let what = match &revoked.what {
                 Revocation::Execution(id) => format!("execution {id}"),
-                Revocation::Token(token) => format!("token {} of execution {}", safe(token, 80), revoked.execution),
+                Revocation::Token(token) => {
+                    let of = revoked.execution.map(|execution| format!(" of execution {execution}")).unwrap_or_default();
+                    format!("token {}{of}", safe(token, 80))
+                }
+                Revocation::Subject(subject) => format!("all for {}", safe(subject, 120)),
+                Revocation::Owner { owner, agents } => format!("all of {}, {} agents", safe(owner, 120), agents.len()),
+                Revocation::All => "all".to_owned(),
             };
-            format!("{}  {what}, by {}", paint.yellow("revoked"), safe(&revoked.by, 120))
+            format!("{}  {what}{}", paint.yellow("revoked"), by(&revoked.by, &revoked.reason))
+        }
+        Record::Quarantined(quarantined) => {
+            let since = if quarantined.since == quarantined.at { String::new() } else { format!(" since {}", time(quarantined.since)) };
+            format!("{}  {}{since}{}", paint.red("stopped"), quarantined.agent, by(&quarantined.by, &quarantined.reason))
+        }
+        Record::Released(released) => {
+            format!("{}  {}{}", paint.green("release"), released.agent, by(&released.by, &released.reason))
         }
         Record::Answered(answered) => {
             let word = if answered.approved { paint.green("approve") } else { paint.red("refuse ") };
@@ -58,4 +72,10 @@ fn told(record: &Record, paint: Paint) -> String {
         }
         _ => paint.faint("a record of a newer version"),
     }
+}
+
+/// Who did something, and why.
+fn by(who: &str, reason: &str) -> String {
+    let reason = if reason.is_empty() { String::new() } else { format!(": {}", safe(reason, 200)) };
+    format!(", by {}{reason}", safe(who, 120))
 }

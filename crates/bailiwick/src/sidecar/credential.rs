@@ -218,9 +218,11 @@ impl Credentials {
                 current.insert(resource.to_owned(), Arc::clone(&renewed));
                 Ok(renewed)
             }
-            // The token service no longer takes the credential that is renewed (RFC 8693 §2.2.2): the execution is over.
-            // Whatever else happens may pass.
-            Err(NoCredential::Refused { code, description }) if matches!(&*code, "invalid_request" | "invalid_grant") => {
+            // The token service no longer takes the credential that is renewed (RFC 8693 §2.2.2), or the agent is quarantined: the
+            // execution is over. Whatever else happens may pass.
+            Err(NoCredential::Refused { code, description })
+                if matches!(&*code, "invalid_request" | "invalid_grant" | "unauthorized_client") =>
+            {
                 let why: Arc<str> = if description.is_empty() { code.into() } else { description.into() };
                 self.ended.send_replace(Some(Arc::clone(&why)));
                 Err(NoCredential::Ended(why))

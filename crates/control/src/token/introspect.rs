@@ -21,7 +21,7 @@ impl Identity {
         let mut answer = json!({
             "active": true,
             "iss": token.issuer,
-            "sub": token.subject.as_deref().unwrap_or(&agent),
+            "sub": token.sub(),
             "aud": token.audiences,
             "client_id": agent,
             "txn": token.execution,
@@ -31,8 +31,8 @@ impl Identity {
             "token_type": if token.key.is_some() { "DPoP" } else { "Bearer" },
         });
         if let Some(members) = answer.as_object_mut() {
-            if token.subject.is_some() {
-                members.insert("act".to_owned(), json!({ "iss": token.issuer, "sub": agent, "sub_profile": "ai_agent" }));
+            if let Some(act) = token.act() {
+                members.insert("act".to_owned(), act);
             }
             if let Some(key) = &token.key {
                 members.insert("cnf".to_owned(), json!({ "jkt": key }));

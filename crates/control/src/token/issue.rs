@@ -57,11 +57,23 @@ impl Identity {
         let proven = self.client(&snapshot, form, *now).await?;
         let (proven, purpose) = self.purpose(&snapshot, form, proven, *now).await?;
         let agent = proven.agent;
+        self.is_free(agent, &purpose).map_err(|refusal| refusal.of(&agent.name))?;
         if let Purpose { delegate_to: Some(to), renewed: Some((execution, token)), .. } = &purpose {
             let delegated = self.delegate_for(&snapshot, asked, agent, to, execution, token, proof);
             return delegated.await.map_err(|refusal| refusal.of(&agent.name));
         }
         self.issue_to(&snapshot, asked, &proven, purpose, proof).await.map_err(|refusal| refusal.of(&agent.name))
+    }
+
+    /// Refuses an agent that is quarantined, or that acts for one which is.
+    fn is_free(&self, agent: &Agent, purpose: &Purpose) -> Result<(), Refusal> {
+        let quarantined = self.parts.executions.quarantined();
+        let within = |(execution, _): &(Arc<Execution>, AccessToken)| quarantined.keys().any(|agent| execution.involves(agent));
+        if quarantined.contains_key(&agent.name) || purpose.renewed.as_ref().is_some_and(within) {
+            let sentence = "this agent, or one that it acts for, is quarantined; start again once its operator has released it";
+            return Err(Refusal::new("unauthorized_client", sentence));
+        }
+        Ok(())
     }
 
     /// Who acts, and what for, by the grant that is asked for.
@@ -292,7 +304,13 @@ pub(super) fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&Acces
 }
 
 /// What the execution may do at most: never more than the agent, nor than the execution so far.
-pub(super) fn grant(snapshot: &Snapshot, agent: &Agent, form: &Form, renewed: Option<&Execution>, audiences: &[String]) -> Result<Grant, Refusal> {
+pub(super) fn grant(
+    snapshot: &Snapshot,
+    agent: &Agent,
+    form: &Form,
+    renewed: Option<&Execution>,
+    audiences: &[String],
+) -> Result<Grant, Refusal> {
     let invalid = |text: String| Refusal::new("invalid_authorization_details", text);
     let present = renewed.map(Execution::grant).unwrap_or_default();
     let details = match (form.one("authorization_details"), form.one("effects")) {

@@ -44,6 +44,7 @@ use answer::{Refusal, uncached};
 use form::Form;
 
 pub use delegate::{DelegateError, Delegated};
+pub use revoke::{Reason, Stopped};
 
 pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -195,6 +196,7 @@ impl Identity {
         let now = self.parts.clock.now();
         self.parts.executions.forget_expired(now);
         self.used.lock().unwrap_or_else(PoisonError::into_inner).values_mut().for_each(|used| used.pass(now));
+        self.say_quarantines_again(now).await;
         self.note_left_out(now).await;
         self.note_turned_away(now).await;
         if self.issuer.tend(now)? {

@@ -1,11 +1,32 @@
-//! `/revoke`: an agent gives up a credential, or a whole execution (RFC 7009).
+//! `/revoke`: an agent gives up a credential, or a whole execution (RFC 7009); and what an operator stops.
 
-use bailiwick_core::model::{ExecutionId, Revocation, Revoked, Timestamp};
-use bailiwick_log::StorageError;
+use bailiwick_core::model::{AgentName, ExecutionId, Quarantined, Released, Revocation, Revoked, Timestamp};
+use bailiwick_log::{Entry, Position, StorageError};
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
 use super::{Asked, Identity};
+
+/// After how long the log is told again that an agent is quarantined, in seconds.
+const SAID_AGAIN_S: i64 = 12 * 3_600;
+
+/// Who stops something, and why.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// Who.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+/// What was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// How many executions under way it was about, those not counted that descend from them.
+    pub executions: usize,
+    /// The record that says so.
+    pub record: Position,
+}
 
 impl Identity {
     /// Answers a revocation request. A token that is unknown, expired or another's is answered like one that was revoked
@@ -31,26 +52,75 @@ impl Identity {
             }
             _ => return Err(Refusal::request("either `token` or `execution` is needed").of(name)),
         };
-        let by = format!("agent {name}");
-        self.revoked(execution, what, by, *now).await.map_err(|error| Refusal::unavailable(error.to_string()).of(name))?;
+        let by = Reason { by: format!("agent {name}"), reason: String::new() };
+        self.revoke_by(Some(execution), what, by).await.map_err(|error| Refusal::unavailable(error.to_string()).of(name))?;
         Ok(done)
     }
 
-    /// Revokes an execution, at once for whoever is under way, and for good once this returns.
-    pub async fn revoke_execution(&self, execution: ExecutionId, by: String) -> Result<(), StorageError> {
-        self.revoked(execution, Revocation::Execution(execution), by, self.parts.clock.now()).await
+    /// Revokes an execution with all that descends from it, at once for whoever is under way, and for good once this returns.
+    pub async fn revoke_execution(&self, execution: ExecutionId, by: Reason) -> Result<Stopped, StorageError> {
+        self.revoke_by(Some(execution), Revocation::Execution(execution), by).await
     }
 
-    /// Revokes one credential of an execution in the same way; the execution goes on with another.
-    pub async fn revoke_token(&self, execution: ExecutionId, token: String, by: String) -> Result<(), StorageError> {
-        self.revoked(execution, Revocation::Token(token), by, self.parts.clock.now()).await
+    /// Revokes one credential of an execution in the same way, with what was delegated by it; the execution goes on with another.
+    pub async fn revoke_token(&self, execution: ExecutionId, token: String, by: Reason) -> Result<Stopped, StorageError> {
+        self.revoke_by(Some(execution), Revocation::Token(token), by).await
     }
 
-    async fn revoked(&self, execution: ExecutionId, what: Revocation, by: String, now: Timestamp) -> Result<(), StorageError> {
-        let revoked = Revoked { at: now, what, execution, by };
+    /// Revokes every execution for one person, of one owner's agents, or all of them.
+    pub async fn revoke_all(&self, of: Revocation, by: Reason) -> Result<Stopped, StorageError> {
+        self.revoke_by(None, of, by).await
+    }
+
+    /// Quarantines an agent: from now on nothing is done in any execution that it is part of, what is under way is cut, and it gets no
+    /// credentials, until it is released. Survives a restart once this returns.
+    pub async fn quarantine(&self, agent: AgentName, by: Reason) -> Result<Stopped, StorageError> {
+        let at = self.parts.clock.now();
+        let since = self.parts.executions.quarantined().get(&agent).map_or(at, |known| known.since);
+        let quarantined = Quarantined { at, agent, since, by: by.by, reason: by.reason };
+        self.parts.executions.quarantine(quarantined.clone());
+        let executions = self.parts.executions.all().iter().filter(|execution| execution.involves(&quarantined.agent)).count();
+        Ok(Stopped { executions, record: self.durably(quarantined).await? })
+    }
+
+    /// Releases a quarantined agent, once that is on the log; its executions that have not ended go on. Nothing where it is not
+    /// quarantined.
+    pub async fn release(&self, agent: &AgentName, by: Reason) -> Result<Option<Position>, StorageError> {
+        if !self.parts.executions.quarantined().contains_key(agent) {
+            return Ok(None);
+        }
+        let released = Released { at: self.parts.clock.now(), agent: agent.clone(), by: by.by, reason: by.reason };
+        let record = self.durably(released.clone()).await?;
+        self.parts.executions.release(&released);
+        Ok(Some(record))
+    }
+
+    /// Says again on the log who is quarantined, so that it is found by whoever reads back a day of it.
+    pub(super) async fn say_quarantines_again(&self, now: Timestamp) {
+        let is_due = |known: &&Quarantined| now.as_second().saturating_sub(known.at.as_second()) >= SAID_AGAIN_S;
+        let due: Vec<_> = self.parts.executions.quarantined().values().filter(is_due).cloned().collect();
+        for known in due {
+            let agent = known.agent.clone();
+            let again = Quarantined { at: now, ..known };
+            match self.durably(again.clone()).await {
+                // Unless it was released meanwhile.
+                Ok(_) if self.parts.executions.quarantined().contains_key(&agent) => self.parts.executions.quarantine(again),
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "the log could not be told again that `{agent}` is quarantined"),
+            }
+        }
+    }
+
+    async fn revoke_by(&self, execution: Option<ExecutionId>, what: Revocation, by: Reason) -> Result<Stopped, StorageError> {
+        let revoked = Revoked { at: self.parts.clock.now(), what, execution, by: by.by, reason: by.reason };
         // First in effect, then on the log: a log that cannot be written must not keep an agent going.
-        self.parts.executions.revoked(&revoked);
-        let recorded = self.parts.log.append(revoked).await?;
-        self.parts.log.durable(recorded).await.map(drop)
+        let executions = self.parts.executions.revoked(&revoked);
+        Ok(Stopped { executions, record: self.durably(revoked).await? })
+    }
+
+    async fn durably<T: Entry + Send>(&self, record: T) -> Result<Position, StorageError> {
+        let recorded = self.parts.log.append(record).await?;
+        let position = recorded.position();
+        self.parts.log.durable(recorded).await.map(|_| position)
     }
 }

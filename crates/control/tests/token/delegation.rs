@@ -151,7 +151,14 @@ async fn what_was_stolen_is_worth_nothing() {
     world.clock.forward(61);
     refused("late", other.redeem(late.token(), &[]).await);
     let delegated = bot.delegate(first.token(), OTHER, &[]).await;
-    world.identity.revoke_execution(first.body["execution"].as_str().unwrap().parse().unwrap(), "test".to_owned()).await.unwrap();
+    world
+        .identity
+        .revoke_execution(
+            first.body["execution"].as_str().unwrap().parse().unwrap(),
+            bailiwick_control::token::Reason { by: "test".to_owned(), reason: String::new() },
+        )
+        .await
+        .unwrap();
     refused("of what was revoked", other.redeem(delegated.token(), &[]).await);
     refused("after it", other.renew(redeemed.token()).await);
     refused("or by it", bot.delegate(first.token(), OTHER, &[]).await);

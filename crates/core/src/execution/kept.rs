@@ -58,6 +58,23 @@ impl Executions {
         all
     }
 
+    /// The agents that are quarantined, in the order of their names.
+    pub(crate) fn kept_quarantined(&self) -> Vec<Quarantined> {
+        self.quarantined().values().cloned().collect()
+    }
+
+    /// Since when the tokens of each person, and first of all people, were issued that may still be acted on.
+    pub(crate) fn kept_barred(&self) -> Vec<(Option<String>, Timestamp)> {
+        let barred = self.barred.read().unwrap_or_else(PoisonError::into_inner);
+        let of = barred.of.iter().map(|(subject, at)| (Some(subject.clone()), *at));
+        barred.all.map(|at| (None, at)).into_iter().chain(of).collect()
+    }
+
+    /// Puts back since when tokens of people may be acted on.
+    pub(crate) fn restore_barred(&self, subject: Option<&str>, at: Timestamp) {
+        self.bar(subject, at);
+    }
+
     /// Puts back what was written to a server.
     pub(crate) fn restore_written(&self, server: ServerName, written: Written) {
         self.written.write().unwrap_or_else(PoisonError::into_inner).insert(server, written);

@@ -140,7 +140,9 @@ impl Tracing<'_> {
             return;
         }
         let parties = |source: Provenance| (source == Provenance::Known).then(|| self.tool.known.find(source, value)).flatten();
-        let found = |source: Provenance| self.seen.iter().find_map(|seen| seen.find(source, value)).or_else(|| parties(source)).map(|origin| (source, origin));
+        let found = |source: Provenance| {
+            self.seen.iter().find_map(|seen| seen.find(source, value)).or_else(|| parties(source)).map(|origin| (source, origin))
+        };
         let allowed = Provenance::SEEN.into_iter().filter(|source| may.contains(source)).find_map(found);
         let (may, found) = (allowed.is_some(), allowed.or_else(|| Provenance::SEEN.into_iter().find_map(found)));
         let (provenance, origin) = found.map_or((Provenance::Unknown, None), |(source, origin)| (source, Some(origin)));

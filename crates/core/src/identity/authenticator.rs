@@ -306,7 +306,8 @@ impl Verified {
             let revoked = executions.is_revoked(self.token.execution);
             refused(if revoked { "its execution was revoked" } else { "its execution is not under way here" }, self.known())
         })?;
-        if execution.is_stopped() {
+        // A quarantine ends nothing: what is done under it is judged, and the record says so.
+        if execution.is_revoked() {
             return Err(refused("its execution was revoked", self.known()));
         }
         if !execution.has_token(&self.id) {

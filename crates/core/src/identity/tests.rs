@@ -304,7 +304,15 @@ fn a_remembered_token_is_forgotten_when_it_ends() {
     });
     assert_eq!(code(world.show(&[&format!("DPoP {token}")], &[&late], NOW_S + 300)), "invalid_token", "expired");
 
-    let revoke = |what| world.executions.revoked(&Revoked { at: at(NOW_S), what, execution: world.token.execution, by: "a".to_owned() });
+    let revoke = |what| {
+        world.executions.revoked(&Revoked {
+            at: at(NOW_S),
+            what,
+            execution: Some(world.token.execution),
+            by: "a".to_owned(),
+            reason: String::new(),
+        })
+    };
     let second = AccessToken { id: "t2".to_owned(), ..world.token.clone() };
     world.started(&second);
     let second = second.sign(&world.issuer).unwrap();

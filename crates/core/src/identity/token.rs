@@ -44,11 +44,11 @@ impl AccessToken {
         let mut claims = Map::new();
         let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
         put("iss", json!(self.issuer));
-        put("sub", json!(subject(self.subject.as_deref(), &self.agent, &self.chain)));
+        put("sub", json!(self.sub()));
         put("aud", if let [one] = self.audiences.as_slice() { json!(one) } else { json!(self.audiences) });
         put("client_id", json!(agent));
-        if self.subject.is_some() || !self.chain.is_empty() {
-            put("act", act(&self.issuer, &self.agent, &self.chain));
+        if let Some(act) = self.act() {
+            put("act", act);
         }
         put("txn", json!(self.execution));
         put("jti", json!(self.id));
@@ -98,6 +98,16 @@ impl AccessToken {
             key,
             grant,
         })
+    }
+
+    /// Whom it is about: the person, or else the first agent of the chain.
+    pub fn sub(&self) -> String {
+        subject(self.subject.as_deref(), &self.agent, &self.chain)
+    }
+
+    /// Who acts, with each agent that it acts for nested in it; nothing where the agent acts for itself.
+    pub fn act(&self) -> Option<Value> {
+        (self.subject.is_some() || !self.chain.is_empty()).then(|| act(&self.issuer, &self.agent, &self.chain))
     }
 
     /// The agent's own name.

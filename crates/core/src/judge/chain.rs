@@ -40,10 +40,9 @@ pub fn above<'a>(snapshot: &Snapshot, execution: &'a Execution, call: &Call, now
 /// Whether some call of `tool` might be allowed to the execution and to all that it acts for, whatever its arguments and what was
 /// done before: what a list shows.
 pub fn may_ever(snapshot: &Snapshot, execution: &Execution, tool: &ToolName) -> bool {
-    let may = |one: &Execution, effect| {
-        one.grant().may_ever(tool, effect) && snapshot.policies.may_ever(&one.started().agent, tool)
-    };
-    snapshot.tool(tool).is_some_and(|found| std::iter::once(execution).chain(execution.above()).all(|one| may(one, found.effect)))
+    let may = |one: &Execution, effect| one.grant().may_ever(tool, effect) && snapshot.policies.may_ever(&one.started().agent, tool);
+    !execution.is_stopped()
+        && snapshot.tool(tool).is_some_and(|found| std::iter::once(execution).chain(execution.above()).all(|one| may(one, found.effect)))
 }
 
 impl Facts {
@@ -145,9 +144,10 @@ fn refused(of: &Execution, ruling: &Ruling) -> Option<Against> {
     let against = |denies, because| Some(Against { denies, because, policies, errors });
     match ruling.outcome {
         RulingOutcome::Permitted => None,
-        RulingOutcome::NotPermitted => {
-            against(Some(Code::BeyondDelegation), format!("no policy permits `{agent}` this call by itself, so nobody makes it for or as it"))
-        }
+        RulingOutcome::NotPermitted => against(
+            Some(Code::BeyondDelegation),
+            format!("no policy permits `{agent}` this call by itself, so nobody makes it for or as it"),
+        ),
         RulingOutcome::Forbidden => {
             against(Some(Code::BeyondDelegation), format!("a policy forbids `{agent}` this call, so nobody makes it for or as it"))
         }

@@ -16,8 +16,8 @@ pub use digest::{Digest, InvalidDigest};
 pub(crate) use name::climbs;
 pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
 pub use record::{
-    Answered, BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Person, Record, Refused, Revocation, Revoked, Started,
-    ToolHeld,
+    Answered, BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Person, Quarantined, Record, Refused, Released,
+    Revocation, Revoked, Started, ToolHeld,
 };
 pub use shown::{hides, shown};
 pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};

@@ -31,8 +31,12 @@ pub enum Record {
     Outcome(Outcome),
     /// Something was turned away before it was a call: an unknown credential, a malformed message.
     Refused(Refused),
-    /// An execution or a token was revoked.
+    /// Something was revoked.
     Revoked(Revoked),
+    /// An agent was quarantined, or still is.
+    Quarantined(Quarantined),
+    /// An agent was released.
+    Released(Released),
     /// A person answered what a call was asked about.
     Answered(Answered),
 }
@@ -54,6 +58,8 @@ impl Record {
             | Self::Outcome(Outcome { at, .. })
             | Self::Refused(Refused { at, .. })
             | Self::Revoked(Revoked { at, .. })
+            | Self::Quarantined(Quarantined { at, .. })
+            | Self::Released(Released { at, .. })
             | Self::Answered(Answered { at, .. }) => *at,
         }
     }
@@ -265,23 +271,67 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Revocation {
-    /// A whole execution, with every credential it has.
+    /// A whole execution, with every credential it has and all that descends from it.
     Execution(ExecutionId),
-    /// One credential, by its `jti`; the execution goes on with another.
+    /// One credential, by its `jti`, with what was delegated by it; the execution goes on with another.
     Token(String),
+    /// Every execution that is under way for this person, and every token of the person's that was issued before.
+    Subject(String),
+    /// Every execution that is under way of the agents that this owner answers for.
+    Owner {
+        /// The owner.
+        owner: String,
+        /// The agents that the bundle in force gives that owner.
+        agents: Vec<AgentName>,
+    },
+    /// Every execution that is under way, and every person's token that was issued before.
+    All,
 }
 
-/// An execution or a token was revoked.
+/// Something was revoked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Revoked {
     /// When.
     pub at: Timestamp,
     /// What.
     pub what: Revocation,
-    /// The execution that it concerns.
-    pub execution: ExecutionId,
+    /// The execution that it concerns, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<ExecutionId>,
     /// Who did it.
     pub by: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// An agent was quarantined: nothing is done in any execution that it is part of until it is released. Said again now and then for as
+/// long as it lasts, so that whoever reads back no more than a day of the log finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// When this was written.
+    pub at: Timestamp,
+    /// The agent.
+    pub agent: AgentName,
+    /// Since when it is quarantined.
+    pub since: Timestamp,
+    /// Who did it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A quarantined agent was released: its executions that have not ended go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// When.
+    pub at: Timestamp,
+    /// The agent.
+    pub agent: AgentName,
+    /// Who did it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A person, as whoever vouches for them says.
@@ -378,6 +428,8 @@ entry!(
     Outcome = "outcome",
     Refused = "refused",
     Revoked = "revoked",
+    Quarantined = "quarantined",
+    Released = "released",
     Answered = "answered"
 );
 
@@ -402,6 +454,8 @@ impl Expects for ToolHeld {}
 impl Expects for ExecutionStarted {}
 impl Expects for Refused {}
 impl Expects for Revoked {}
+impl Expects for Quarantined {}
+impl Expects for Released {}
 impl Expects for Answered {}
 
 impl Expects for Intent {

@@ -208,7 +208,7 @@ fn mistakes_are_found_however_many_tools_there_are() {
         (r#"forbid (principal, action in Action::"big/*", resource) when { context.input has n && context.input.n > 1 };"#, 0),
         (r#"forbid (principal, action in Action::"big/*", resource) when { context.input.n > 1 };"#, 1),
         (r#"forbid (principal, action in [Action::"s00/*", Action::"s11/t1"], resource) when { context.input.n > 1 };"#, 1),
-        (r#"forbid (principal, action in [Action::"s00/*", Action::"s11/t1"], resource) unless { context.depth > 1 };"#, 0),
+        (r#"forbid (principal, action in [Action::"s00/*", Action::"s11/t1"], resource) unless { context.chain.depth > 1 };"#, 0),
         (r#"forbid (principal, action in Action::"s03/*", resource) when { action == Action::"s03/t3" };"#, 0),
         (r#"forbid (principal, action in Action::"s03/*", resource) when { action in Action::"spend" };"#, 0),
         (r#"forbid (principal, action in Action::"s03/*", resource) when { action == Action::"big/t3" };"#, 1),

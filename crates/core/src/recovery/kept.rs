@@ -11,7 +11,7 @@ use super::{Open, Recovery};
 use crate::execution::KeptExecution;
 use crate::flow::Written;
 use crate::ledger::{History, Tracks};
-use crate::model::{AgentName, Digest, ExecutionId, ServerName, Timestamp};
+use crate::model::{AgentName, Digest, ExecutionId, Quarantined, ServerName, Timestamp};
 
 /// The first line. A fold that means something else begins with another.
 const FORMAT: &str = "bailiwick fold 2\n";
@@ -66,6 +66,9 @@ enum Item {
     /// The id of a revoked execution, and the second after which nothing of it is valid.
     Revoked(ExecutionId, u32),
     Agent(AgentName, Tracks),
+    Quarantined(Quarantined),
+    /// Since when the tokens of a person, or of all people, were issued that may still be acted on.
+    Barred(Option<String>, Timestamp),
     Written(ServerName, Written),
     /// An allowed call without an end, the place of its intent, and the next free one in its execution's stream.
     Open(Position, Open, u64),
@@ -119,6 +122,8 @@ impl<'a> Recovery<'a> {
                 Item::Execution(execution) => recovery.executions.restore(*execution),
                 Item::Revoked(id, expires_s) => revoked.push((id, expires_s)),
                 Item::Written(server, written) => recovery.executions.restore_written(server, written),
+                Item::Quarantined(quarantined) => recovery.executions.quarantine(quarantined),
+                Item::Barred(subject, at) => recovery.executions.restore_barred(subject.as_deref(), at),
                 Item::Agent(agent, tracks) => recovery.executions.restore_tracks(&agent, tracks),
                 Item::Open(position, open, next) => {
                     recovery.next.insert(open.execution, next);
@@ -145,6 +150,12 @@ impl<'a> Recovery<'a> {
         }
         for (agent, tracks) in self.executions.kept_tracks() {
             line(&Item::Agent(agent, tracks), &mut text);
+        }
+        for quarantined in self.executions.kept_quarantined() {
+            line(&Item::Quarantined(quarantined), &mut text);
+        }
+        for (subject, at) in self.executions.kept_barred() {
+            line(&Item::Barred(subject, at), &mut text);
         }
         for (server, written) in self.executions.kept_written() {
             line(&Item::Written(server, written), &mut text);

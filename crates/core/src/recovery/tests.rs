@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::execution::Execution;
 use crate::identity::Grant;
-use crate::ledger::{Facts, GrantUse, Labels};
+use crate::ledger::{Facts, GrantUse, Labels, Share};
 use crate::model::{
-    Answer, Answers, Arguments, Call, Code, Decision, Digest, Effect, ExecutionStarted, Protocol, Revocation, Revoked, ToolName,
+    Answer, Answers, Arguments, Call, Code, Decision, Digest, Effect, ExecutionStarted, Member, Protocol, Quarantined, Released,
+    Revocation, Revoked, ToolName,
 };
 
 /// One thing that happens while the gateway runs.
@@ -21,6 +22,10 @@ enum Step {
     End { execution: u8, untrusted: bool },
     Revoke(u8),
     RevokeToken(u8),
+    RevokeAll,
+    Delegate { by: u8, to: u8 },
+    Quarantine(u8),
+    Release(u8),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -32,6 +37,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..4u8, any::<bool>()).prop_map(|(execution, untrusted)| Step::End { execution, untrusted }),
         (0..4u8).prop_map(Step::Revoke),
         (0..4u8).prop_map(Step::RevokeToken),
+        (0..4u8, 0..4u8).prop_map(|(by, to)| Step::Delegate { by, to }),
+        (0..4u8, 0..4u8).prop_map(|(by, to)| Step::Delegate { by, to }),
+        (0..2u8).prop_map(Step::Quarantine),
+        (0..2u8).prop_map(Step::Release),
+        Just(Step::RevokeAll),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -98,9 +108,9 @@ impl Live {
                 let Some(running) = self.executions.find(id(execution)) else { return };
                 let intent = self.intent(&running, allowed, amount, to, item, now);
                 let position = self.append(&intent);
-                running.ledger().took(position, &intent, &self.histories);
+                running.took(position, &intent, &self.histories);
                 if allowed {
-                    running.agent_tracks().fold(&self.histories, HistoryOf::Agent, &intent.facts.history, now);
+                    running.took_for_agents(&intent, &self.histories);
                     self.open.push((position, execution));
                 }
             }
@@ -112,17 +122,61 @@ impl Live {
                 let sequence = running.ledger().sequence();
                 let outcome = outcome(intent, execution, sequence, labels.clone(), now);
                 self.append(&outcome);
-                running.ledger().ended(sequence, &labels);
+                running.ended(sequence, &labels);
             }
             Step::Revoke(execution) => {
                 let Some(running) = self.executions.find(id(execution)) else { return };
-                self.append(&Revoked { at: now, what: Revocation::Execution(id(execution)), execution: id(execution), by: "a".into() });
+                self.append(&Revoked {
+                    at: now,
+                    what: Revocation::Execution(id(execution)),
+                    execution: Some(id(execution)),
+                    by: "a".into(),
+                    reason: String::new(),
+                });
                 running.stop();
             }
             Step::RevokeToken(execution) => {
                 let Some(running) = self.executions.find(id(execution)) else { return };
-                self.append(&Revoked { at: now, what: Revocation::Token("t".into()), execution: id(execution), by: "a".into() });
+                self.append(&Revoked {
+                    at: now,
+                    what: Revocation::Token("t".into()),
+                    execution: Some(id(execution)),
+                    by: "a".into(),
+                    reason: String::new(),
+                });
                 running.stop_token("t");
+            }
+            Step::RevokeAll => {
+                let revoked = Revoked { at: now, what: Revocation::All, execution: None, by: "a".into(), reason: "test".into() };
+                self.append(&revoked);
+                self.executions.revoked(&revoked);
+            }
+            Step::Delegate { by, to } => {
+                let Some(parent) = self.executions.find(id(by)).filter(|_| self.executions.find(id(to)).is_none()) else { return };
+                let above = parent.started();
+                let member = Member {
+                    agent: format!("spiffe://acme.example/agent/{}", above.agent).parse().unwrap(),
+                    owner: "o".into(),
+                    roles: vec![],
+                    execution: parent.id(),
+                    token: Some("t".into()),
+                };
+                let chain = std::iter::once(member).chain(above.chain.iter().cloned()).collect();
+                let started = ExecutionStarted { chain, ..started(to, now) };
+                self.append(&started);
+                self.executions.started(started);
+            }
+            Step::Quarantine(agent) => {
+                let agent: AgentName = format!("agent-{agent}").parse().unwrap();
+                let quarantined = Quarantined { at: now, agent, since: now, by: "a".into(), reason: "test".into() };
+                self.append(&quarantined);
+                self.executions.quarantine(quarantined);
+            }
+            Step::Release(agent) => {
+                let agent: AgentName = format!("agent-{agent}").parse().unwrap();
+                let released = Released { at: now, agent, by: "a".into(), reason: "test".into() };
+                self.append(&released);
+                self.executions.release(&released);
             }
         }
     }
@@ -134,6 +188,7 @@ impl Live {
         let ledger = running.ledger();
         let mut facts: Facts = ledger.facts(&self.histories, &running.agent_tracks(), &call, now).unwrap();
         facts.grant = item.map(|item| GrantUse { item, uses: ledger.grant_uses(item) + 1 });
+        facts.above = running.above().map(|above| share(above, &self.histories, &call, item, now)).collect();
         let because = || Answer::unjudged("");
         let answers = Answers { reasonable: because(), role: because(), delegation: because(), normal: because() };
         let (verdict, code) = if allowed { (Verdict::Allow, Code::Allowed) } else { (Verdict::Deny, Code::Forbidden) };
@@ -156,6 +211,18 @@ impl Live {
             returns: Labels::default(),
             decision: Decision { verdict, code, policies: vec![], errors: vec![], answers },
         }
+    }
+}
+
+fn share(above: &Execution, histories: &[History], call: &Call, item: Option<usize>, now: Timestamp) -> Share {
+    let ledger = above.ledger();
+    let facts = ledger.facts(histories, &above.agent_tracks(), call, now).unwrap();
+    Share {
+        agent: above.started().agent.clone(),
+        execution: above.id(),
+        calls: facts.calls,
+        history: facts.history,
+        grant: item.map(|item| GrantUse { item, uses: ledger.grant_uses(item) + 1 }),
     }
 }
 
@@ -215,7 +282,8 @@ proptest! {
             let (Some(before), Some(after)) = (before, after) else { continue };
             prop_assert_eq!(&*before.ledger(), &*after.ledger());
             prop_assert_eq!(&*before.agent_tracks(), &*after.agent_tracks());
-            prop_assert_eq!(before.is_stopped(), after.is_stopped());
+            prop_assert_eq!((before.is_stopped(), before.is_revoked()), (after.is_stopped(), after.is_revoked()));
+            prop_assert_eq!(before.labels(), after.labels());
             prop_assert_eq!(before.is_stopped_for("t"), after.is_stopped_for("t"));
         }
 
@@ -309,7 +377,8 @@ fn an_execution_that_ended_long_ago_is_let_go_of_and_one_that_goes_on_all_the_sa
     }
     for execution in 2..=3 {
         let what = Revocation::Execution(id(execution));
-        recovery.fold(Position(0), Revoked { at: at(0), what, execution: id(execution), by: "a".into() }.into());
+        recovery
+            .fold(Position(0), Revoked { at: at(0), what, execution: Some(id(execution)), by: "a".into(), reason: String::new() }.into());
     }
     let kept_at = |recovery: &mut Recovery<'_>, moment: Timestamp| {
         recovery.fold(Position(0), crate::model::Started { at: moment, version: String::new(), bundle: Digest::of(b"") }.into());
@@ -339,7 +408,7 @@ fn of_many_revoked_executions_a_kept_fold_has_the_ids() {
     for number in 0..3_000 {
         recovery.fold(Position(0), ExecutionStarted { execution: id(number), ..started(0, at(0)) }.into());
         let what = Revocation::Execution(id(number));
-        recovery.fold(Position(0), Revoked { at: at(0), what, execution: id(number), by: "a".into() }.into());
+        recovery.fold(Position(0), Revoked { at: at(0), what, execution: Some(id(number)), by: "a".into(), reason: String::new() }.into());
     }
     recovery.forget_ended(at(0));
     let kept = known(&recovery, &[]);

@@ -322,7 +322,7 @@ async fn a_call_whose_client_takes_nothing_is_cut_all_the_same() {
     let (_, unread) = open(world.modern(&agent, "/mcp/crm", "tools/call", params)).await;
     soon(world.tools.waiting.notified()).await;
     agent.execution.stop();
-    assert_eq!(world.outcome(1).await.detail, "the execution or its credential was revoked");
+    assert_eq!(world.outcome(1).await.detail, "the execution or its credential was revoked, or an agent of its chain quarantined");
     drop(unread);
 }
 

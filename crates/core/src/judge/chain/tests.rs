@@ -124,10 +124,10 @@ fn nobody_does_for_another_what_either_may_not() {
     let clerk = world.delegate(&front, "clerk", &all).unwrap();
     for (execution, tool, code) in [
         (&front, "crm/note", Code::Allowed),
-        (&clerk, "crm/note", Code::NotInRole),         // A cannot do it through B,
-        (&clerk, "crm/drop", Code::BeyondDelegation),  // nor B for A,
+        (&clerk, "crm/note", Code::NotInRole),        // A cannot do it through B,
+        (&clerk, "crm/drop", Code::BeyondDelegation), // nor B for A,
         (&clerk, "bank/pay", Code::BeyondDelegation),
-        (&clerk, "crm/query", Code::Allowed),          // but what both may.
+        (&clerk, "crm/query", Code::Allowed), // but what both may.
         (&clerk, "bank/look", Code::Allowed),
     ] {
         assert_eq!(world.code(execution, tool), code, "{} {tool}", execution.started().agent);
@@ -212,7 +212,9 @@ fn what_a_chain_was_given_is_spent_by_all_of_it_together() {
 
 #[test]
 fn labels_cross_the_hop_both_ways_and_values_are_traced_through_it() {
-    let to = |agent: &str| house().agent(agent, &[], &["bank/look", "bank/pay", "crm/query"]).targets("bank/pay", crate::bundle::Otherwise::Deny);
+    let to = |agent: &str| {
+        house().agent(agent, &[], &["bank/look", "bank/pay", "crm/query"]).targets("bank/pay", crate::bundle::Otherwise::Deny)
+    };
     let mut world = World::of(to("front").delegates("front", &["clerk"]));
     let all = Grant::default();
     let front = world.start("front", &all);
@@ -231,10 +233,16 @@ fn labels_cross_the_hop_both_ways_and_values_are_traced_through_it() {
     }
     // So does what a person endorsed for the one above; what the one below alone was shown does not go up.
     front.seen().take(Provenance::Endorsed, "Carol", &Origin::default());
-    world.snapshot.servers.get_mut(&"bank".parse().unwrap()).unwrap().tools.get_mut("pay").unwrap().targets.insert(
-        "/to".to_owned(),
-        vec![Provenance::Task, Provenance::Endorsed],
-    );
+    world
+        .snapshot
+        .servers
+        .get_mut(&"bank".parse().unwrap())
+        .unwrap()
+        .tools
+        .get_mut("pay")
+        .unwrap()
+        .targets
+        .insert("/to".to_owned(), vec![Provenance::Task, Provenance::Endorsed]);
     clerk.seen().take(Provenance::Endorsed, "Dave", &Origin::default());
     assert_eq!(world.judge(&clerk, &pay("Carol")).decision.code, Code::Allowed);
     assert_eq!(world.judge(&clerk, &pay("Dave")).decision.code, Code::Allowed);
@@ -249,7 +257,13 @@ fn revoking_one_revokes_all_that_descends_from_it_and_nothing_else() {
     let (clerk, other) = (world.delegate(&front, "clerk", &all).unwrap(), world.delegate(&front, "clerk", &all).unwrap());
     let teller = world.delegate(&clerk, "teller", &all).unwrap();
     let revoke = |world: &World, execution: &Execution, what| {
-        world.executions.revoked(&Revoked { at: now(), what, execution: execution.id(), by: "test".to_owned() });
+        world.executions.revoked(&Revoked {
+            at: now(),
+            what,
+            execution: Some(execution.id()),
+            by: "test".to_owned(),
+            reason: String::new(),
+        });
     };
     revoke(&world, &clerk, Revocation::Execution(clerk.id()));
     assert_eq!([&front, &clerk, &other, &teller].map(|execution| execution.is_stopped()), [false, true, false, true]);
@@ -277,12 +291,14 @@ const CONDITIONS: [&str; 8] = [
 ];
 
 fn policies() -> impl Strategy<Value = String> {
-    let one = (0..4_usize, prop::option::of(0..3_usize), prop::option::of(0..4_usize), 0..CONDITIONS.len()).prop_map(|(kind, agent, tool, when)| {
-        let (how, annotation) = [("permit", ""), ("permit", ""), ("forbid", ""), ("forbid", "@otherwise(\"ask\")")][kind];
-        let principal = agent.map_or("principal".to_owned(), |agent| format!("principal == Agent::{:?}", AGENTS[agent]));
-        let action = tool.map_or("action".to_owned(), |tool| format!("action == Action::{:?}", TOOLS[tool]));
-        format!("{annotation} {how} ({principal}, {action}, resource) {};\n", CONDITIONS[when])
-    });
+    let one = (0..4_usize, prop::option::of(0..3_usize), prop::option::of(0..4_usize), 0..CONDITIONS.len()).prop_map(
+        |(kind, agent, tool, when)| {
+            let (how, annotation) = [("permit", ""), ("permit", ""), ("forbid", ""), ("forbid", "@otherwise(\"ask\")")][kind];
+            let principal = agent.map_or("principal".to_owned(), |agent| format!("principal == Agent::{:?}", AGENTS[agent]));
+            let action = tool.map_or("action".to_owned(), |tool| format!("action == Action::{:?}", TOOLS[tool]));
+            format!("{annotation} {how} ({principal}, {action}, resource) {};\n", CONDITIONS[when])
+        },
+    );
     prop::collection::vec(one, 0..6).prop_map(|all| all.concat())
 }
 
