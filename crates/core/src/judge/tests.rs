@@ -257,7 +257,7 @@ fn private_data_leaves_only_by_a_tool_that_is_for_it() {
     let execution = Executions::default().started(started("support", Value::Null));
     let held = HashSet::new();
     let judged = |ledger: &Ledger, tool: &str, arguments: &Value| {
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
         let call = call(tool, arguments);
         let judged = judge(known, &execution, ledger, &Tracks::default(), &call, now());
         // The record says it again.
@@ -302,7 +302,7 @@ fn private_data_leaves_only_by_a_tool_that_is_for_it() {
         assert_eq!(carried, barred, "{tool} {arguments}");
     }
     // After a restart nothing can be traced, and the labels are still there.
-    let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&Seen::of_task(None)), remembers: true };
+    let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&Seen::of_task(None)), remembers: true, above: &[] };
     let after = judge(known, &execution, &ledger, &Tracks::default(), &call("mail/deny", &json!({ "body": "Bern" })), now());
     assert_eq!(after.decision.code, Code::Confidential);
 }
