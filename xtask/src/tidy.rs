@@ -45,6 +45,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("execution", &["json", "model", "ledger", "identity", "bundle", "flow"]),
     ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity", "flow"]),
     ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow", "approval"]),
+    ("delegation", &["model", "bundle", "identity", "execution"]),
 ];
 
 /// Crates that bring a runtime, a socket, a file or a clock. None may be under core or log, however deep.
