@@ -77,9 +77,7 @@ pub(super) struct Against {
 
 /// What stands against the call in the rest of the chain, if anything; what denies comes before what asks.
 pub(super) fn against(known: &Known<'_>, execution: &Execution, call: &Call, facts: &Facts, now: Timestamp) -> Option<Against> {
-    if execution.parent().is_none() {
-        return None;
-    }
+    execution.parent()?;
     if let Some(because) = undeclared(known.snapshot, execution) {
         return Some(Against { denies: Some(Code::NotDelegated), because, policies: Vec::new(), errors: Vec::new() });
     }

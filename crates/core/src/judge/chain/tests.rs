@@ -307,8 +307,12 @@ fn policies() -> impl Strategy<Value = String> {
 fn grants() -> impl Strategy<Value = Grant> {
     let item = (0..TOOLS.len(), prop::option::of(1..3_u64), prop::option::of(0..6_i64)).prop_map(|(tool, uses, max)| {
         let mut item = json!({ "type": "tool_call", "identifier": TOOLS[tool] });
-        uses.map(|uses| item["max_uses"] = json!(uses));
-        max.map(|max| item["constraints"] = json!({ "arguments": { "n": { "max": max } } }));
+        if let Some(uses) = uses {
+            item["max_uses"] = json!(uses);
+        }
+        if let Some(max) = max {
+            item["constraints"] = json!({ "arguments": { "n": { "max": max } } });
+        }
         item
     });
     prop_oneof![2 => Just(Grant::default()), 1 => prop::collection::vec(item, 1..5).prop_map(|items| grant(json!(items)))]
