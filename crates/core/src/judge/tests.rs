@@ -329,7 +329,7 @@ fn what_could_not_be_remembered_is_asked_about_and_what_could_not_be_shown_is_de
         if is_misled {
             ledger.learned(&Labels::undeclared());
         }
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers, above: &[] };
         let call = call(tool, &if tool == "crm/query" { json!({}) } else { json!({ "to": "Bob", "body": body }) });
         let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
         let (decision, facts) = (&judged.decision, &judged.facts);
