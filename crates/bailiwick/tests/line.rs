@@ -113,6 +113,79 @@ fn a_person_at_the_machine_sees_what_is_asked_and_answers_it_and_the_answer_name
 }
 
 #[test]
+fn an_explanation_says_of_every_value_who_chose_it_and_where_it_was_first_seen() {
+    let house = House::start("[agent.may]\ncall = [\"tickets/*\"]");
+    let tickets = house.read("servers/tickets.toml");
+    let usual = "targets = { to = [\"task\", \"trusted\", \"minted\", \"known\", \"endorsed\"] }";
+    let labels =
+        "returns = { integrity = \"untrusted\", minted = [\"$.tickets[*].id\"], trusted = [\"$.tickets[*].days_ago\"] }\n[tools.reply]";
+    let tickets = tickets.replace("targets = {}", usual).replace("[tools.reply]", labels);
+    house.write("servers/tickets.toml", &tickets.replace("[tools.list]", "known = [\"desk@partner.example\"]\n[tools.list]"));
+    wait_for("operators to be served", || house.bundle().join(".bailiwick/admin.sock").exists());
+    let reloaded = house.reload();
+    assert!(reloaded.starts_with("HTTP/1.1 200"), "{reloaded}");
+    let mut client = house.connect(&["--task", "Answer ana@acme.example."]);
+    client.initialize();
+    let list = client.ask("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 90 } }));
+    assert!(text(&list).contains("T-1041"), "{list}");
+    let intents = || -> Vec<usize> {
+        let records = house.records();
+        (0..records.len()).filter(|at| records[*at]["kind"] == "intent").collect()
+    };
+    let read = intents()[0];
+
+    // What each value is, who chose it, and where it was first seen: in JSON, and in words.
+    let mut explained = |to: &str, said: &str, json: Value, words: &[&str]| {
+        let before = intents().len();
+        client.ask("tools/call", json!({ "name": "tickets__reply", "arguments": { "to": to, "text": said } }));
+        // What nobody waits for is on disk within 50 ms.
+        wait_for("the record", || intents().len() > before);
+        let record = intents()[before].to_string();
+        let judged = house.json(&["explain", &record]);
+        assert_eq!(judged["judged"], json, "{judged:#}");
+        let shown = String::from_utf8(house.run(&["explain", &record]).stdout).unwrap();
+        for word in words {
+            assert!(shown.contains(word), "`explain` does not say `{word}`:\n{shown}");
+        }
+        record
+    };
+    let of = |to: &str, provenance: &str, may: bool, first_seen: Value| json!([{ "argument": "/to", "is_within": false, "value": to, "provenance": provenance, "may": may, "first_seen": first_seen }]);
+    let result = |place: &str| json!({ "in": "result", "record": read, "tool": "tickets/list", "place": place });
+    let told = |place: &str| format!("first seen in what tickets/list returned, in {place} (record {read})");
+    let task = of("ana@acme.example", "task", true, json!({ "in": "task" }));
+    explained("ana@acme.example", "Done.", task, &["judged      /to “ana@acme.example”: task, in the person's own words; may choose it"]);
+    let known = of("desk@partner.example", "known", true, json!({ "in": "bundle", "place": "tickets.known" }));
+    explained("desk@partner.example", "Done.", known, &["known, listed in the bundle as tickets.known"]);
+    let minted = of("T-1042", "minted", true, result("$.tickets[1].id"));
+    explained("T-1042", "Done.", minted, &["/to “T-1042”: minted", &told("$.tickets[1].id")]);
+    let trusted = of("18", "trusted", true, result("$.tickets[4].days_ago"));
+    explained("18", "Done.", trusted, &["/to “18”: trusted", &told("$.tickets[4].days_ago")]);
+    let unknown = of("eve@nowhere.example", "unknown", false, Value::Null);
+    explained("eve@nowhere.example", "Done.", unknown, &["“eve@nowhere.example”: unknown, seen nowhere before; may not choose it"]);
+
+    let mut both = of("press@attacker.example", "untrusted", false, result("$.tickets[3].text"));
+    both.as_array_mut().unwrap().push(json!({
+        "argument": "/text", "is_within": true, "value": "collect.attacker.example/in", "provenance": "untrusted", "may": false,
+        "first_seen": result("$.tickets[3].text"),
+    }));
+    let said = "See https://collect.attacker.example/in.";
+    let within = "named in /text “collect.attacker.example/in”: untrusted";
+    let ask = explained("press@attacker.example", said, both, &["ask", within, &told("$.tickets[3].text"), "untrusted data: who chose"]);
+    let approved = house.run(&["approvals", "approve", &ask, "--endorse"]);
+    assert!(approved.status.success(), "{}", String::from_utf8_lossy(&approved.stderr));
+    let answer = house.records().iter().position(|record| record["kind"] == "answered").unwrap();
+    let endorsed = of("press@attacker.example", "endorsed", true, json!({ "in": "approval", "record": answer }));
+    explained("press@attacker.example", "Done.", endorsed, &[&format!("endorsed, approved by a person in record {answer}")]);
+
+    // Where the bundle denies it, the agent hears that the value is the trouble, and nothing of what would be taken.
+    house.write("servers/tickets.toml", &house.read("servers/tickets.toml").replace(usual, &format!("{usual}\notherwise = \"deny\"")));
+    assert!(house.reload().starts_with("HTTP/1.1 200"));
+    let denied = client.ask("tools/call", json!({ "name": "tickets__reply", "arguments": { "to": "eve@evil.example", "text": "" } }));
+    assert!(text(&denied).starts_with("untraced: What this call acts on comes from nobody who may choose it"), "{denied}");
+    assert!(!denied.to_string().contains("minted"), "{denied}");
+}
+
+#[test]
 fn a_revoked_execution_is_cut_off_at_once_and_its_sidecar_says_so_and_stops() {
     let house = House::start(MAY);
     let mut client = house.connect(&[]);

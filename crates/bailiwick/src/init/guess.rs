@@ -121,17 +121,46 @@ const READING: &[&str] = &["get", "list", "read", "search", "find", "show", "vie
 /// Words for an address out there.
 const ADDRESSES: &[&str] = &["url", "urls", "href", "webhook", "callback", "endpoint"];
 
+/// Words for people who hear of what is made.
+const TOLD: &[&str] = &[
+    "recipient",
+    "recipients",
+    "cc",
+    "bcc",
+    "participant",
+    "participants",
+    "attendee",
+    "attendees",
+    "assignee",
+    "assignees",
+    "reviewer",
+    "reviewers",
+    "guest",
+    "guests",
+    "invitee",
+    "invitees",
+];
+
+/// Words for who can see what is made.
+const SHOWN_TO: &[&str] = &["public", "private", "visibility", "audience"];
+
+/// Words for what another agent obeys: it is chosen as whom to write to is.
+const ORDERS: &[&str] = &["instruction", "instructions", "prompt"];
+
 /// Guesses what a tool does; `definition` is an MCP `Tool` object.
 pub(crate) fn effect(definition: &Value) -> Guess {
     let guess = by_name(definition);
-    // Whoever chooses an address chooses what is carried out in it.
-    let addresses = arguments(definition).find(|name| words(name).iter().any(|word| ADDRESSES.contains(&word.as_str())));
-    match addresses {
-        Some(name) if guess.effect == Effect::Read => {
-            Guess { effect: Effect::Send, from: format!("its argument `{name}`, an address to fetch") }
-        }
-        _ => guess,
+    let named = |list: &[&str]| arguments(definition).find(|name| words(name).iter().any(|word| list.contains(&word.as_str())));
+    let send = |name: &String, what: &str| Guess { effect: Effect::Send, from: format!("its argument `{name}`, {what}") };
+    match guess.effect {
+        // Whoever chooses an address chooses what is carried out in it.
+        Effect::Read => named(ADDRESSES).map(|name| send(name, "an address to fetch")),
+        Effect::Write => (named(TOLD).map(|name| send(name, "who is told of it")))
+            .or_else(|| named(SHOWN_TO).map(|name| send(name, "whom it is shown to")))
+            .or_else(|| named(ORDERS).map(|name| send(name, "which another agent obeys"))),
+        _ => None,
     }
+    .unwrap_or(guess)
 }
 
 /// The names of a tool's arguments.
@@ -187,8 +216,6 @@ pub(crate) struct Target {
 pub(crate) fn targets(definition: &Value) -> Vec<Target> {
     const SECRETS: &[&str] = &["password", "passwd", "secret", "pin", "key", "token", "code"];
     const OUTSIDE: &[&str] = &["url", "urls", "uri", "link", "href", "webhook", "callback", "endpoint", "domain", "host"];
-    // What another agent will obey is chosen as whom to write to is.
-    const ORDERS: &[&str] = &["instruction", "instructions", "prompt"];
     const PARTIES: &[&str] = &[
         "to",
         "recipient",
@@ -212,6 +239,8 @@ pub(crate) fn targets(definition: &Value) -> Vec<Target> {
         "reviewers",
         "guest",
         "guests",
+        "invitee",
+        "invitees",
         "contact",
         "contacts",
         "customer",
@@ -368,8 +397,14 @@ mod tests {
             let guess = effect(&serde_json::json!({ "name": name, "annotations": annotations }));
             assert_eq!(guess.effect, expected, "{name} {annotations}: {}", guess.from);
         }
-        let takes = |name: &str| serde_json::json!({ "name": "get_page", "annotations": { "readOnlyHint": true }, "inputSchema": { "properties": { name: {} } } });
-        assert_eq!((effect(&takes("pageUrl")).effect, effect(&takes("page_id")).effect), (Effect::Send, Effect::Read));
+        let takes =
+            |tool: &str, name: &str| effect(&serde_json::json!({ "name": tool, "inputSchema": { "properties": { name: {} } } })).effect;
+        assert_eq!((takes("get_page", "pageUrl"), takes("get_page", "page_id")), (Effect::Send, Effect::Read));
+        for (argument, expected) in
+            [("title", Effect::Write), ("attendees", Effect::Send), ("is_public", Effect::Send), ("custom_instructions", Effect::Send)]
+        {
+            assert_eq!(takes("create_entry", argument), expected, "{argument}");
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub(crate) fn explanation(
         Integrity::Untrusted => fact("had read", "untrusted data: who chose what it acts on was judged".to_owned()),
     }
     for judged in judged {
-        fact(if judged.may { "chosen" } else { "not chosen" }, chosen(judged));
+        fact("judged", chosen(judged));
     }
     if let Some(standing) = &intent.facts.approval {
         fact("asked", asked(standing, answer));
@@ -158,14 +158,14 @@ fn chosen(judged: &Judged) -> String {
     let seen = match &judged.first_seen {
         None => "seen nowhere before".to_owned(),
         Some(FirstSeen::Task) => "in the person's own words".to_owned(),
-        Some(FirstSeen::Bundle { place }) => format!("listed in {}", safe(place, 200)),
+        Some(FirstSeen::Bundle { place }) => format!("listed in the bundle as {}", safe(place, 200)),
         Some(FirstSeen::Approval { record }) => format!("approved by a person in record {record}"),
         Some(FirstSeen::Result { record, tool, place }) => {
             let place = if place.is_empty() { "its text".to_owned() } else { safe(place, 200) };
             format!("first seen in what {} returned, in {place} (record {record})", safe(tool, 200))
         }
     };
-    let may = if judged.may { "" } else { "; that may not choose it" };
+    let may = if judged.may { "; may choose it" } else { "; may not choose it" };
     format!("{what}{}{value}: {}, {seen}{may}", safe(&judged.argument, 200), judged.provenance.as_str())
 }
 

@@ -76,6 +76,11 @@ impl House {
         std::fs::write(file, text).unwrap();
     }
 
+    /// A file of the bundle.
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.bundle().join(name)).unwrap()
+    }
+
     /// Starts the server and waits until it listens.
     pub(crate) fn serve(&mut self) {
         let said = std::fs::File::options().create(true).append(true).open(self.directory.path().join("said")).unwrap();

@@ -16,7 +16,11 @@ pub fn values_of(arguments: &str, traced: &[Traced]) -> Vec<Option<String>> {
     for traced in traced {
         let number = within.entry(&traced.argument).or_default();
         values.push(match arguments.pointer(&traced.argument) {
-            Some(Value::String(text)) if traced.is_within => named_in(text).into_iter().nth(*number),
+            Some(Value::String(text)) if traced.is_within => {
+                // Its form begins with what kind it is of.
+                let named = named_in(text).into_iter().nth(*number);
+                named.map(|form| form.split_once(':').map_or(form.clone(), |(_, value)| value.to_owned()))
+            }
             Some(Value::String(text)) => Some(text.clone()),
             Some(other) => Some(other.to_string()),
             None => None,

@@ -16,7 +16,7 @@ use super::words::{each_word, kind_of, leads_somewhere};
 use crate::model::AgentName;
 
 /// The most bytes that are kept of what is written to one server, unless the bundle says otherwise (`written_bytes_max`).
-pub const WRITTEN_BYTES_MAX: usize = 8 << 20;
+pub const WRITTEN_BYTES_MAX: usize = 32 << 20;
 
 /// The most words of arguments that the log does not keep which their record keeps in their place.
 const RECORDED_MAX: usize = 2_048;
@@ -115,7 +115,7 @@ impl Written {
     }
 
     /// Whether nothing was written so.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         !self.is_unknown && self.marks.is_empty()
     }
 
