@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod attacks;
 mod carried;
+mod document;
 mod endorse;
 mod marks;
 mod place;
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use self::carried::{Carried, carried};
 pub use self::endorse::endorse;
 pub use self::place::fields_of;
-pub use self::result::{Field, Fields, take_result, take_result_of};
+pub use self::result::{Field, Fields, Shown, take_result, take_result_of};
 pub use self::sealed::WordSeal;
 pub use self::seen::{ALL_BYTES_MAX, BYTES_MAX, Seen};
 pub use self::targets::{Sources, Traced, trace};

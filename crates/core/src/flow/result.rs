@@ -7,17 +7,15 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::seen::{Lately, Marks};
+use super::document::{DOCUMENT_MAX, Document, Shape, Tree};
+use super::seen::{Lately, Marks, Said};
+use super::words;
 use super::written::Written;
 use super::{Provenance, Seen};
-use crate::json::{self, InvalidJson};
 
 /// The most bytes of one result that are looked at, of what third parties may have written and of all else each: a call must not
 /// wait long for its result to be taken in, and more falls out of the memory anyway.
 const BYTES_MAX: usize = 32 << 10;
-
-/// The longest text that is read as a document; a longer one counts as a whole.
-const DOCUMENT_MAX: usize = 64 << 10;
 
 /// The deepest place in a result that is looked at by itself; what is deeper counts as its container does.
 const DEPTH_MAX: usize = 32;
@@ -38,7 +36,7 @@ pub struct Fields {
 
 /// The fields of a result that a JSONPath names (RFC 9535): names, indexes and `*`, as `$.events[*].description`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field(Vec<Step>);
+pub struct Field(Arc<[Step]>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
@@ -63,7 +61,7 @@ impl FromStr for Field {
             steps.push(step);
             rest = after;
         }
-        Ok(Self(steps))
+        Ok(Self(steps.into()))
     }
 }
 
@@ -107,7 +105,9 @@ impl fmt::Display for Step {
 
 /// A member's name as a step of a path.
 fn write_name(to: &mut impl fmt::Write, name: &str) -> fmt::Result {
-    let is_bare = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    let is_bare = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let is_ascii_bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let is_bare = !name.is_empty() && (name.bytes().all(is_ascii_bare) || name.chars().all(is_bare));
     let (before, after) = if is_bare { (".", "") } else { ("['", "']") };
     to.write_str(before)?;
     to.write_str(name)?;
@@ -116,14 +116,15 @@ fn write_name(to: &mut impl fmt::Write, name: &str) -> fmt::Result {
 
 impl Field {
     /// The whole of a result.
-    pub const fn whole() -> Self {
-        Self(Vec::new())
+    pub fn whole() -> Self {
+        Self(Arc::default())
     }
 
     /// Whether it names the place `at`, or something that holds it.
     fn covers(&self, at: &[At<'_>]) -> bool {
+        // Places differ in their last step before all others.
         self.0.len() <= at.len()
-            && self.0.iter().zip(at).all(|(step, at)| match (step, at) {
+            && self.0.iter().zip(at).rev().all(|(step, at)| match (step, at) {
                 (Step::Each, _) => true,
                 (Step::Name(name), At::Name(at)) => name == at,
                 (Step::Index(index), At::Index(at)) => index == at,
@@ -153,7 +154,7 @@ impl Fields {
 
     /// Whether some field of a result differs from the rest of it.
     fn are_told_apart(&self) -> bool {
-        !self.fields.is_empty() || self.private.iter().any(|(field, _)| *field != Field::whole())
+        !self.fields.is_empty() || self.private.iter().any(|(field, _)| !field.0.is_empty())
     }
 
     /// The confidentiality labels of what is at a place; of what is not told apart, all.
@@ -186,9 +187,36 @@ pub fn take_result(seen: &mut Seen, fields: &Fields, record: Position, result: &
 /// it is untrusted, whatever the server vouches for. Says whether anything did that the server vouches for, or was not looked at.
 pub fn take_result_of(written: &Written, seen: &mut Seen, fields: &Fields, record: Position, result: &Value) -> bool {
     let bytes_left = Left { untrusted: BYTES_MAX, others: BYTES_MAX };
-    let mut taking = Taking { written, shows: false, seen, record, place: "$".to_owned(), lately: Lately::default(), bytes_left };
+    let (place, lately, room) = (Place::default(), Lately::default(), words::Room::default());
+    let mut taking = Taking { written, shows: false, seen, record, place, lately, room, number: String::new(), bytes_left };
     taking.result(fields, result);
     taking.shows
+}
+
+/// A result that an execution is shown, with all that it is taken in by.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The result.
+    pub result: Arc<Value>,
+    /// Who vouches for its fields.
+    pub fields: Fields,
+    /// What was written to its server under untrusted influence.
+    pub written: Arc<Written>,
+    /// The record of the call.
+    pub record: Position,
+    /// The most bytes that are kept of all that the execution was shown, and that all executions together keep.
+    pub bytes_max: (usize, usize),
+}
+
+impl Shown {
+    /// Takes the result in as [`take_result_of`] does, and says the same.
+    pub fn take_in(&self, seen: &mut Seen) -> bool {
+        let (bytes_max, all_max) = self.bytes_max;
+        seen.keep_among(bytes_max, all_max);
+        let shows = take_result_of(&self.written, seen, &self.fields, self.record, &self.result);
+        seen.settle();
+        shows
+    }
 }
 
 /// One step from the whole of a result to a place in it.
@@ -198,10 +226,62 @@ enum At<'v> {
     Index(usize),
 }
 
+/// The way to a place in something with fields.
+#[derive(Default)]
+struct Walk<'v> {
+    at: Vec<At<'v>>,
+    /// The names that stood last at each number among the members of an object, who vouched for them and which labels they carried:
+    /// records are alike.
+    names: [Option<(Provenance, Marks, &'v str)>; 16],
+}
+
+impl<'v> Walk<'v> {
+    /// Whether a member's name is another than the last one at its number. To say one again says nothing.
+    fn is_new(&mut self, number: usize, name: (Provenance, Marks, &'v str)) -> bool {
+        self.names.get_mut(number % 16).is_none_or(|last| last.replace(name) != Some(name))
+    }
+}
+
 /// How many bytes of a result may still be looked at: what strangers write must not keep the rest from being seen.
 struct Left {
     untrusted: usize,
     others: usize,
+}
+
+/// A place in a result as a JSONPath, which is written only as far as it is asked for.
+#[derive(Default)]
+struct Place {
+    path: String,
+    /// Where each step ends in it.
+    ends: Vec<usize>,
+}
+
+impl Place {
+    /// The path of a place; nothing for the whole.
+    fn of(&mut self, at: &[At<'_>]) -> &str {
+        if at.is_empty() {
+            return "";
+        }
+        if self.ends.is_empty() {
+            self.path.clear();
+            self.path.reserve(64);
+            self.path.push('$');
+        }
+        for step in at.iter().skip(self.ends.len()) {
+            let _ = match step {
+                At::Index(index) => write!(self.path, "[{index}]"),
+                At::Name(name) => write_name(&mut self.path, name),
+            };
+            self.ends.push(self.path.len());
+        }
+        &self.path
+    }
+
+    /// Forgets what is deeper than so many steps.
+    fn back_to(&mut self, steps: usize) {
+        self.ends.truncate(steps);
+        self.path.truncate(self.ends.last().copied().unwrap_or(0));
+    }
 }
 
 struct Taking<'a> {
@@ -209,10 +289,12 @@ struct Taking<'a> {
     shows: bool,
     seen: &'a mut Seen,
     record: Position,
-    /// Where it is, as a JSONPath.
-    place: String,
+    place: Place,
     /// What was said lately, so that it is not kept again.
     lately: Lately,
+    /// Room for the forms of words, and for a number.
+    room: words::Room,
+    number: String,
     bytes_left: Left,
 }
 
@@ -220,11 +302,11 @@ impl Taking<'_> {
     /// Everything that a result says.
     fn result(&mut self, fields: &Fields, result: &Value) {
         if let Some(structured) = result.get("structuredContent") {
-            self.value(fields, &mut Vec::new(), structured);
+            self.value(fields, &mut Walk::default(), structured);
         }
         let Some(content) = result.get("content").and_then(Value::as_array) else {
             // A resource, a prompt: nobody declares the fields of those.
-            return self.value(&fields.alike(), &mut Vec::new(), result);
+            return self.value(&fields.alike(), &mut Walk::default(), result);
         };
         for item in content {
             let text = item.get("text").or_else(|| item.pointer("/resource/text")).and_then(Value::as_str);
@@ -232,7 +314,7 @@ impl Taking<'_> {
                 (Some(text), _) => self.text(fields, text),
                 // Nothing in it is text.
                 (None, Some("image" | "audio")) => {}
-                (None, _) => self.leaf(fields, None, fields.whole, &item.to_string()),
+                (None, _) => self.whole(fields, fields.whole, &item.to_string()),
             }
         }
     }
@@ -241,86 +323,100 @@ impl Taking<'_> {
     fn text(&mut self, fields: &Fields, text: &str) {
         // Whose fields nobody told apart need not be read as fields, but to tell what was written there before.
         let is_told_apart = (fields.are_told_apart() || !self.written.is_empty()) && text.len() <= DOCUMENT_MAX;
-        match is_told_apart.then(|| document(text)).flatten() {
-            Some(document) => self.value(fields, &mut Vec::new(), &document),
-            None => self.leaf(fields, None, fields.source_of_text(), text),
+        match is_told_apart.then(|| Document::read(text)).flatten() {
+            Some(Document::Read(document)) => self.value(fields, &mut Walk::default(), &document),
+            Some(Document::Parsed(document)) => self.value(fields, &mut Walk::default(), &document),
+            None => self.whole(fields, fields.source_of_text(), text),
         }
     }
 
-    fn value<'v>(&mut self, fields: &Fields, at: &mut Vec<At<'v>>, value: &'v Value) {
-        match value {
-            Value::Null => {}
-            Value::Bool(truth) => self.leaf(fields, Some(at), fields.source(at), if *truth { "true" } else { "false" }),
-            Value::Number(number) => self.leaf(fields, Some(at), fields.source(at), &number.to_string()),
-            Value::String(text) => self.leaf(fields, Some(at), fields.source(at), text),
+    fn value<'v>(&mut self, fields: &Fields, walk: &mut Walk<'v>, value: &'v impl Tree) {
+        let at = walk.at.as_slice();
+        match value.shape() {
+            Shape::Null => {}
+            Shape::Truth(truth) => self.at_place(fields, at, if truth { "true" } else { "false" }),
+            Shape::Number(number) => {
+                let mut text = std::mem::take(&mut self.number);
+                text.clear();
+                let _ = write!(text, "{number}");
+                self.at_place(fields, at, &text);
+                self.number = text;
+            }
+            Shape::Text(text) => self.at_place(fields, at, text),
             // Something whose fields are not told apart.
-            Value::Array(_) | Value::Object(_) if at.len() >= DEPTH_MAX => self.leaf(fields, None, fields.source(at), &value.to_string()),
-            Value::Array(items) => {
+            Shape::List(_) | Shape::Object if at.len() >= DEPTH_MAX => {
+                let marks = self.marks(fields, None);
+                self.leaf(fields.source(at), marks, at, &value.as_text());
+            }
+            Shape::List(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    let length = self.place.len();
-                    let _ = write!(self.place, "[{index}]");
-                    self.within(fields, at, At::Index(index), item);
-                    self.place.truncate(length);
+                    self.within(fields, walk, At::Index(index), item);
                 }
             }
-            Value::Object(members) => {
-                let names = fields.source(at);
-                for (name, member) in members {
-                    self.leaf(fields, Some(at), names, name);
-                    let length = self.place.len();
-                    let _ = write_name(&mut self.place, name);
-                    self.within(fields, at, At::Name(name), member);
-                    self.place.truncate(length);
+            Shape::Object => {
+                let (source, marks) = (fields.source(at), self.marks(fields, Some(at)));
+                for (number, (name, member)) in value.members().enumerate() {
+                    if walk.is_new(number, (source, marks, name)) {
+                        self.leaf(source, marks, &walk.at, name);
+                    }
+                    self.within(fields, walk, At::Name(name), member);
                 }
             }
         }
     }
 
-    fn within<'v>(&mut self, fields: &Fields, at: &mut Vec<At<'v>>, step: At<'v>, value: &'v Value) {
+    /// The labels of what is at a place, or of what is not told apart.
+    fn marks(&mut self, fields: &Fields, at: Option<&[At<'_>]>) -> Marks {
+        if fields.private.is_empty() { Marks::NONE } else { self.seen.marks(fields.labels(at)) }
+    }
+
+    /// A text that is the whole of what is at a place.
+    fn at_place(&mut self, fields: &Fields, at: &[At<'_>], text: &str) {
+        let marks = self.marks(fields, Some(at));
+        self.leaf(fields.source(at), marks, at, text);
+    }
+
+    /// A text that is not told apart from what is around it.
+    fn whole(&mut self, fields: &Fields, source: Provenance, text: &str) {
+        let marks = self.marks(fields, None);
+        self.leaf(source, marks, &[], text);
+    }
+
+    fn within<'v>(&mut self, fields: &Fields, walk: &mut Walk<'v>, step: At<'v>, value: &'v impl Tree) {
         if self.bytes_left.untrusted > 0 || self.bytes_left.others > 0 {
-            at.push(step);
-            self.value(fields, at, value);
-            at.pop();
+            walk.at.push(step);
+            self.value(fields, walk, value);
+            walk.at.pop();
+            self.place.back_to(walk.at.len());
         } else {
             self.shows |= !self.written.is_empty();
         }
     }
 
-    /// A text by itself: at a place, or not told apart from what is around it.
-    fn leaf(&mut self, fields: &Fields, at: Option<&[At<'_>]>, source: Provenance, text: &str) {
+    /// A text by itself, at a place.
+    fn leaf(&mut self, source: Provenance, marks: Marks, at: &[At<'_>], text: &str) {
+        // What is vouched for and too much to be looked at may be anything that was written.
+        let is_too_much = source != Provenance::Untrusted && text.len() > self.bytes_left.others;
+        if is_too_much {
+            self.shows |= !self.written.is_empty();
+            self.bytes_left.others = 0;
+            return;
+        }
         let is_back = source != Provenance::Untrusted && self.written.shows(text);
         self.shows |= is_back;
         let source = if is_back { Provenance::Untrusted } else { source };
-        let is_untrusted = source == Provenance::Untrusted;
-        let left = if is_untrusted { &mut self.bytes_left.untrusted } else { &mut self.bytes_left.others };
-        let looked_at = if let Some(less) = left.checked_sub(text.len()) {
-            *left = less;
-            text
-        } else if is_untrusted {
+        let looked_at = if source == Provenance::Untrusted {
+            let left = &mut self.bytes_left.untrusted;
             // Where a text is cut off a word may become another, which matters only if anybody believed it.
-            text.get(..text.floor_char_boundary(std::mem::take(left))).unwrap_or_default()
+            let looked_at = text.get(..text.floor_char_boundary(*left)).unwrap_or_default();
+            *left = left.saturating_sub(text.len());
+            looked_at
         } else {
-            *left = 0;
-            return;
+            self.bytes_left.others = self.bytes_left.others.saturating_sub(text.len());
+            text
         };
-        let place = if self.place.len() > 1 { self.place.as_str() } else { "" };
-        let labels = if fields.private.is_empty() { Marks::NONE } else { self.seen.marks(fields.labels(at)) };
-        self.seen.take_at(source, looked_at, labels, Some(self.record), place, &mut self.lately);
+        let place = &mut self.place;
+        let said = Said { source, marks, record: Some(self.record) };
+        self.seen.take_at(said, looked_at, || place.of(at), &mut self.lately, &mut self.room);
     }
-}
-
-/// A text that is a JSON or YAML document with fields.
-fn document(text: &str) -> Option<Value> {
-    let is_document = |value: &Value| value.is_array() || value.is_object();
-    match json::parse(text.as_bytes(), &json::Limits { bytes_max: DOCUMENT_MAX, depth_max: 127 }) {
-        Ok(value) => return Some(value).filter(is_document),
-        // Where two readers would read different fields nobody vouches for either.
-        Err(InvalidJson::RepeatedKey | InvalidJson::TooDeep(_)) => return None,
-        Err(_) => {}
-    }
-    // Nothing that writes documents merges fields into others, and who does hides where they come from.
-    if text.contains("<<") {
-        return None;
-    }
-    serde_saphyr::from_str::<Value>(text).ok().filter(is_document)
 }

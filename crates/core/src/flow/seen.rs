@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use bailiwick_log::Position;
 
 use super::together::{Share, Together};
-use super::words::{Kind, each_before_a_run_on_sentence, each_word, is_plain, is_too_long, kind_of_party, try_each_word};
+use super::words::{self, Kind, Word, Words, each_before_a_run_on_sentence, each_word, is_plain, kind_of_party};
 use super::{Origin, Provenance};
 
 /// The most bytes that are kept for an execution, unless the bundle says otherwise (`ledger_bytes_max`).
@@ -96,6 +96,14 @@ impl Marks {
     }
 }
 
+/// Who said a text, which labels it carries, and the record of the call whose result showed it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    pub(super) source: Provenance,
+    pub(super) marks: Marks,
+    pub(super) record: Option<Position>,
+}
+
 /// A value that is looked up.
 #[derive(Debug)]
 pub(super) struct Value {
@@ -113,7 +121,7 @@ impl Value {
         let (mut words, mut length, mut kind) = (Vec::new(), 0_usize, None);
         each_word(text, |word| {
             length = length.saturating_add(word.strip_prefix("number:").unwrap_or(word).chars().count());
-            words.push(fingerprint(word));
+            words.push(fingerprint(Word::Form(word), *POINT));
             kind = kind_of_party(word).filter(|_| words.len() == 1);
         });
         let is_common = words.len() == 1 && length <= CHANCE_MAX;
@@ -122,30 +130,38 @@ impl Value {
 
     /// The value that is one word, in its comparable form.
     pub(super) fn of_form(word: &str) -> Self {
-        Self { words: vec![fingerprint(word)], is_common: false, is_plain: true, kind: None }
+        Self { words: vec![fingerprint(Word::Form(word), *POINT)], is_common: false, is_plain: true, kind: None }
     }
 }
 
 /// What a word is kept as: the value at a secret point of the polynomial, modulo 2^61 - 1, whose coefficients are the word's
 /// length and its bytes by sevens. Two different words of at most 2,048 bytes have the same with a chance of less than 2^-52,
 /// whoever chose them, since the point is drawn anew in each process and nobody is shown a fingerprint.
-fn fingerprint(word: &str) -> u64 {
-    static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
-    if is_too_long(word) { CUT } else { polynomial(word, *POINT) }
+#[inline]
+fn fingerprint(word: Word<'_>, point: u64) -> u64 {
+    if word.is_too_long() { CUT } else { at_point(word, point) }
 }
 
-/// The value at `point` of a word's polynomial; neither 0 nor 1.
-pub(super) fn polynomial(word: &str, point: u64) -> u64 {
-    const MODULUS: u64 = (1 << 61) - 1;
-    let point = u128::from(point % MODULUS);
+/// The secret point.
+static POINT: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish() % MODULUS);
+
+/// The value at `point` of the polynomial of a word in its comparable form; neither 0 nor 1.
+pub(super) fn polynomial(form: &str, point: u64) -> u64 {
+    at_point(Word::Form(form), point % MODULUS)
+}
+
+/// Of the field in which polynomials are computed: a prime.
+const MODULUS: u64 = (1 << 61) - 1;
+
+/// The value of a word's polynomial at a point below [`MODULUS`].
+#[inline]
+fn at_point(word: Word<'_>, point: u64) -> u64 {
     let step = |sum: u64, coefficient: u64| {
-        let product = u128::from(sum).wrapping_mul(point).wrapping_add(u128::from(coefficient));
+        let product = u128::from(sum).wrapping_mul(u128::from(point)).wrapping_add(u128::from(coefficient));
         let folded = (low(product) & MODULUS).wrapping_add(low(product >> 61));
         if folded >= MODULUS { folded.wrapping_sub(MODULUS) } else { folded }
     };
-    let bytes = |chunk: &[u8]| chunk.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
-    let length = u64::try_from(word.len()).unwrap_or(u64::MAX) % MODULUS;
-    word.as_bytes().chunks(7).map(bytes).fold(length, step).wrapping_add(CUT).wrapping_add(1)
+    word.fold_sevens(step).wrapping_add(CUT).wrapping_add(1)
 }
 
 /// The lower half of a number.
@@ -176,7 +192,7 @@ impl Seen {
     /// The parties that a bundle says are dealt with, however many; `place` is where it says so.
     pub fn of_parties(parties: &[String], place: &str) -> Self {
         let mut seen = Self::new(usize::MAX);
-        parties.iter().for_each(|party| seen.take_at(Provenance::Known, party, Marks::NONE, None, place, &mut Lately::default()));
+        parties.iter().for_each(|party| seen.take_by_itself(Provenance::Known, party, None, place));
         seen
     }
 
@@ -212,29 +228,46 @@ impl Seen {
 
     /// Takes in a text, or a field of a result.
     pub fn take(&mut self, source: Provenance, text: &str, origin: &Origin) {
-        self.take_at(source, text, Marks::NONE, origin.record, &origin.place, &mut Lately::default());
+        self.take_by_itself(source, text, origin.record, &origin.place);
     }
 
-    /// Takes in a text that stands at `place` of what the call at `record` returned, unless it is one word that was said `lately`.
-    /// What is too long is kept as far as there is room, and the rest is not even read.
-    pub(super) fn take_at(
+    fn take_by_itself(&mut self, source: Provenance, text: &str, record: Option<Position>, place: &str) {
+        let (mut lately, mut room) = (Lately::default(), words::Room::default());
+        self.take_at(Said { source, marks: Marks::NONE, record }, text, || place, &mut lately, &mut room);
+    }
+
+    /// Takes in a text that stands at a `place` of a result, unless it is one word that was said `lately`. What is too long is kept
+    /// as far as there is room, and the rest is not even read.
+    pub(super) fn take_at<'p>(
         &mut self,
-        source: Provenance,
+        said: Said,
         text: &str,
-        marks: Marks,
-        record: Option<Position>,
-        place: &str,
+        place: impl FnOnce() -> &'p str,
         lately: &mut Lately,
+        room: &mut words::Room,
     ) {
-        let Some(shelf) = self.shelf_mut(source) else { return };
-        if !shelf.begin(record, place, marks) {
-            return;
+        let Some(shelf) = self.shelf_mut(said.source) else { return };
+        let (point, mut words) = (*POINT, Words::of(text, room));
+        let (mut held, mut all, mut place) = (None, ControlFlow::Continue(()), Some(place));
+        while all.is_continue() {
+            let next = words.next().map(|word| fingerprint(word, point));
+            // One is held back, to see whether it is all that the text says.
+            if let Some(word) = held {
+                if let Some(place) = place.take()
+                    && ((next.is_none() && lately.is_again(&said, word)) || !shelf.begin(said.record, place(), said.marks))
+                {
+                    return;
+                }
+                all = shelf.push(word);
+            } else if next.is_none() {
+                return;
+            }
+            if next.is_none() {
+                break;
+            }
+            held = next;
         }
-        let all = try_each_word(text, |word| shelf.push(fingerprint(word)));
         shelf.end(all.is_break());
-        if shelf.newest_word().is_some_and(|word| lately.is_again(source, marks, word)) {
-            shelf.take_back();
-        }
     }
 
     /// Takes in one word, in its comparable form, as a value by itself.
@@ -243,7 +276,7 @@ impl Seen {
         if !shelf.begin(origin.record, &origin.place, Marks::NONE) {
             return;
         }
-        let all = shelf.push(fingerprint(word));
+        let all = shelf.push(fingerprint(Word::Form(word), *POINT));
         shelf.end(all.is_break());
     }
 
@@ -338,8 +371,9 @@ impl Room {
 
 impl Shelf {
     /// Begins a text, unless there is no room for any.
+    #[inline]
     fn begin(&mut self, record: Option<Position>, place: &str, marks: Marks) -> bool {
-        let place = place.get(..place.floor_char_boundary(PLACE_MAX)).unwrap_or_default();
+        let place = if place.len() > PLACE_MAX { place.get(..place.floor_char_boundary(PLACE_MAX)).unwrap_or_default() } else { place };
         if place.len().saturating_mul(2) > self.room.places || self.room.texts < 2 || self.room.words < 4 {
             return false;
         }
@@ -358,6 +392,7 @@ impl Shelf {
     }
 
     /// Adds a word to the text that was begun; breaks where it has all the room that it may have.
+    #[inline]
     fn push(&mut self, word: u64) -> ControlFlow<()> {
         let begin = self.texts.last().map_or(0, |text| index(text.words));
         if self.words.len().saturating_sub(begin) >= self.room.words / 4 * 3 {
@@ -368,21 +403,13 @@ impl Shelf {
     }
 
     /// Ends the text that was begun.
+    #[inline]
     fn end(&mut self, is_cut: bool) {
         let Some(text) = self.texts.last().copied() else { return };
         if index(text.words) == self.words.len() {
             self.take_back(); // it had no words
         } else {
             self.add(if is_cut { CUT } else { BETWEEN });
-        }
-    }
-
-    /// The word that the newest text is, where it is one word.
-    fn newest_word(&self) -> Option<u64> {
-        let begin = index(self.texts.last()?.words);
-        match self.words.get(begin..)? {
-            [word, BETWEEN] => Some(*word),
-            _ => None,
         }
     }
 
@@ -393,6 +420,7 @@ impl Shelf {
         self.places.truncate(index(text.place));
     }
 
+    #[inline]
     fn add(&mut self, word: u64) {
         if self.words.len() >= self.room.words {
             self.forget(1);
@@ -476,9 +504,10 @@ impl Default for Lately {
 
 impl Lately {
     /// Whether it was said before, as far as that is remembered; it is from now on.
-    fn is_again(&mut self, source: Provenance, marks: Marks, word: u64) -> bool {
+    fn is_again(&mut self, Said { source, marks, .. }: &Said, word: u64) -> bool {
         let Some(place) = usize::try_from(word % 64).ok().and_then(|at| self.0.get_mut(at)) else { return false };
-        std::mem::replace(place, (word, source, marks)) == (word, source, marks)
+        let said = (word, *source, *marks);
+        std::mem::replace(place, said) == said
     }
 }
 

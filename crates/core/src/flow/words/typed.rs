@@ -53,14 +53,15 @@ pub(in crate::flow) fn kind_of_party(form: &str) -> Option<Kind> {
     }
 }
 
-/// The form of one part by itself, where it has a kind.
-pub(super) fn single(part: &str, folded: &str) -> Option<String> {
-    number(folded)
-        .or_else(|| date(folded))
-        .or_else(|| account(folded))
-        .or_else(|| phone(folded))
-        .or_else(|| email(folded))
-        .or_else(|| link(part, folded))
+/// Writes the `form` of one part by itself, where it has a kind.
+pub(super) fn single(part: &str, folded: &str, form: &mut String) -> bool {
+    let has_digit = folded.bytes().any(|byte| byte.is_ascii_digit());
+    let of_digits = || number(folded).or_else(|| date(folded)).or_else(|| account(folded)).or_else(|| phone(folded));
+    if let Some(of_digits) = has_digit.then(of_digits).flatten() {
+        *form = of_digits;
+        return true;
+    }
+    email(folded, form) || link(part, folded, form)
 }
 
 /// The form of a part together with those that follow it, and what is left after them.
@@ -70,9 +71,6 @@ pub(super) fn grouped<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts
 
 /// `1200`, `1,200.00`, `$1'200`: digits, in the first form. An id with leading zeros is none, and neither is `1.2.3`.
 fn number(folded: &str) -> Option<String> {
-    if !folded.bytes().any(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
     let bare = folded.trim_start_matches(['€', '$', '£', '¥']).trim_end_matches(['€', '$', '£', '¥', '%']);
     let (sign, digits) = bare.strip_prefix(['-', '−']).map_or(("", bare), |digits| ("-", digits));
     if !digits.starts_with(|c: char| c.is_ascii_digit()) || !digits.ends_with(|c: char| c.is_ascii_digit()) {
@@ -128,6 +126,18 @@ fn date(folded: &str) -> Option<String> {
     }
 }
 
+/// A day as `2024-05-15`, which is its form already.
+pub(super) fn is_day(folded: &str) -> bool {
+    folded.len() == 10 && date(folded).is_some_and(|form| form.strip_prefix("date:") == Some(folded))
+}
+
+/// Digits, a full stop and digits, without zeros at the end of the fraction, where they are nothing but a number.
+pub(super) fn decimal(folded: &str) -> Option<&str> {
+    let (whole, fraction) = folded.split_once('.').filter(|(_, fraction)| !fraction.contains('.'))?;
+    let is_number = !whole.is_empty() && !fraction.is_empty() && (whole.len() == 1 || !whole.starts_with('0'));
+    is_number.then(|| if fraction.bytes().all(|byte| byte == b'0') { whole } else { folded.trim_end_matches('0') })
+}
+
 fn day(year: u16, month: u16, day: u16) -> Option<String> {
     ((1..=12).contains(&month) && (1..=31).contains(&day) && year >= 1000).then(|| format!("date:{year:04}-{month:02}-{day:02}"))
 }
@@ -153,13 +163,22 @@ fn date_in_words<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t>)
 }
 
 /// Whether a part can be the name of a month.
-pub(super) fn begins_as_a_month(part: &str) -> bool {
+fn begins_as_a_month(part: &str) -> bool {
+    if part.is_ascii() { begins_with_month(part.as_bytes()) } else { true }
+}
+
+/// Whether a text of ASCII begins as the name of a month does, in either case.
+pub(super) fn begins_with_month(text: &[u8]) -> bool {
     const BEGINNINGS: [[u8; 3]; 12] =
         [*b"jan", *b"feb", *b"mar", *b"apr", *b"may", *b"jun", *b"jul", *b"aug", *b"sep", *b"oct", *b"nov", *b"dec"];
-    match part.as_bytes() {
-        [a, b, c, ..] if part.is_ascii() => BEGINNINGS.contains(&[a | 0x20, b | 0x20, c | 0x20]),
-        _ => !part.is_ascii(),
-    }
+    let Some([a, b, c]) = text.first_chunk() else { return false };
+    let begins = [a | 0x20, b | 0x20, c | 0x20];
+    matches!(begins, [b'a' | b'd' | b'f' | b'j' | b'm' | b'n' | b'o' | b's', ..]) && BEGINNINGS.contains(&begins)
+}
+
+/// Whether a word of ASCII is the name of a month.
+pub(super) fn is_month(word: &str) -> bool {
+    begins_with_month(word.as_bytes()) && month(word).is_some()
 }
 
 fn month(part: &str) -> Option<u16> {
@@ -236,26 +255,32 @@ fn phone_in_groups<'t>(part: &str, rest: &Parts<'t>) -> Option<(String, Parts<'t
 }
 
 /// An e-mail address (RFC 5321), in lower case as those who keep addresses have it.
-fn email(folded: &str) -> Option<String> {
+fn email(folded: &str, form: &mut String) -> bool {
     let address = folded.strip_prefix("mailto:").unwrap_or(folded);
-    let (local, domain) = address.split_once('@')?;
-    (!local.is_empty() && domain.contains('.') && !domain.contains('@') && is_host(domain)).then(|| format!("email:{address}"))
+    let Some((local, domain)) = address.split_once('@') else { return false };
+    let is_address = !local.is_empty() && domain.contains('.') && !domain.contains('@') && is_host(domain);
+    if is_address {
+        write(form, ["email:", address]);
+    }
+    is_address
 }
 
 /// A web address, without its scheme and a slash at its end; the case of its path counts. One of another scheme keeps it.
-fn link(part: &str, folded: &str) -> Option<String> {
-    if let Some((name, value)) = folded.split_once(':').filter(|(name, value)| is_script(name, value)) {
-        return Some(format!("link:{name}:{value}"));
+fn link(part: &str, folded: &str, form: &mut String) -> bool {
+    let colon = folded.split_once(':');
+    if let Some((name, value)) = colon.filter(|(name, value)| is_script(name, value)) {
+        write(form, ["link:", name, ":", value]);
+        return true;
     }
-    let scheme = folded.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| !scheme.is_empty() && scheme.chars().all(in_scheme));
+    let scheme = colon.and_then(|_| folded.get(..end_of_scheme(folded)?));
+    let scheme = scheme.filter(|scheme| !scheme.is_empty() && scheme.chars().all(in_scheme));
     if scheme.is_none() && !folded.contains('.') {
-        return None;
+        return false;
     }
-    let begin = if scheme.is_some() { part.find("://").map_or(0, |at| at.saturating_add(3)) } else { 0 };
-    let rest = part.get(begin..)?;
+    let begin = scheme.and_then(|_| end_of_scheme(part)).map_or(0, |at| at.saturating_add(3));
+    let Some(rest) = part.get(begin..) else { return false };
     let rest = if scheme.is_none() { rest.strip_prefix("//").unwrap_or(rest) } else { rest };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let mut folded_authority = String::new();
     fold(authority, &mut folded_authority);
     let host = folded_authority.rsplit_once('@').map_or(folded_authority.as_str(), |(_, host)| host);
@@ -264,12 +289,27 @@ fn link(part: &str, folded: &str) -> Option<String> {
     let last = name.rsplit('.').next().unwrap_or_default();
     let is_top = last.chars().count() >= 2 && (last.chars().all(char::is_alphabetic) || last.starts_with("xn--"));
     let is_name = name.contains('.') && is_host(name) && is_top;
-    let is_address = name.parse::<std::net::Ipv4Addr>().is_ok() && (port.is_some() || !path.is_empty());
-    if scheme.is_none() && !is_name && !is_address {
-        return None;
+    let is_address = || name.parse::<std::net::Ipv4Addr>().is_ok() && (port.is_some() || !path.is_empty());
+    if scheme.is_none() && !is_name && !is_address() {
+        return false;
     }
-    let other = scheme.filter(|scheme| !matches!(*scheme, "http" | "https")).map_or(String::new(), |scheme| format!("{scheme}://"));
-    Some(format!("link:{other}{folded_authority}{}", path.trim_end_matches('/')))
+    let path = path.trim_end_matches('/');
+    match scheme.filter(|scheme| !matches!(*scheme, "http" | "https")) {
+        Some(other) => write(form, ["link:", other, "://", &folded_authority, path]),
+        None => write(form, ["link:", &folded_authority, path]),
+    }
+    true
+}
+
+/// Where the scheme of an address ends, if it has one.
+fn end_of_scheme(text: &str) -> Option<usize> {
+    text.as_bytes().windows(3).position(|signs| signs == b"://")
+}
+
+/// Writes a form of these pieces.
+fn write<const N: usize>(form: &mut String, pieces: [&str; N]) {
+    form.clear();
+    form.extend(pieces);
 }
 
 const fn in_scheme(c: char) -> bool {
@@ -301,6 +341,7 @@ mod tests {
                 &["GB29NWBK60161331926819", "GB29 NWBK 6016 1331 9268 19", "gb29 nwbk 6016 1331 9268 19.", "IBAN:GB29NWBK60161331926819"]
                     [..3],
             ),
+            ("account:gb29nwbk60161331926819", &["GB 29NW BK60 1613 3192 6819", "GB  29NW BK60 1613 3192 6819", "GB, 29NW\nBK60 1613 3192 6819"]),
             ("phone:41791234567", &["+41791234567", "+41 79 123 45 67", "0041791234567", "+41-79-123-45-67"]),
             ("email:bob@acme.example", &["Bob@Acme.example", "<bob@acme.example>", "mailto:bob@acme.example", "bob@acme.example,"]),
             ("link:www.acme.example/A", &["www.Acme.example/A", "https://www.acme.example/A/", "(http://www.acme.example/A)"]),
