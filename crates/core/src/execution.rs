@@ -15,7 +15,7 @@ use bailiwick_log::Position;
 use event_listener::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Seen, Together, WordSeal, Written, endorse, words_of};
+use crate::flow::{Seen, Shown, Together, WordSeal, Written, endorse, words_of};
 use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks};
 use crate::model::{
@@ -59,6 +59,8 @@ pub struct Execution {
     agent: Arc<AgentTracks>,
     ledger: Mutex<Ledger>,
     seen: Mutex<Seen>,
+    /// What it was shown and `seen` does not hold yet.
+    shown: Mutex<Vec<Shown>>,
     turn: async_lock::Mutex<()>,
     calls_under_way: AtomicUsize,
     /// Why nothing more is done in it, as [`REVOKED`] and [`QUARANTINED`]; nothing while it may go on.
@@ -141,10 +143,22 @@ impl Execution {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it has been shown, in fingerprints. Taken after the ledger, held as briefly. Nothing of it is on the log, so after
-    /// a restart all that was shown before is unknown.
+    /// What it has been shown, in fingerprints: all that [`Self::is_shown`] was told of before. Taken after the ledger, held as
+    /// briefly. Nothing of it is on the log, so after a restart all that was shown before is unknown.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // What somebody else has taken from here he took under the lock above, and so has taken in.
+        let shown = std::mem::take(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+        for shown in shown {
+            shown.take_in(&mut seen);
+        }
+        seen
+    }
+
+    /// Notes that it is about to be shown a result, at once: the result is taken in when somebody next looks at [`Self::seen`], as
+    /// whoever judges its next call must, and not before it may be released.
+    pub fn is_shown(&self, shown: Shown) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
     }
 
     /// The series kept for its agent over all executions. Taken after the ledger, held as briefly.
@@ -356,7 +370,7 @@ pub struct Executions {
     shards: [RwLock<Shard>; SHARDS],
     agents: Mutex<HashMap<AgentName, Arc<AgentTracks>>>,
     /// What was written to each server under untrusted influence.
-    written: RwLock<HashMap<ServerName, Written>>,
+    written: RwLock<HashMap<ServerName, Arc<Written>>>,
     /// Opens what the log keeps of arguments that it does not keep.
     seal: Option<Arc<WordSeal>>,
     /// The agents in whose executions nothing is done.
@@ -416,6 +430,7 @@ impl Executions {
             expires_us: AtomicI64::new(expires_us),
             agent,
             seen: Mutex::new(Seen::of_task(started.task.as_deref()).among(&self.ledgers)),
+            shown: Mutex::default(),
             ledger: Mutex::default(),
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
@@ -453,7 +468,8 @@ impl Executions {
                 None => sealed(),
             };
             let mut written = self.written.write().unwrap_or_else(PoisonError::into_inner);
-            written.entry(intent.tool.server().clone()).or_default().take(&intent.agent, words.as_deref());
+            let of_server = written.entry(intent.tool.server().clone()).or_default();
+            Arc::make_mut(of_server).take(&intent.agent, words.as_deref());
         }
     }
 
@@ -470,7 +486,7 @@ impl Executions {
     }
 
     /// What was written to each server under untrusted influence.
-    pub fn written(&self) -> RwLockReadGuard<'_, HashMap<ServerName, Written>> {
+    pub fn written(&self) -> RwLockReadGuard<'_, HashMap<ServerName, Arc<Written>>> {
         self.written.read().unwrap_or_else(PoisonError::into_inner)
     }
 

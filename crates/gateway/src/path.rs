@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::execution::{Execution, Executions};
-use bailiwick_core::flow::{self, Fields, Provenance, Seen, Sources, Written};
+use bailiwick_core::flow::{self, Fields, Provenance, Seen, Shown, Sources};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Integrity, Labels};
@@ -127,8 +127,26 @@ impl Gateway {
         running
     }
 
-    /// Judges one call, records what was decided, does it if it was allowed, and records what came of it.
+    /// Makes one call from its judgement to its answer, and has what it was answered taken in beside all else, once the answer is on
+    /// its way: whoever judges the execution's next call waits for that.
     async fn enforce(
+        &self,
+        who: &Authenticated,
+        arrival: Arrival,
+        caller: &dyn Caller,
+        gone: watch::Receiver<bool>,
+    ) -> Result<Answer, Refusal> {
+        let answer = self.answer(who, arrival, caller, gone).await;
+        let execution = Arc::clone(&who.execution);
+        match &answer {
+            Ok(_) => drop(tokio::spawn(async move { drop(execution.seen()) })),
+            Err(_) => drop(execution.seen()),
+        }
+        answer
+    }
+
+    /// Judges one call, records what was decided, does it if it was allowed, and records what came of it.
+    async fn answer(
         &self,
         who: &Authenticated,
         arrival: Arrival,
@@ -164,45 +182,56 @@ impl Gateway {
         // The ledger learns before the answer is released: the agent must not be able to act on what it read before we
         // know that it read it.
         let mut made = made;
-        let taken_in = self.take_in(&snapshot, execution, &made, &fields, &ended).await;
-        if !matches!(taken_in, Ok(false)) {
+        let shows_written = self.is_shown(&snapshot, execution, &made, fields, &ended).await;
+        if !matches!(shows_written, Ok(false)) {
             made.returns.integrity = Integrity::Untrusted;
         }
         let shown = Learning { execution, made: &made, log: &self.parts.log, caller };
         let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
         self.record(execution, &made, &ended, started).await?;
         learned?;
-        taken_in?;
+        shows_written?;
         ended.into_reply(made.position)
     }
 
-    /// Takes in what the tool returned, so that values can be traced to it. Says whether it gives back what was written to its
-    /// server under untrusted influence: that is untrusted, whatever the bundle says of the tool.
-    async fn take_in(
+    /// Notes what the execution is about to be shown, so that values can be traced to it. Says whether it gives back what was
+    /// written to its server under untrusted influence: that is untrusted, whatever the bundle says of the tool.
+    ///
+    /// No result is held back to be taken in, but where the record of this very call hangs on what it says. It is the execution's
+    /// from here on, before anybody can see it, and [`Execution::seen`], by which its next call is judged, takes it in first. Where
+    /// this process dies before that, or another gateway judges the next call, the values in it are unknown, which is no free
+    /// pass; what the ledger learns of the result as a whole is on the log before it is released, as ever.
+    async fn is_shown(
         &self,
         snapshot: &Snapshot,
         execution: &Execution,
         made: &Made,
-        fields: &Fields,
+        fields: Cow<'_, Fields>,
         ended: &Ended,
     ) -> Result<bool, Refusal> {
         let Ended::Answered(answer) = ended else { return Ok(false) };
         if self.parts.log.storage().is_shared() {
             self.followed.catch_up(&self.parts).await?; // another gateway may have written it
         }
-        let (written, nothing) = (self.parts.executions.written(), Written::default());
-        let written = written.get(made.tool.server()).unwrap_or(&nothing);
-        Ok(match &answer.body {
+        let written = self.parts.executions.written().get(made.tool.server()).cloned().unwrap_or_default();
+        let is_open = made.returns.integrity == Integrity::Trusted && !written.is_empty();
+        match &answer.body {
             Ok(result) => {
-                let mut seen = execution.seen();
                 let limits = &snapshot.settings.limits;
-                seen.keep_among(limits.ledger_bytes_max, limits.ledgers_bytes_max);
-                let is_back = flow::take_result_of(written, &mut seen, fields, made.position, result);
-                seen.settle();
-                is_back
+                let bytes_max = (limits.ledger_bytes_max, limits.ledgers_bytes_max);
+                let (result, fields, record) = (Arc::clone(result), fields.into_owned(), made.position);
+                let shown = Shown { result, fields, written, record, bytes_max };
+                if is_open {
+                    return Ok(shown.take_in(&mut execution.seen()));
+                }
+                execution.is_shown(shown);
+                Ok(false)
             }
-            Err(fault) => written.shows(&fault.message) || fault.data.as_ref().is_some_and(|data| written.shows(&data.to_string())),
-        })
+            Err(fault) if is_open => {
+                Ok(written.shows(&fault.message) || fault.data.as_ref().is_some_and(|data| written.shows(&data.to_string())))
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// A place among the agent's calls, one among the server's and one among the agent's at the server, or why there is

@@ -26,12 +26,19 @@ pub struct ToolFault {
 /// What a tool answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The protocol's result, or its fault.
-    pub body: Result<Value, ToolFault>,
+    /// The protocol's result, or its fault. The result is shared, so that it can be answered with while it is still being taken in.
+    pub body: Result<Arc<Value>, ToolFault>,
     /// Whether the tool says that it failed: a fault, or a result that reports one.
     pub failed: bool,
     /// How many bytes the tool sent for this call.
     pub bytes: u64,
+}
+
+impl Answer {
+    /// The result by itself; copied where it is still being taken in.
+    pub fn into_result(self) -> Result<Value, ToolFault> {
+        self.body.map(Arc::unwrap_or_clone)
+    }
 }
 
 /// Why a tool did not answer. Whether the call took effect is known only for some of these.

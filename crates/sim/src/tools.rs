@@ -189,7 +189,7 @@ impl Upstream for Tools {
             returns.entry(number).or_default().integrity = Integrity::Untrusted;
         }
         let bytes = u64::try_from(shown.len()).unwrap_or(0);
-        Ok(Answer { body: Ok(json!({ "content": [{ "type": "text", "text": shown }] })), failed: false, bytes })
+        Ok(Answer { body: Ok(Arc::new(json!({ "content": [{ "type": "text", "text": shown }] }))), failed: false, bytes })
     }
 }
 

@@ -53,7 +53,7 @@ impl Executions {
 
     /// What was written to each server under untrusted influence, in the order of the servers' names.
     pub(crate) fn kept_written(&self) -> Vec<(ServerName, Written)> {
-        let mut all: Vec<_> = self.written().iter().map(|(server, written)| (server.clone(), written.clone())).collect();
+        let mut all: Vec<_> = self.written().iter().map(|(server, written)| (server.clone(), Written::clone(written))).collect();
         all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         all
     }
@@ -77,7 +77,7 @@ impl Executions {
 
     /// Puts back what was written to a server.
     pub(crate) fn restore_written(&self, server: ServerName, written: Written) {
-        self.written.write().unwrap_or_else(PoisonError::into_inner).insert(server, written);
+        self.written.write().unwrap_or_else(PoisonError::into_inner).insert(server, Arc::new(written));
     }
 
     /// Puts back an execution that was kept.

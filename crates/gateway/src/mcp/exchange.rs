@@ -258,7 +258,7 @@ impl Exchange {
     /// Asks a legacy client all that a modern tool wants to know, and returns what the call is made again with.
     async fn collect(&self, answer: Answer, session: &Session, frames: &Frames) -> Result<Extras, Settled> {
         let invalid = || reply::failed("tool_invalid_answer", "The tool asked in a way that is not the protocol.", None, self.call.method);
-        let Ok(Value::Object(mut result)) = answer.body else { return Err(invalid()) };
+        let Ok(Value::Object(mut result)) = answer.into_result() else { return Err(invalid()) };
         let mut waiting = Vec::new();
         for (key, method, params) in questions(&result).ok_or_else(invalid)? {
             if self.lacks(&method, &params).is_some() {
@@ -329,7 +329,7 @@ impl Exchange {
         if !matches!(self.call.method, "tools/call" | "prompts/get" | "resources/read") {
             return invalid();
         }
-        let Ok(Value::Object(mut result)) = answer.body else { return invalid() };
+        let Ok(Value::Object(mut result)) = answer.into_result() else { return invalid() };
         let Some(questions) = questions(&result) else { return invalid() };
         if let Some(capability) = questions.iter().find_map(|(_, method, params)| self.lacks(method, params)) {
             return lacking(capability).into();

@@ -6,11 +6,13 @@
 //! result and mend their ways where client libraries throw an error away. Resources and prompts have no such result: both
 //! cases are -32602 there.
 
+use std::sync::Arc;
+
 use bailiwick_core::model::Code;
 use bailiwick_log::Position;
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::parse::{Era, Fault, META_SUBSCRIPTION, code};
@@ -35,13 +37,48 @@ pub struct Settled {
     /// The status, where it can still be chosen.
     pub status: StatusCode,
     /// The result, or the error object.
-    pub body: Result<Value, Value>,
+    pub body: Result<Told, Value>,
+}
+
+/// A result as a client is told it: as it stands, but for a few of its members. It may be large and is shared with who takes it
+/// in, so it is never copied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    result: Arc<Value>,
+    /// Members that it has instead of those of these names; nothing for one that is left out.
+    instead: Vec<(&'static str, Option<Value>)>,
+}
+
+impl Told {
+    fn new(result: Arc<Value>) -> Self {
+        Self { result, instead: Vec::new() }
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let instead = self.instead.iter().find(|(other, _)| *other == name);
+        instead.map_or_else(|| self.result.get(name), |(_, instead)| instead.as_ref())
+    }
+
+    fn put(&mut self, name: &'static str, member: Option<Value>) {
+        self.instead.retain(|(other, _)| *other != name);
+        self.instead.push((name, member));
+    }
+}
+
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(members) = self.result.as_object() else { return self.result.serialize(serializer) };
+        let is_replaced = |name: &str| self.instead.iter().any(|(other, _)| *other == name);
+        let instead = self.instead.iter().filter_map(|(name, member)| Some((*name, member.as_ref()?)));
+        let kept = members.iter().filter(|(name, _)| !is_replaced(name)).map(|(name, member)| (name.as_str(), member));
+        serializer.collect_map(kept.chain(instead))
+    }
 }
 
 impl Settled {
     /// A result.
-    pub const fn result(result: Value) -> Self {
-        Self { status: StatusCode::OK, body: Ok(result) }
+    pub fn result(result: Value) -> Self {
+        Self { status: StatusCode::OK, body: Ok(Told::new(Arc::new(result))) }
     }
 
     /// The text of the message that answers the request with this id. The result is written as it stands and never copied
@@ -52,7 +89,7 @@ impl Settled {
             jsonrpc: &'static str,
             id: &'a Value,
             #[serde(skip_serializing_if = "Option::is_none")]
-            result: Option<&'a Value>,
+            result: Option<&'a Told>,
             #[serde(skip_serializing_if = "Option::is_none")]
             error: Option<&'a Value>,
         }
@@ -98,10 +135,14 @@ fn error(code: i64, message: &str, data: Option<Value>) -> Value {
 /// Answers with what a tool server answered.
 pub fn answered(answer: Answer, method: &str, era: Era) -> Settled {
     match answer.body {
-        Ok(Value::Object(result)) => Settled::result(Value::Object(match era {
-            Era::Modern => modern(result, method),
-            Era::Legacy(_) => legacy(result),
-        })),
+        Ok(result) if result.is_object() => {
+            let mut told = Told::new(result);
+            match era {
+                Era::Modern => modern(&mut told, method),
+                Era::Legacy(_) => legacy(&mut told),
+            }
+            Settled { status: StatusCode::OK, body: Ok(told) }
+        }
         Ok(_) => failed("tool_invalid_answer", "The tool's server answered with something that is not the protocol.", None, method),
         Err(fault) => faulted(fault, method, era),
     }
@@ -124,31 +165,32 @@ fn faulted(fault: ToolFault, method: &str, era: Era) -> Settled {
     Settled { status, body: Err(error(code, &message, data)) }
 }
 
-fn modern(mut result: Map<String, Value>, method: &str) -> Map<String, Value> {
-    result.entry("resultType").or_insert_with(|| "complete".into());
-    if method == "resources/read" && result.get("resultType").and_then(Value::as_str) == Some("complete") {
-        // What one caller may read another may not, whatever the server thinks of its own callers.
-        result.insert("cacheScope".to_owned(), "private".into());
-        result.entry("ttlMs").or_insert_with(|| 0.into());
+fn modern(told: &mut Told, method: &str) {
+    if told.get("resultType").is_none() {
+        told.put("resultType", Some("complete".into()));
     }
-    result
+    if method == "resources/read" && told.get("resultType").and_then(Value::as_str) == Some("complete") {
+        // What one caller may read another may not, whatever the server thinks of its own callers.
+        told.put("cacheScope", Some("private".into()));
+        if told.get("ttlMs").is_none() {
+            told.put("ttlMs", Some(0.into()));
+        }
+    }
 }
 
 /// Takes away what the legacy revisions do not have.
-fn legacy(mut result: Map<String, Value>) -> Map<String, Value> {
+fn legacy(told: &mut Told) {
     for member in ["resultType", "ttlMs", "cacheScope"] {
-        result.remove(member);
+        told.put(member, None);
     }
-    if let Some(Value::Object(meta)) = result.get_mut("_meta") {
-        meta.retain(|key, _| !key.starts_with("io.modelcontextprotocol/"));
-        if meta.is_empty() {
-            result.remove("_meta");
-        }
+    if let Some(Value::Object(meta)) = told.get("_meta") {
+        let kept = meta.iter().filter(|(key, _)| !key.starts_with("io.modelcontextprotocol/"));
+        let kept: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+        told.put("_meta", (!kept.is_empty()).then_some(Value::Object(kept)));
     }
-    if result.get("structuredContent").is_some_and(|content| !content.is_object()) {
-        result.remove("structuredContent");
+    if told.get("structuredContent").is_some_and(|content| !content.is_object()) {
+        told.put("structuredContent", None);
     }
-    result
 }
 
 /// A definition of a tool for a legacy client, whose output schemas are of objects only.
@@ -325,7 +367,10 @@ pub fn subscribed(method: &str, mut params: Map<String, Value>, subscription: &V
 #[must_use]
 pub fn in_era(settled: Settled, era: Era) -> Settled {
     match (settled.body, era) {
-        (Ok(Value::Object(result)), Era::Legacy(_)) => Settled { status: settled.status, body: Ok(Value::Object(legacy(result))) },
+        (Ok(mut told), Era::Legacy(_)) => {
+            legacy(&mut told);
+            Settled { status: settled.status, body: Ok(told) }
+        }
         (Err(error), Era::Legacy(_)) if !is_busy(settled.status) => Settled { status: StatusCode::OK, body: Err(error) },
         (body, _) => Settled { status: settled.status, body },
     }

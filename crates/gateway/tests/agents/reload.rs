@@ -242,3 +242,19 @@ async fn what_was_written_through_one_gateway_is_read_back_untrusted_through_ano
         assert_eq!((asked.decision.code, asked.facts.traced[0].provenance), (Code::ApprovalRequired, Provenance::Untrusted), "{asked:?}");
     }
 }
+
+#[tokio::test]
+async fn a_call_made_the_instant_an_answer_arrives_is_judged_by_all_that_it_says() {
+    let world = World::asking("").await;
+    let agent = world.agent("payer").execution.started().clone();
+    // All is on one thread and nothing is waited for between an answer and the next judgement, so that nothing that was put off
+    // until after the answer has been done yet.
+    call(&world.gateway, &agent, "letter", json!({})).await;
+    call(&world.gateway, &agent, "transfer", json!({ "to": ACCOUNT })).await;
+    let asked = world.newest().await;
+    assert_eq!((asked.decision.code, asked.facts.traced[0].provenance), (Code::ApprovalRequired, Provenance::Untrusted), "{asked:?}");
+    call(&world.gateway, &agent, "accounts", json!({})).await;
+    call(&world.gateway, &agent, "transfer", json!({ "to": HONEST })).await;
+    let allowed = world.newest().await;
+    assert_eq!((allowed.decision.code, allowed.facts.traced[0].provenance), (Code::Allowed, Provenance::Trusted), "{allowed:?}");
+}

@@ -360,5 +360,5 @@ async fn answers_that_ask_for_input_pass_unchanged() {
     let answered: Value = asks.clone();
     let (world, _server) = modern_world(move |request| result(request, answered.clone())).await;
     let answer = world.call("t", "{}").await.unwrap();
-    assert_eq!(answer.body.unwrap(), asks);
+    assert_eq!(answer.into_result().unwrap(), asks);
 }

@@ -25,7 +25,7 @@ fn world(era: &str) -> World {
 async fn body(world: &World, tool: &str, arguments: &str, agent: &std::sync::Arc<Agent>) -> Value {
     let answered = world.call_as(tool, arguments, json!({ "_meta": { "progressToken": "mine" } }), agent).await;
     match answered {
-        Ok(answer) => answer.body.unwrap(),
+        Ok(answer) => answer.into_result().unwrap(),
         refused => panic!("{}", shown(&refused)),
     }
 }

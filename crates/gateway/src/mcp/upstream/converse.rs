@@ -2,6 +2,7 @@
 //!
 //! This is the same for both revisions and both transports; what differs is the [`Line`] that it is said over.
 
+use std::sync::Arc;
 use std::future::Future;
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ pub(super) async fn converse(line: &mut impl Line, about: &About<'_>) -> Result<
                     return Err(garbage("the response is to another request"));
                 }
                 let failed = body.as_ref().map_or(true, |result| result.get("isError").and_then(Value::as_bool) == Some(true));
-                return Ok(Answer { body, failed, bytes: line.bytes() });
+                return Ok(Answer { body: body.map(Arc::new), failed, bytes: line.bytes() });
             }
             Heard::Message(Message::Request { .. }) if !about.questions => {
                 return Err(garbage("a server of this revision makes no requests"));

@@ -392,7 +392,7 @@ impl Peer {
             }
             let mut asking = Asking::own(method, params, &declared.limits);
             asking.execution = who.map(|(execution, _)| execution);
-            let mut result = match self.link.ask(&asking, credential).await?.body {
+            let mut result = match self.link.ask(&asking, credential).await?.into_result() {
                 Ok(Value::Object(result)) => result,
                 Ok(_) => return Err(garbage("the list is not an object")),
                 Err(fault) if fault.code == METHOD_NOT_FOUND => return Ok((Vec::new(), kept)),
@@ -442,7 +442,7 @@ impl Peer {
             });
             subscribed.insert(execution, Subscribed { uris, task: task.abort_handle() });
         }
-        let body = Ok(json!({ "resultType": "complete" }));
+        let body = Ok(Arc::new(json!({ "resultType": "complete" })));
         Ok(Answer { body, failed: false, bytes: 0 })
     }
 }

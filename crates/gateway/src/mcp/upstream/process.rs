@@ -173,7 +173,7 @@ impl Local {
         tokio::pin!(discovered);
         match tokio::time::timeout(DISCOVER_PATIENCE, &mut discovered).await {
             Ok(Ok(answer)) => {
-                if let Some(described) = answer.body.ok().as_ref().and_then(Described::of_discover) {
+                if let Some(described) = answer.body.ok().as_deref().and_then(Described::of_discover) {
                     return Ok(described);
                 }
                 self.initialize(process, limits).await
@@ -186,7 +186,7 @@ impl Local {
                 tokio::pin!(initialized);
                 tokio::select! {
                     described = &mut initialized => described,
-                    answer = &mut discovered => match answer?.body.ok().as_ref().and_then(Described::of_discover) {
+                    answer = &mut discovered => match answer?.body.ok().as_deref().and_then(Described::of_discover) {
                         Some(described) => Ok(described),
                         None => initialized.await,
                     },
