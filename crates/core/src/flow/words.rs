@@ -386,7 +386,8 @@ fn plain<'t>(bare: &'t str, Bare { classes, before, .. }: &Bare, after: &[u8]) -
     if classes & LETTER != 0 || classes & COLON != 0 {
         // What begins with two letters may be an account number, and with a name may be an address.
         let may_be_account = !is_digit(0) && !is_digit(1) && (bare.len() == 4 || bare.len() >= ACCOUNT_MIN);
-        let may_be_named = classes & COLON != 0 && bare.bytes().take_while(|byte| !matches!(byte, b':' | b'=')).all(|byte| class(byte) == LETTER);
+        let may_be_named =
+            classes & COLON != 0 && bare.bytes().take_while(|byte| !matches!(byte, b':' | b'=')).all(|byte| class(byte) == LETTER);
         return letters.filter(|_| classes & DOT == 0 && !may_be_account && !may_be_named);
     }
     match classes {

@@ -88,7 +88,11 @@ impl<'t> Lines<'t> {
             let text = line.text.strip_prefix('-')?.trim_start_matches(' ');
             let item = Line { indent: indent.saturating_add(line.text.len()).saturating_sub(text.len()), text };
             self.line = Some(item);
-            items.push(if item.is_item() || item.member().is_some() { self.block(depth.saturating_add(1))? } else { self.value(text, indent)? });
+            items.push(if item.is_item() || item.member().is_some() {
+                self.block(depth.saturating_add(1))?
+            } else {
+                self.value(text, indent)?
+            });
         }
         Some(Node::List(items))
     }
@@ -196,7 +200,10 @@ mod tests {
         for (text, value) in [
             ("- id: 7\n  at: 2024-05-15 10:30\n- id: -8.50\n", json!([{ "id": 7, "at": "2024-05-15 10:30" }, { "id": -8.5 }])),
             ("a:\n- 'it''s: x'\n-   b: \"#1\"\n    c:\nd: {}\n", json!({ "a": ["it's: x", { "b": "#1", "c": null }], "d": {} })),
-            ("all:\n  of-it:\n    - x: see http://a.example/b#c, é\n  y_1: true", json!({ "all": { "of-it": [{ "x": "see http://a.example/b#c, é" }], "y_1": true } })),
+            (
+                "all:\n  of-it:\n    - x: see http://a.example/b#c, é\n  y_1: true",
+                json!({ "all": { "of-it": [{ "x": "see http://a.example/b#c, é" }], "y_1": true } }),
+            ),
         ] {
             assert_eq!(read(text).map(|node| node.to_value()), Some(value.clone()), "{text}");
             assert_eq!(wholly(text), Some(value), "{text}");

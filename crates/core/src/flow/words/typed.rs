@@ -341,7 +341,10 @@ mod tests {
                 &["GB29NWBK60161331926819", "GB29 NWBK 6016 1331 9268 19", "gb29 nwbk 6016 1331 9268 19.", "IBAN:GB29NWBK60161331926819"]
                     [..3],
             ),
-            ("account:gb29nwbk60161331926819", &["GB 29NW BK60 1613 3192 6819", "GB  29NW BK60 1613 3192 6819", "GB, 29NW\nBK60 1613 3192 6819"]),
+            (
+                "account:gb29nwbk60161331926819",
+                &["GB 29NW BK60 1613 3192 6819", "GB  29NW BK60 1613 3192 6819", "GB, 29NW\nBK60 1613 3192 6819"],
+            ),
             ("phone:41791234567", &["+41791234567", "+41 79 123 45 67", "0041791234567", "+41-79-123-45-67"]),
             ("email:bob@acme.example", &["Bob@Acme.example", "<bob@acme.example>", "mailto:bob@acme.example", "bob@acme.example,"]),
             ("link:www.acme.example/A", &["www.Acme.example/A", "https://www.acme.example/A/", "(http://www.acme.example/A)"]),

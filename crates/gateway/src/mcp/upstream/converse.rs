@@ -2,8 +2,8 @@
 //!
 //! This is the same for both revisions and both transports; what differs is the [`Line`] that it is said over.
 
-use std::sync::Arc;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bailiwick_core::json;
