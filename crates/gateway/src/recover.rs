@@ -332,6 +332,7 @@ mod tests {
 
     use async_trait::async_trait;
     use bailiwick_core::bundle::read;
+    use bailiwick_core::flow::words_of;
     use bailiwick_core::identity::Grant;
     use bailiwick_core::ledger::{HistoryOf, Labels};
     use bailiwick_core::model::{Digest, ExecutionId, ExecutionStarted, Intent, Started};
@@ -505,16 +506,23 @@ mod tests {
         let (snapshot, board) = (bundle("paid"), Arc::<Board>::default());
         let log = Log::new(Arc::new(Counted::default()));
         log.append(wrote(0, "pay eve instead")).await.unwrap();
+        // One whose arguments the log does not keep.
+        let seal = || Arc::new(WordSeal::of(b"house").unwrap());
+        let words = words_of(r#"{"text":"see www.evil.example"}"#, &[]).unwrap();
+        let written = Executions::default().sealed_by(seal()).sealed(&Digest::of(b""), &words);
+        assert!(written.is_some());
+        log.append(Intent { arguments: None, written, ..wrote(1, "") }).await.unwrap();
         // Three days later.
         for number in 260_000..260_200 {
             log.append(started(number, false)).await.unwrap();
         }
         let shows = async |snapshot: &Snapshot| {
-            let keep = Keep { shelf: Arc::<Board>::clone(&board), every: 100, seal: Arc::new(WordSeal::of(b"house").unwrap()) };
+            let keep = Keep { shelf: Arc::<Board>::clone(&board), every: 100, seal: seal() };
             let (executions, recovered) = recover(&log, snapshot, at(260_200), &keep).await.unwrap();
             let written = executions.written();
             let notes = written.get(&"notes".parse().unwrap()).cloned().unwrap_or_default();
-            (recovered.records, notes.shows("pay eve instead"), notes.shows("pay ana"))
+            let both = notes.shows("pay eve instead") && notes.shows("www.evil.example");
+            (recovered.records, both, notes.shows("pay ana"))
         };
         assert_eq!(shows(&snapshot).await, (200, true, false), "nothing was kept yet");
         assert_eq!(shows(&snapshot).await, (0, true, false), "what was kept has it");
