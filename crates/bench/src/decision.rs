@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bailiwick_core::bundle::{
-    Agent, Approvals, BrokerAuth, CredentialRules, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool, Transport,
+    Agent, Approvals, BrokerAuth, CredentialRules, DecideFor, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool, Transport,
 };
 use bailiwick_core::execution::{Execution, Executions};
 use bailiwick_core::flow::Sources;
@@ -300,6 +300,7 @@ fn bundle(count: usize) -> Result<Bundle> {
             credential: CredentialRules::default(),
             call: vec![format!("{server}/*").parse()?],
             delegate_to: Vec::new(),
+            decide_for: DecideFor::Nobody,
             calls_max: Some(200),
         };
         writeln!(

@@ -3,6 +3,7 @@
 //! Whatever the protocol, a call walks the one straight line of [`Gateway::enforce`]. An adapter (one folder a protocol)
 //! turns wire into a call and the answer back into wire; it does not decide, record or hold credentials.
 
+pub mod authz;
 pub mod broker;
 mod caller;
 mod catch_up;

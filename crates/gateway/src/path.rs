@@ -161,7 +161,7 @@ impl Gateway {
 
         let Arrival { call, extras } = arrival;
         let started = self.parts.clock.now();
-        let decided = self.decide(&snapshot, who, call).await?; // on the log, denials too
+        let decided = self.decide(&snapshot, execution, call).await?; // on the log, denials too
         let made = Made::of(&decided);
         let patience = snapshot.settings.limits.call_timeout.std();
         let Ok(permit) = tokio::time::timeout(patience, Permit::grant(&self.parts.log, decided)).await else {
@@ -192,6 +192,22 @@ impl Gateway {
         learned?;
         shows_written?;
         ended.into_reply(made.position)
+    }
+
+    /// Judges a call that another enforcement point makes, and records the decision before it may. Nothing is forwarded, and what
+    /// comes of the call is not seen here: so all that the tool may return counts as shown as soon as it is allowed.
+    pub async fn decide_for_other(&self, execution: &Execution, call: Call) -> Result<Position, Refusal> {
+        let snapshot = self.parts.bundle.load();
+        let of_execution = execution.place(snapshot.settings.limits.calls_per_execution_max);
+        let _of_execution = of_execution.ok_or(Refusal::Busy(Busy::Execution))?;
+        let _places = self.places(&execution.started().agent, call.tool.server())?;
+        let started = self.parts.clock.now();
+        let decided = self.decide(&snapshot, execution, call).await?;
+        let made = Made::of(&decided);
+        Permit::grant(&self.parts.log, decided).await?; // a denial or an ask ends here
+        learn(execution, &self.parts.log, &made).await?;
+        self.record(execution, &made, &Ended::Elsewhere, started).await?;
+        Ok(made.position)
     }
 
     /// Notes what the execution is about to be shown, so that values can be traced to it. Says whether it gives back what was
@@ -251,8 +267,7 @@ impl Gateway {
     /// Judges the call and appends the intent. Calls of one execution take turns here, and so do those of one agent
     /// where its own histories count: each is judged by a ledger that holds all that was allowed before. Where another
     /// gateway went on with the execution meanwhile, this one catches up and judges again.
-    async fn decide(&self, snapshot: &Snapshot, who: &Authenticated, call: Call) -> Result<Recorded<Decided>, Refusal> {
-        let execution = who.execution.as_ref();
+    async fn decide(&self, snapshot: &Snapshot, execution: &Execution, call: Call) -> Result<Recorded<Decided>, Refusal> {
         let _turn = execution.turn().await;
         if execution.has_kin() && self.parts.log.storage().is_shared() {
             self.followed.catch_up(&self.parts).await?; // no place in a stream guards what others of its chain did elsewhere
@@ -405,6 +420,8 @@ enum Ended {
     Stopped,
     /// The intent was not on disk in time, so that nothing was done.
     NotKept,
+    /// Somebody else makes it.
+    Elsewhere,
 }
 
 impl Ended {
@@ -415,13 +432,14 @@ impl Ended {
             Self::Failed(error) if error.is_uncertain() => Ending::Unknown,
             Self::Failed(_) => Ending::Failed,
             Self::Revoked | Self::Gone | Self::Stopped | Self::NotKept => Ending::Cancelled,
+            Self::Elsewhere => Ending::Elsewhere,
         }
     }
 
     fn detail(&self) -> String {
         match self {
             Self::Answered(Answer { body: Err(fault), .. }) => format!("the tool answered with fault {}", fault.code),
-            Self::Answered(_) => String::new(),
+            Self::Answered(_) | Self::Elsewhere => String::new(),
             Self::Failed(error) => error.to_string(),
             Self::Revoked => "the execution or its credential was revoked, or an agent of its chain quarantined".to_owned(),
             Self::Gone => "the caller went away".to_owned(),
@@ -433,7 +451,7 @@ impl Ended {
     const fn bytes(&self) -> u64 {
         match self {
             Self::Answered(answer) => answer.bytes,
-            Self::Failed(_) | Self::Revoked | Self::Gone | Self::Stopped | Self::NotKept => 0,
+            Self::Failed(_) | Self::Revoked | Self::Gone | Self::Stopped | Self::NotKept | Self::Elsewhere => 0,
         }
     }
 
@@ -443,7 +461,7 @@ impl Ended {
             Self::Failed(error) => Err(Refusal::Upstream { error, intent }),
             Self::Revoked => Err(Refusal::Ended { intent }),
             Self::Gone | Self::Stopped => Err(Refusal::Gone { intent }),
-            Self::NotKept => Err(Refusal::Busy(Busy::Log)),
+            Self::NotKept | Self::Elsewhere => Err(Refusal::Busy(Busy::Log)),
         }
     }
 }
@@ -472,16 +490,20 @@ struct Learning<'a> {
     caller: &'a dyn Caller,
 }
 
+/// Learns that the execution is about to be shown what the tool returns. Where that makes its ledger worse, the intent, which says
+/// so, must be on disk first: a crash must not make the ledger forget what the agent remembers.
+async fn learn(execution: &Execution, log: &Log, made: &Made) -> Result<(), StorageError> {
+    if !execution.keeps(&made.returns) {
+        log.storage().durable(made.position).await?;
+        execution.kept(&made.returns);
+    }
+    execution.learned(&made.returns);
+    Ok(())
+}
+
 impl Learning<'_> {
-    /// Learns that the execution is about to be shown what the tool returns. Where that makes its ledger worse, the intent,
-    /// which says so, must be on disk first: a crash must not make the ledger forget what the agent remembers.
     async fn learn(&self) -> Result<(), StorageError> {
-        if !self.execution.keeps(&self.made.returns) {
-            self.log.storage().durable(self.made.position).await?;
-            self.execution.kept(&self.made.returns);
-        }
-        self.execution.learned(&self.made.returns);
-        Ok(())
+        learn(self.execution, self.log, self.made).await
     }
 }
 

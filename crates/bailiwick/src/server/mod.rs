@@ -2,6 +2,7 @@
 
 mod admin;
 mod data;
+mod decisions;
 mod keys;
 pub(crate) mod listen;
 mod pulse;
@@ -23,6 +24,7 @@ use bailiwick_control::token::{self, Identity, Reason};
 use bailiwick_control::webhook::Teller;
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
 use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Person};
+use bailiwick_gateway::authz::Decisions;
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
@@ -144,7 +146,7 @@ impl Server {
         };
         let gateway = Arc::new(Gateway::new(parts).caught_up_to(recovered.next));
         let authenticator = Arc::clone(identity.authenticator());
-        let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), entropy).into_diagnostic()?;
+        let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), Arc::clone(&entropy)).into_diagnostic()?;
         let face = Arc::new(face);
         // A server's tools are compared with what was reviewed before a call can be judged by the new review.
         let prepared = Arc::clone(&peers);
@@ -160,7 +162,8 @@ impl Server {
             },
             stopped.clone(),
         );
-        let tokens = identity_door.serve(router_answers(identity.router()), stopped.clone());
+        let asked = decisions::router(Arc::clone(&identity), Decisions::new(Arc::clone(&gateway), entropy));
+        let tokens = identity_door.serve(router_answers(identity.router().merge(asked)), stopped.clone());
         let socket = data.join(crate::admin::SOCKET);
         let approvals = Approvals { bundle: Arc::clone(&live), executions, log: log.clone(), clock: Arc::clone(&clock) };
         let router = Admin { identity: Arc::clone(&identity), loader: Arc::clone(&loader), approvals: approvals.clone() }.router();

@@ -176,6 +176,7 @@ pub(super) fn ended(outcome: &Outcome) -> String {
         Ending::Failed => "failed",
         Ending::Cancelled => "cancelled",
         Ending::Unknown => "unknown",
+        Ending::Elsewhere => "made elsewhere",
     };
     let detail = if outcome.detail.is_empty() { String::new() } else { format!(", {}", safe(&outcome.detail, 300)) };
     format!("{ending}{detail}, {} in {}", bytes(outcome.bytes), duration(outcome.duration_us))

@@ -260,7 +260,7 @@ impl Identity {
     }
 
     /// Records that someone was turned away, unless there are too many.
-    pub(crate) async fn note_refused(&self, mut refused: Refused, peer: Option<IpAddr>) {
+    pub async fn note_refused(&self, mut refused: Refused, peer: Option<IpAddr>) {
         self.note_left_out(refused.at).await;
         if self.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_recorded(&peer) {
             // It may repeat what the caller sent, which is neither to fill a record nor to write lines of its own.

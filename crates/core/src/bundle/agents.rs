@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::fields::{Fields, text};
 use super::problem::{Source, suggest};
-use super::{Agent, Claims, CredentialRules, Federation, Issuer, Proof, RegisteredKey, Server, ToolPattern, jwk, schema};
+use super::{Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Proof, RegisteredKey, Server, ToolPattern, jwk, schema};
 use crate::identity::platform::{self, Platform};
 use crate::identity::spiffe;
 use crate::model::{AgentName, Duration, ServerName};
@@ -48,7 +48,7 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
     }
     let credential = table.table::<schema::CredentialTable>("credential").map_or_else(CredentialRules::default, |table| credential(&table));
     let may = table.table::<schema::MayTable>("may");
-    let (call, delegate_to, calls_max) = may.map(|may| permissions(&may, declared)).unwrap_or_default();
+    let (call, delegate_to, decide_for, calls_max) = may.map(|may| permissions(&may, declared)).unwrap_or_default();
     Some(Agent {
         name: name?.into_inner(),
         owner: owner?.into_inner(),
@@ -59,6 +59,7 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
         credential,
         call,
         delegate_to,
+        decide_for,
         calls_max,
     })
 }
@@ -154,14 +155,19 @@ fn credential(table: &Fields<'_>) -> CredentialRules {
     }
 }
 
-fn permissions(may: &Fields<'_>, declared: Declared<'_>) -> (Vec<ToolPattern>, Vec<AgentName>, Option<u64>) {
+fn permissions(may: &Fields<'_>, declared: Declared<'_>) -> (Vec<ToolPattern>, Vec<AgentName>, DecideFor, Option<u64>) {
     let call: Vec<Spanned<ToolPattern>> = may.all_parsed("call", "write `server/tool` or `server/*`");
     call.iter().for_each(|pattern| resolve(may.source(), pattern, declared.servers));
-    let delegate_to: Vec<Spanned<AgentName>> = may.all_parsed("delegate_to", "write the names of agents");
-    for agent in delegate_to.iter().filter(|agent| !declared.agents.contains(agent.get_ref().as_str())) {
-        let mend = suggest(agent.get_ref().as_str(), declared.agents.iter().map(String::as_str));
-        may.source().error(agent.span(), format!("no agent `{}` is declared", agent.get_ref()), mend);
-    }
+    let delegate_to = agents(may, "delegate_to", declared);
+    let everybody = may.texts("decide_for").iter().any(|name| name.get_ref() == "*");
+    let decide_for = if everybody {
+        DecideFor::All
+    } else {
+        match agents(may, "decide_for", declared) {
+            agents if agents.is_empty() => DecideFor::Nobody,
+            agents => DecideFor::These(agents),
+        }
+    };
     let budget = may.table::<schema::BudgetTable>("budget");
     let calls_max = budget.and_then(|budget| {
         if budget.value("calls").is_none() {
@@ -172,9 +178,20 @@ fn permissions(may: &Fields<'_>, declared: Declared<'_>) -> (Vec<ToolPattern>, V
     });
     (
         call.into_iter().map(Spanned::into_inner).collect(),
-        delegate_to.into_iter().map(Spanned::into_inner).collect(),
+        delegate_to,
+        decide_for,
         calls_max.map(Spanned::into_inner),
     )
+}
+
+/// Declared agents, by name.
+fn agents(may: &Fields<'_>, key: &str, declared: Declared<'_>) -> Vec<AgentName> {
+    let agents: Vec<Spanned<AgentName>> = may.all_parsed(key, "write the names of agents");
+    for agent in agents.iter().filter(|agent| !declared.agents.contains(agent.get_ref().as_str())) {
+        let mend = suggest(agent.get_ref().as_str(), declared.agents.iter().map(String::as_str));
+        may.source().error(agent.span(), format!("no agent `{}` is declared", agent.get_ref()), mend);
+    }
+    agents.into_iter().map(Spanned::into_inner).collect()
 }
 
 /// Notes a pattern that means no declared tool.

@@ -282,8 +282,33 @@ pub struct Agent {
     pub call: Vec<ToolPattern>,
     /// The agents that it may delegate to.
     pub delegate_to: Vec<AgentName>,
+    /// The agents about whose calls it may ask for decisions, beside its own: it enforces them elsewhere.
+    pub decide_for: DecideFor,
     /// How many calls one execution may make; absent, as many as it likes.
     pub calls_max: Option<u64>,
+}
+
+/// The agents about whose calls another one may ask for decisions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DecideFor {
+    /// None but itself.
+    #[default]
+    Nobody,
+    /// These.
+    These(Vec<AgentName>),
+    /// Every agent.
+    All,
+}
+
+impl DecideFor {
+    /// Whether `agent` is among them.
+    pub fn has(&self, agent: &AgentName) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::These(agents) => agents.contains(agent),
+            Self::All => true,
+        }
+    }
 }
 
 /// A workload's token of this issuer with these claims proves that it is the agent.
@@ -366,6 +391,8 @@ impl Server {
 pub enum Transport {
     /// MCP over Streamable HTTP at this URL.
     Http(String),
+    /// Not by this gateway: others make its calls and ask for the decisions.
+    Elsewhere,
     /// MCP over the standard input and output of a program that the gateway starts: its words, its working directory
     /// and what it finds in its environment, which is otherwise empty but for `PATH`, `HOME` and the locale.
     Stdio {

@@ -26,7 +26,7 @@ mod tests;
 
 pub use canonical::canonical;
 pub use declared::{
-    Agent, Approvals, Approver, BrokerAuth, Claims, CredentialRules, Federation, Issuer, Keys, Limits, Listen, Login, Otherwise, Pin,
+    Agent, Approvals, Approver, BrokerAuth, Claims, CredentialRules, DecideFor, Federation, Issuer, Keys, Limits, Listen, Login, Otherwise, Pin,
     Proof, RegisteredKey, Returns, Review, Server, Settings, Snapshot, Tool, Transport, Webhook,
 };
 pub use expect::Expectation;

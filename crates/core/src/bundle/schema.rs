@@ -338,6 +338,8 @@ pub struct MayTable {
     pub call: Option<Vec<String>>,
     /// The agents that it may delegate to.
     pub delegate_to: Option<Vec<String>>,
+    /// The agents about whose calls it may ask for decisions, because it enforces them elsewhere; `["*"]` for all.
+    pub decide_for: Option<Vec<String>>,
     /// How many calls it may make.
     pub budget: Option<BudgetTable>,
 }
@@ -380,10 +382,12 @@ pub struct ServerFile {
 pub struct ServerTable {
     /// Its name: lower-case letters, digits, `-` and single `_`.
     pub name: String,
-    /// The URL of an MCP server over Streamable HTTP. Either this or `stdio`.
+    /// The URL of an MCP server over Streamable HTTP. Either this, `stdio` or `elsewhere`.
     pub mcp: Option<String>,
-    /// The program that is an MCP server, and its arguments. Either this or `mcp`.
+    /// The program that is an MCP server, and its arguments. Either this, `mcp` or `elsewhere`.
     pub stdio: Option<Vec<String>>,
+    /// Others make its calls, and only ask for the decisions (AuthZEN).
+    pub elsewhere: Option<bool>,
     /// With `stdio`: variables of its environment; a value `file:PATH` is read from that file.
     pub env: Option<BTreeMap<String, String>>,
     /// With `stdio`: where it runs; the bundle's directory unless set.

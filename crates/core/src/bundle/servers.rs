@@ -89,11 +89,17 @@ fn transport(server: &Fields<'_>) -> Option<Transport> {
     let source = server.source();
     let url = server.text("mcp");
     let stdio = server.value("stdio");
-    if let (Some(url), Some(_)) = (&url, stdio) {
-        source.error(url.span(), "the server has both `mcp` and `stdio`", "keep the way by which it is reached");
+    let elsewhere = server.flag("elsewhere").filter(|elsewhere| *elsewhere.get_ref());
+    let ways = [("mcp", url.as_ref().map(Spanned::span)), ("stdio", stdio.map(Spanned::span)), ("elsewhere", elsewhere.as_ref().map(Spanned::span))];
+    let ways: Vec<_> = ways.into_iter().filter_map(|(way, at)| Some((way, at?))).collect();
+    if let [(first, at), (second, _), ..] = ways.as_slice() {
+        source.error(at.clone(), format!("the server has both `{first}` and `{second}`"), "keep the way by which it is reached");
     }
-    if server.value("mcp").is_none() && stdio.is_none() {
+    if server.value("mcp").is_none() && ways.is_empty() {
         server.missing("mcp", "add `mcp = \"https://…\"`, or `stdio = [\"program\", \"argument\"]`");
+    }
+    if elsewhere.is_some() {
+        return Some(Transport::Elsewhere);
     }
     if stdio.is_none() {
         for key in ["env", "directory"] {

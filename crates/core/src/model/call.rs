@@ -47,6 +47,8 @@ impl Effect {
 pub enum Protocol {
     /// Model Context Protocol.
     Mcp,
+    /// AuthZEN Authorization API: another enforcement point asks for the decision, and makes the call.
+    Authzen,
 }
 
 /// One attempt to use a tool, as its adapter read it; not yet known to be allowed, nor that the tool exists.

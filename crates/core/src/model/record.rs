@@ -215,6 +215,8 @@ pub enum Ending {
     Cancelled,
     /// Nobody knows: the gateway died in between.
     Unknown,
+    /// Whoever asked for the decision makes the call; what came of it is not known here.
+    Elsewhere,
 }
 
 /// What came of an allowed call.

@@ -33,6 +33,7 @@ impl Fixture {
             credential: CredentialRules::default(),
             call: call.iter().map(|pattern| pattern.parse().unwrap()).collect(),
             delegate_to: Vec::new(),
+            decide_for: crate::bundle::DecideFor::Nobody,
             calls_max: None,
         };
         self.agents.insert(agent.name.clone(), agent);

@@ -6,17 +6,15 @@
 
 use std::time::Duration;
 
-use bailiwick_core::bundle::Approvals;
-use bailiwick_core::model::Code;
 use bailiwick_log::Position;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::exchange::Exchange;
 use super::parse::{Era, code};
 use super::reply::{self, META_DECISION, Settled};
 use super::seal::State;
-use crate::{Extras, Refusal};
+use crate::{Extras, Refusal, authz};
 
 /// How long a call is held that comes back because its person opened the page: a client calls again as soon as it is opened. Less
 /// than clients wait for an answer.
@@ -49,7 +47,7 @@ impl Exchange {
         let Refusal::Asked { code, intent, ask } = *refusal else { return None };
         let snapshot = self.face.gateway.parts().bundle.load();
         let approvals = &snapshot.settings.approvals;
-        let context = self.context(approvals, code, ask);
+        let context = authz::denial(&self.who.execution, approvals, code, ask);
         let page = approvals.page(ask);
         let asked = reply::Asked { code, record: intent, context, page: page.as_deref() };
         let Some(page) = page.as_deref().filter(|_| self.can_open_pages(ask)) else {
@@ -89,17 +87,5 @@ impl Exchange {
             Era::Legacy(revision) => revision == PAGES,
         };
         protocol && !self.declined && self.opened != Some(ask) && self.lacks("elicitation/create", &json!({ "mode": "url" })).is_none()
-    }
-
-    /// What programs find of an ask: AuthZEN Access Request and Approval, the context of a denied evaluation.
-    fn context(&self, approvals: &Approvals, code: Code, ask: Position) -> Value {
-        let ledger = self.who.execution.ledger();
-        let (at, until) = ledger.asks().find(ask).map(|ask| (ask.at, ask.until)).unzip();
-        let mut request = json!({ "expires_at": until });
-        if let (Some(request), Some(endpoint), Some(form)) = (request.as_object_mut(), approvals.endpoint(), approvals.page(ask)) {
-            request.insert("endpoint".to_owned(), endpoint.into());
-            request.insert("form_url".to_owned(), form.into());
-        }
-        json!({ "evaluation_id": ask.to_string(), "evaluated_at": at, "reason": code.as_str(), "access_request": request })
     }
 }

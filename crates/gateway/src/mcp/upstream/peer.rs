@@ -158,6 +158,7 @@ impl Peer {
                 Ok(url) => Link::Remote(Remote::new(client.clone(), url, Arc::clone(&news), ids)),
                 Err(why) => Link::Nowhere(why.into()),
             },
+            Transport::Elsewhere => Link::Nowhere("its calls are made elsewhere".into()),
             Transport::Stdio { command, env, directory } => {
                 let directory = directory.as_ref().map_or_else(|| house.base.clone(), |directory| house.base.join(directory));
                 let program = Program { command: command.clone(), env: env.clone(), directory, base: house.base.clone() };
