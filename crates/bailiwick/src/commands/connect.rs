@@ -74,8 +74,8 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// Starts the execution and gets its first credential.
-    pub(crate) async fn start(&self) -> miette::Result<Arc<Credentials>> {
+    /// Starts the execution and gets its first credential, bound to a key or not.
+    pub(crate) async fn start(&self, bound: bool) -> miette::Result<Arc<Credentials>> {
         let proof = match &self.assertion_file {
             Some(file) => AgentProof::Workload(file.clone()),
             None => AgentProof::Key(Arc::new(Key::read(&self.key_file()).into_diagnostic()?)),
@@ -88,6 +88,7 @@ impl Execution {
             authorization_details: self.authorization_details.clone(),
             effects: self.effects.clone(),
             server: self.server.clone(),
+            bound,
         };
         Credentials::start(Http::new(self.ca.as_deref()).into_diagnostic()?, &self.url, wanted).await.into_diagnostic()
     }
@@ -134,7 +135,7 @@ impl Connect {
             (Some(path), _) => Some(proxy::Listener::unix(path)?),
             (None, _) => Some(proxy::Listener::tcp(self.listen).await?),
         };
-        let credentials = self.execution.start().await?;
+        let credentials = self.execution.start(true).await?;
         let keeper = Arc::clone(&credentials);
         tokio::spawn(async move { keeper.keep().await });
 

@@ -117,6 +117,7 @@ fn wanted(key: Arc<Key>) -> Wanted {
         effects: Vec::new(),
         authorization_details: (!is_off("grant")).then(|| Value::Array(grant.map(call).to_vec())),
         server: None,
+        bound: true,
     }
 }
 

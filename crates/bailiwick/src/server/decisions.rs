@@ -51,7 +51,9 @@ async fn answer(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let mut response = desk.answered(request).await.unwrap_or_else(|refused| refused);
     let headers = response.headers_mut();
     headers.extend(id.map(|id| (REQUEST_ID, id)));
-    headers.extend(HeaderValue::try_from(desk.identity.authenticator().nonce(desk.identity.parts().clock.now())).map(|nonce| (DPOP_NONCE, nonce)));
+    headers.extend(
+        HeaderValue::try_from(desk.identity.authenticator().nonce(desk.identity.parts().clock.now())).map(|nonce| (DPOP_NONCE, nonce)),
+    );
     response
 }
 

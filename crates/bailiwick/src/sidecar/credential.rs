@@ -51,6 +51,8 @@ pub(crate) struct Wanted {
     pub(crate) effects: Vec<String>,
     /// The one server to call; all of them when absent.
     pub(crate) server: Option<String>,
+    /// Whether the credential is bound to a key; one that is not is only for agents that are declared so.
+    pub(crate) bound: bool,
 }
 
 /// How an agent proves itself to the token service.
@@ -315,7 +317,7 @@ async fn grant(
         let nonce = nonces.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let proof = proof(key, &Method::POST, &endpoints.token.to_string(), None, nonce.as_deref())?;
         let mut request = Request::post(endpoints.token.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        if !crate::demo::off::is_off("proof") {
+        if wanted.bound && !crate::demo::off::is_off("proof") {
             request = request.header("dpop", proof);
         }
         let request = request.body(Full::new(Bytes::from(form))).map_err(|error| NoCredential::Failed(error.to_string().into()))?;

@@ -176,12 +176,7 @@ fn permissions(may: &Fields<'_>, declared: Declared<'_>) -> (Vec<ToolPattern>, V
         let _ = budget.choice("per", &[("execution", ())]);
         budget.number("calls", 1..=1_000_000_000)
     });
-    (
-        call.into_iter().map(Spanned::into_inner).collect(),
-        delegate_to,
-        decide_for,
-        calls_max.map(Spanned::into_inner),
-    )
+    (call.into_iter().map(Spanned::into_inner).collect(), delegate_to, decide_for, calls_max.map(Spanned::into_inner))
 }
 
 /// Declared agents, by name.

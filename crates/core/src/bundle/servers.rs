@@ -90,7 +90,11 @@ fn transport(server: &Fields<'_>) -> Option<Transport> {
     let url = server.text("mcp");
     let stdio = server.value("stdio");
     let elsewhere = server.flag("elsewhere").filter(|elsewhere| *elsewhere.get_ref());
-    let ways = [("mcp", url.as_ref().map(Spanned::span)), ("stdio", stdio.map(Spanned::span)), ("elsewhere", elsewhere.as_ref().map(Spanned::span))];
+    let ways = [
+        ("mcp", url.as_ref().map(Spanned::span)),
+        ("stdio", stdio.map(Spanned::span)),
+        ("elsewhere", elsewhere.as_ref().map(Spanned::span)),
+    ];
     let ways: Vec<_> = ways.into_iter().filter_map(|(way, at)| Some((way, at?))).collect();
     if let [(first, at), (second, _), ..] = ways.as_slice() {
         source.error(at.clone(), format!("the server has both `{first}` and `{second}`"), "keep the way by which it is reached");

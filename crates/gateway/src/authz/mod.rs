@@ -154,13 +154,9 @@ impl Decisions {
         let arguments = question.arguments(&snapshot)?;
         let call = Call { tool: tool.clone(), protocol: Protocol::Authzen, method: "evaluation", arguments };
         match self.gateway.decide_for_other(&execution, call).await {
-            Ok(record) => {
-                Ok(json!({ "decision": true, "context": { "evaluation_id": record.to_string(), "execution": execution.id() } }))
-            }
+            Ok(record) => Ok(json!({ "decision": true, "context": { "evaluation_id": record.to_string(), "execution": execution.id() } })),
             Err(Refusal::Denied { code, intent }) => Ok(denied(code, Some(intent), json!({ "execution": execution.id() }))),
-            Err(Refusal::Asked { code, ask, .. }) => {
-                Ok(denied(code, None, denial(&execution, &snapshot.settings.approvals, code, ask)))
-            }
+            Err(Refusal::Asked { code, ask, .. }) => Ok(denied(code, None, denial(&execution, &snapshot.settings.approvals, code, ask))),
             Err(Refusal::NotRecorded(error)) => Err(error.into()),
             Err(error) => Err(Unanswered::Failed(error.to_string())),
         }

@@ -99,6 +99,11 @@ impl<'r> Question<'r> {
         self.person.is_none() || self.person == execution.started().subject
     }
 
+    /// Whether it says nothing of what the tool is to be given.
+    pub(super) const fn gives_none(&self) -> bool {
+        self.given.is_none()
+    }
+
     /// What would be handed to the tool. What was given for a tool is taken as it stands; what stands in entities is taken as far as
     /// the tool knows it, since an enforcement point tells more of them than the call holds.
     pub(super) fn arguments(&self, snapshot: &Snapshot) -> Result<Arguments, Unanswered> {

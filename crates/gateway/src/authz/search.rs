@@ -6,7 +6,7 @@ use bailiwick_core::flow::Sources;
 use bailiwick_core::identity::Grant;
 use bailiwick_core::judge::{Known, judge};
 use bailiwick_core::ledger::{Ledger, Tracks};
-use bailiwick_core::model::{AgentName, Call, ExecutionId, ExecutionStarted, Protocol, Verdict};
+use bailiwick_core::model::{AgentName, Call, Code, ExecutionId, ExecutionStarted, Protocol, Verdict};
 use serde_json::{Map, Value, json};
 
 use super::Unanswered;
@@ -33,19 +33,20 @@ pub(super) fn search(gateway: &Gateway, asker: &Execution, wanted: Entity, reque
     let candidates = candidates(asker, wanted, request, &snapshot)?;
     let permitted: Vec<Value> = candidates
         .into_iter()
-        .map(|(result, request)| Ok(is_permitted(gateway, &snapshot, asker, &request)?.then_some(result)))
+        .map(|Candidate { entity, request }| Ok(is_permitted(gateway, &snapshot, asker, &request)?.then_some(entity)))
         .filter_map(Result::transpose)
         .collect::<Result<_, Unanswered>>()?;
     page(&permitted, request.get("page"))
 }
 
-/// The entities that may be results, each with the request in which it stands.
-fn candidates(
-    asker: &Execution,
-    wanted: Entity,
-    request: &Map<String, Value>,
-    snapshot: &Snapshot,
-) -> Result<Vec<(Value, Map<String, Value>)>, Unanswered> {
+/// An entity that may be a result, and the request with it in the place of what is searched for.
+struct Candidate {
+    entity: Value,
+    request: Map<String, Value>,
+}
+
+/// The entities that may be results.
+fn candidates(asker: &Execution, wanted: Entity, request: &Map<String, Value>, snapshot: &Snapshot) -> Result<Vec<Candidate>, Unanswered> {
     let key = match wanted {
         Entity::Subject => "subject",
         Entity::Resource => "resource",
@@ -84,7 +85,7 @@ fn candidates(
             members.insert("properties".to_owned(), properties);
         }
         request.insert(key.to_owned(), whole);
-        (entity, request)
+        Candidate { entity, request }
     };
     Ok(entities.into_iter().map(with).collect())
 }
@@ -119,9 +120,12 @@ fn is_permitted(gateway: &Gateway, snapshot: &Snapshot, asker: &Execution, reque
         proof: String::new(),
     });
     let (held, seen) = (gateway.parts().held.load(), execution.seen());
-    let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen) };
+    let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true };
     let judged = judge(known, &execution, &Ledger::default(), &Tracks::default(), &call, now);
-    Ok(judged.decision.verdict == Verdict::Allow)
+    // Who searches need not know what the tool must be given.
+    let lacks_arguments = judged.decision.code == Code::InvalidArguments && question.gives_none();
+    let may_ever = || snapshot.policies.may_ever(&execution.started().agent, &call.tool);
+    Ok(judged.decision.verdict == Verdict::Allow || (lacks_arguments && may_ever()))
 }
 
 /// One page of the results (§8.2). The token is the place of the next result; between two pages the bundle may change.
