@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bailiwick_core::bundle::{Otherwise, Returns, Tool};
-use bailiwick_core::flow::{Fields, Provenance, Seen, Sources, Written, take_result, take_result_of, trace};
+use bailiwick_core::flow::{Fields, Provenance, Seen, Sources, Written, take_result, take_result_of, trace, words_of};
 use bailiwick_core::model::Effect;
 use bailiwick_log::Position;
 use serde_json::{Value, json};
@@ -46,7 +46,8 @@ pub(crate) fn result(bytes: &[u8]) -> bool {
     let fields = Fields { fields: absent.into_iter().collect(), ..Fields::all(Provenance::Untrusted) };
     let text = json!({ "content": [{ "type": "text", "text": String::from_utf8_lossy(bytes) }] });
     let mut written = Written::default();
-    written.take(Some(&value.to_string()), &[]);
+    let Ok(writer) = "writer".parse() else { return false };
+    written.take(&writer, words_of(&value.to_string(), &[]).as_deref());
     for result in [&value, &json!({ "structuredContent": value }), &text] {
         let (mut strangers, mut vouched) = (Seen::of_task(None), Seen::of_task(None));
         strangers.keep_within(BYTES_MAX);
