@@ -297,6 +297,7 @@ fn bundle(count: usize) -> Result<Bundle> {
             purpose: "Measure".to_owned(),
             roles: vec!["payer".to_owned()],
             federation: Vec::new(),
+            subjects: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),
             call: vec![format!("{server}/*").parse()?],

@@ -81,7 +81,7 @@ impl Provider {
 
     fn token(&self, world: &World, kid: &str, more: Value) -> String {
         let now = world.clock.seconds();
-        let mut claims = json!({ "iss": self.url, "sub": "ana", "aud": ISSUER, "iat": now, "exp": now + 300 });
+        let mut claims = json!({ "iss": self.url, "sub": "ana", "azp": "bot", "aud": ISSUER, "iat": now, "exp": now + 300 });
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let keys = self.keys.lock().unwrap();
         let key = keys.iter().find(|(known, _)| known == kid).map_or(&keys[0].1, |(_, key)| key);
@@ -189,6 +189,53 @@ async fn an_agent_acts_for_the_person_whose_token_it_shows() {
         assert_eq!(world.refusals().last().unwrap().agent.as_ref().unwrap().as_str(), "bot", "{case}");
     }
     assert_eq!(exchange(&provider.token(&world, "a", json!({ "may_act": { "sub": BOT } }))).await.status, 200);
+
+    // Nobody acts by a token that was meant for somebody else, or for nobody.
+    let other = "spiffe://acme.example/agent/other";
+    for (case, claims, may) in [
+        ("meant for it by its name", json!({ "azp": "bot" }), true),
+        ("by its id", json!({ "azp": BOT }), true),
+        ("by the client's id", json!({ "azp": null, "client_id": BOT }), true),
+        ("by what the bundle declares", json!({ "azp": "complaints-app" }), true),
+        ("by who may act", json!({ "azp": "other-app", "may_act": { "sub": "bot" } }), true),
+        ("for nobody", json!({ "azp": null }), false),
+        ("for another application", json!({ "azp": "other-app" }), false),
+        ("for another agent", json!({ "azp": "other" }), false),
+        ("for another agent by its id", json!({ "azp": other }), false),
+        ("for another agent, of the declared application", json!({ "azp": "complaints-app", "client_id": other }), false),
+        ("another may act", json!({ "may_act": { "sub": other } }), false),
+        ("nobody may act", json!({ "may_act": {} }), false),
+        ("some may act", json!({ "may_act": [{ "sub": BOT }] }), false),
+        ("without a time", json!({ "iat": null }), false),
+        ("of the day before yesterday", json!({ "iat": world.clock.seconds() - 86_401 }), false),
+    ] {
+        let reply = exchange(&provider.token(&world, "a", claims)).await;
+        assert_eq!((reply.status, reply.error()), if may { (200, "") } else { (400, "invalid_request") }, "{case}: {reply:?}");
+        world.clock.forward(1);
+    }
+    // What the agent may use, another that got hold of it may not, as itself.
+    let claims = world.claims("other");
+    let assertion = world.other.sign(&json!({ "alg": "ES256", "kid": "k1" }), &claims);
+    let form = [
+        ("client_assertion_type", CLIENT_ASSERTION),
+        ("client_assertion", assertion.as_str()),
+        ("grant_type", EXCHANGE),
+        ("subject_token", person.as_str()),
+        ("subject_token_type", JWT),
+    ];
+    let stolen = world.post("/token", &form, Some(&world.proof())).await;
+    assert_eq!((stolen.status, stolen.error()), (400, "invalid_request"), "{stolen:?}");
+    assert_eq!(world.refusals().last().unwrap().detail, "the token was issued to another agent");
+
+    // When all that is under way for a person is revoked, the person's tokens so far are worth nothing any more.
+    let execution = world.executions.find(reply.body["execution"].as_str().unwrap().parse().unwrap()).unwrap();
+    let by = || bailiwick_control::token::Reason { by: "unix:ops".to_owned(), reason: "left the company".to_owned() };
+    let stopped = world.identity.revoke_all(bailiwick_core::model::Revocation::Subject("idp:ana".to_owned()), by()).await.unwrap();
+    assert!(stopped.executions > 3 && execution.is_revoked());
+    assert_eq!(exchange(&person).await.error(), "invalid_request");
+    world.clock.forward(1);
+    let again = provider.token(&world, "a", json!({}));
+    assert_eq!(exchange(&again).await.status, 200, "a new session of the person's");
     assert_eq!(world.ask(&[("grant_type", EXCHANGE)]).await.error(), "invalid_request");
 }
 

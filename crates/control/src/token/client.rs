@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Refusal;
 use super::form::Form;
+use super::meant::meant_for;
 use super::{Identity, JWT_BEARER_CLIENT, JWT_SPIFFE_CLIENT, review};
 
 /// The longest name of a person that is taken from another's token, in bytes.
@@ -86,18 +87,17 @@ impl Identity {
         if matching(snapshot, issuer, claims).next().is_some() {
             return Err("the token proves an agent, and names no person".to_owned());
         }
-        if let Some(may_act) = claims.get("may_act") {
-            let id = SpiffeId::new(snapshot.settings.trust_domain.clone(), actor.name.clone()).to_string();
-            let sub = may_act.get("sub").and_then(Value::as_str);
-            if sub != Some(&id) && sub != Some(actor.name.as_str()) {
-                return Err("the token's `may_act` names another actor".to_owned());
-            }
-        }
+        meant_for(snapshot, actor, issuer, claims)?;
         let sub = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
         if sub.is_empty() || sub.len() > SUBJECT_BYTES_MAX || sub.chars().any(hides) {
             return Err("the token's `sub` is empty, too long or not printable".to_owned());
         }
-        Ok(format!("{}:{sub}", issuer.name))
+        let subject = format!("{}:{sub}", issuer.name);
+        let issued_s = jws.seconds("iat").ok().flatten().ok_or("the token does not say when it was issued")?;
+        if self.parts.executions.is_barred(&subject, issued_s, now) {
+            return Err("the token was issued before the person's sessions were revoked, or more than a day ago".to_owned());
+        }
+        Ok(subject)
     }
 
     fn registered<'a>(&self, snapshot: &'a Snapshot, jws: &Jws<'_>, now: Timestamp) -> Result<Proven<'a>, String> {

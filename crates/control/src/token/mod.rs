@@ -10,6 +10,7 @@ mod delegate;
 pub mod form;
 mod introspect;
 mod issue;
+mod meant;
 mod review;
 mod revoke;
 

@@ -551,7 +551,7 @@ async fn the_person_for_whom_an_agent_acts_cannot_answer_where_the_bundle_says_s
     let now = desk.world.clock.seconds();
     let subject = desk.login.key.sign(
         &json!({ "alg": "ES256", "typ": "JWT", "kid": "k" }),
-        &json!({ "iss": desk.login.url, "sub": "ana", "aud": ISSUER, "iat": now, "exp": now + 300 }),
+        &json!({ "iss": desk.login.url, "sub": "ana", "azp": "bot", "aud": ISSUER, "iat": now, "exp": now + 300 }),
     );
     let reply = desk.world.ask(&[("grant_type", EXCHANGE), ("subject_token", &subject), ("subject_token_type", JWT)]).await;
     let (_, execution) = desk.world.identity.authenticator().read(reply.token(), &desk.world.executions, desk.world.now()).unwrap();

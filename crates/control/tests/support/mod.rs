@@ -199,7 +199,7 @@ impl World {
 
     /// The same, with `more` in its `bailiwick.toml`.
     pub(crate) async fn start_with(issuers: &str, more: &str) -> Self {
-        let federation = "[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n";
+        let federation = "[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n[[agent.subject]]\nissuer = \"idp\"\nclaims = { azp = \"complaints-app\" }\n";
         Self::federated(issuers, if issuers.is_empty() { "" } else { federation }, more).await
     }
 

@@ -41,7 +41,8 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
     let purpose = table.required_text("purpose", "say in a sentence what the agent is for");
     let roles = table.texts("roles").into_iter().map(Spanned::into_inner).collect();
     let keys = keys(&table);
-    let federation = federation(&table, declared.issuers);
+    let subjects = federation(&table, "subject", declared.issuers);
+    let federation = federation(&table, "federation", declared.issuers);
     if keys.is_empty() && federation.is_empty() && table.value("key").is_none() && table.value("federation").is_none() {
         let mend = "add `[[agent.key]]` with its public key, or `[[agent.federation]]` with an issuer that vouches for it";
         table.source().warning(table.span(), "no workload can prove that it is this agent", mend);
@@ -55,6 +56,7 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
         purpose: purpose?.into_inner(),
         roles,
         federation,
+        subjects,
         keys,
         credential,
         call,
@@ -87,13 +89,25 @@ fn keys(agent: &Fields<'_>) -> Vec<RegisteredKey> {
     keys
 }
 
-fn federation(agent: &Fields<'_>, issuers: &BTreeMap<String, Issuer>) -> Vec<Federation> {
+/// The tables under `key`: tokens of which issuers, with which claims, are the agent's own or are meant for it.
+fn federation(agent: &Fields<'_>, key: &str, issuers: &BTreeMap<String, Issuer>) -> Vec<Federation> {
+    let is_own = key == "federation";
     let read = |table: Fields<'_>| {
         let named = table.required_text("issuer", "name an issuer of `issuers.toml`, or its URL");
         let claims: Claims = table.text_members("claims").into_iter().map(|(name, value)| (name, value.into_inner())).collect();
         if claims.is_empty() && table.value("claims").is_none_or(|value| value.get_ref().as_table().is_some_and(|table| table.is_empty())) {
-            let mend = "add claims that only this agent's workload has, such as `claims = { sub = \"…\" }`";
-            table.source().error(table.span(), "every token of the issuer would be this agent", mend);
+            let (message, mend) = if is_own {
+                (
+                    "every token of the issuer would be this agent",
+                    "add claims that only this agent's workload has, such as `claims = { sub = \"…\" }`",
+                )
+            } else {
+                (
+                    "every person's token of the issuer would be this agent's to use",
+                    "add a claim that only tokens for this agent have, such as `claims = { azp = \"…\" }`",
+                )
+            };
+            table.source().error(table.span(), message, mend);
         }
         let named = named?;
         let issuer = issuers.values().find(|issuer| issuer.name == *named.get_ref() || issuer.issuer == *named.get_ref());
@@ -107,10 +121,12 @@ fn federation(agent: &Fields<'_>, issuers: &BTreeMap<String, Issuer>) -> Vec<Fed
             table.source().error(named.span(), message, mend);
         }
         let issuer = issuer?;
-        check_claims(&table, issuer, &claims);
+        if is_own {
+            check_claims(&table, issuer, &claims);
+        }
         Some(Federation { issuer: issuer.issuer.clone(), claims })
     };
-    agent.tables::<schema::FederationTable>("federation").into_iter().filter_map(read).collect()
+    agent.tables::<schema::FederationTable>(key).into_iter().filter_map(read).collect()
 }
 
 /// Notes claims that no token of the issuer can have, and those that do not pin one workload for good.

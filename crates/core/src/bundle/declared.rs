@@ -274,6 +274,8 @@ pub struct Agent {
     pub roles: Vec<String>,
     /// How a workload proves that it is this agent.
     pub federation: Vec<Federation>,
+    /// Which tokens of people are meant for it, beside those that name it.
+    pub subjects: Vec<Federation>,
     /// The keys by which it may authenticate with `private_key_jwt`.
     pub keys: Vec<RegisteredKey>,
     /// What its credentials are like.
@@ -311,7 +313,7 @@ impl DecideFor {
     }
 }
 
-/// A workload's token of this issuer with these claims proves that it is the agent.
+/// A workload's token of this issuer with these claims proves that it is the agent; a person's, that it was meant for the agent.
 #[derive(Clone, Debug)]
 pub struct Federation {
     /// The `iss`; one of the declared issuers.

@@ -292,6 +292,8 @@ pub struct AgentTable {
     pub key: Option<Vec<KeyTable>>,
     /// The tokens of others by which a workload proves that it is this agent.
     pub federation: Option<Vec<FederationTable>>,
+    /// The tokens of people that are meant for it, beside those that name it (`may_act`, `azp` or `client_id`).
+    pub subject: Option<Vec<FederationTable>>,
     /// What its credentials are like.
     pub credential: Option<CredentialTable>,
     /// What it may do; nothing unless set.
@@ -308,7 +310,7 @@ pub struct KeyTable {
     pub jwk: BTreeMap<String, Value>,
 }
 
-/// A token of this issuer with these claims proves that a workload is the agent.
+/// A token of this issuer with these claims proves that a workload is the agent, or that a person meant the agent to act.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct FederationTable {

@@ -29,6 +29,7 @@ impl Fixture {
             purpose: "Test".to_owned(),
             roles: roles.iter().map(ToString::to_string).collect(),
             federation: Vec::new(),
+            subjects: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),
             call: call.iter().map(|pattern| pattern.parse().unwrap()).collect(),
