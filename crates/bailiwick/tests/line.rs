@@ -206,6 +206,47 @@ fn a_revoked_execution_is_cut_off_at_once_and_its_sidecar_says_so_and_stops() {
 }
 
 #[test]
+fn a_quarantined_agent_does_nothing_until_it_is_released_also_after_a_crash() {
+    let mut house = House::start(MAY);
+    let mut client = house.connect(&[]);
+    let call = json!({ "name": "tickets__list", "arguments": { "since_days": 5 } });
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"));
+    let unexplained = house.run(&["quarantine", "helper"]);
+    assert!(!unexplained.status.success(), "whoever stops an agent says why");
+    assert!(!house.run(&["quarantine", "nobody", "--reason", "x"]).status.success());
+    assert!(house.run(&["quarantine", "helper", "--reason", "odd calls at night"]).status.success());
+
+    for crash in [false, true] {
+        if crash {
+            house.kill();
+            house.serve();
+        }
+        let denied = client.modern("tools/call", call.clone());
+        assert!(text(&denied).starts_with("quarantined: "), "{denied}");
+        assert_eq!(client.modern("tools/list", json!({}))["result"]["tools"], json!([]));
+        assert_eq!(house.json(&["executions"])["executions"][0]["state"], "quarantined");
+        let refused = house.agent("token", &[]).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("quarantined"), "{said}");
+    }
+    assert!(house.run(&["release", "helper", "--reason", "it was the backup"]).status.success());
+    assert!(!house.run(&["release", "helper", "--reason", "again"]).status.success());
+    assert!(text(&client.modern("tools/call", call.clone())).contains("T-1041"), "its execution goes on");
+
+    // What is revoked does not: neither now nor after a crash.
+    let owner = house.json(&["revoke", "--owner", "team@acme.example", "--reason", "the team is gone"]);
+    assert_eq!(owner["executions"], 1, "{owner}");
+    house.kill();
+    house.serve();
+    let ended = client.modern("tools/call", call);
+    assert!(ended["error"]["message"].as_str().unwrap().contains("the execution has ended"), "{ended}");
+    let records = house.records();
+    let reasons: Vec<_> = records.iter().filter_map(|record| record["reason"].as_str()).collect();
+    assert_eq!(reasons, ["odd calls at night", "it was the backup", "the team is gone"]);
+    assert!(records.iter().filter(|record| record["reason"].is_string()).all(|record| record["by"].as_str().unwrap().starts_with("unix:")));
+}
+
+#[test]
 fn after_a_crash_the_execution_goes_on_and_nothing_that_it_did_is_forgotten() {
     let mut house = House::start(&format!("{MAY}\nbudget = {{ calls = 3, per = \"execution\" }}"));
     let mut client = house.connect(&[]);

@@ -41,6 +41,25 @@ impl Agent {
 
     /// Starts an execution and returns its credential for the resource at `path` (RFC 6749 §4.4, RFC 7523 §2.2).
     pub(crate) async fn credential(&self, Doors { data, identity }: Doors, path: &str) -> Result<String> {
+        let form = format!("grant_type=client_credentials&resource=http%3A%2F%2F127.0.0.1%3A{data}{}", path.replace('/', "%2F"));
+        self.asked(identity, &form).await.map(|(token, _)| token)
+    }
+
+    /// Has itself act for the execution of `token`, and returns the credential and the id of the execution that began (RFC 8693).
+    pub(crate) async fn delegated(&self, Doors { identity, .. }: Doors, token: &str) -> Result<(String, String)> {
+        let exchange = |token: &str, kind: &str| {
+            format!(
+                "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token={token}\
+                 &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3A{kind}"
+            )
+        };
+        let to = format!("&audience=spiffe%3A%2F%2Facme.example%2Fagent%2F{}", self.name);
+        let (delegation, _) = self.asked(identity, &(exchange(token, "access_token") + &to)).await?;
+        self.asked(identity, &exchange(&delegation, "jwt")).await
+    }
+
+    /// Asks the token service, and returns the token and the execution.
+    async fn asked(&self, identity: u16, asked: &str) -> Result<(String, String)> {
         let issuer = format!("http://127.0.0.1:{identity}");
         let at = WallClock.now();
         let now = at.as_second();
@@ -49,10 +68,9 @@ impl Agent {
             let claims = json!({ "iss": self.name, "sub": self.name, "aud": issuer, "iat": now, "exp": now + 60, "jti": unique() });
             let assertion = self.key.token(&json!({ "typ": "client-authentication+jwt", "alg": "ES256", "kid": "k1" }), &claims)?;
             let form = format!(
-                "grant_type=client_credentials&client_id={}&client_assertion={assertion}&resource=http%3A%2F%2F127.0.0.1%3A{data}{}\
+                "{asked}&client_id={}&client_assertion={assertion}\
                  &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer",
                 self.name,
-                path.replace('/', "%2F"),
             );
             let mut headers = "content-type: application/x-www-form-urlencoded\r\n".to_owned();
             // A credential is bound to the key of the proof that it was asked for with.
@@ -62,8 +80,9 @@ impl Agent {
             }
             let answer = post(identity, "/token", &headers, form.as_bytes()).await?;
             let document: Value = serde_json::from_slice(&answer.body)?;
-            match document.get("access_token").and_then(Value::as_str) {
-                Some(token) => return Ok(token.to_owned()),
+            let text = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
+            match text("access_token") {
+                Some(token) => return Ok((token, text("execution").unwrap_or_default())),
                 None if attempt == 0 => nonce = answer.header("dpop-nonce"),
                 None => return Err(format!("the token service refused: {document}").into()),
             }

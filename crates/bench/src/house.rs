@@ -5,7 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
 use crate::Result;
 use crate::agent::{Agent, Doors};
@@ -22,7 +28,7 @@ pub(crate) struct House {
     doors: Doors,
     noisy: Agent,
     quiet: Agent,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl House {
@@ -37,13 +43,14 @@ impl House {
         write(&bundle, doors, limits, servers)?;
         let may: Vec<String> = servers.iter().map(|(name, _)| format!("\"{name}/*\"")).collect();
         for agent in [&noisy, &quiet] {
-            let declaration = agent.declaration(credential, &format!("call = [{}]", may.join(", ")));
+            let may = format!("call = [{}]\ndelegate_to = [\"{}\"]", may.join(", "), agent.name);
+            let declaration = agent.declaration(credential, &may);
             fs::write(bundle.join(format!("agents/{}.toml", agent.name)), declaration)?;
         }
         let server = Program::start(process::bailiwick()?.arg("serve").arg(bundle), &home.path().join("said"))?;
         server.wait_until_it_listens(doors.data).await?;
         server.wait_until_it_listens(doors.identity).await?;
-        Ok(Self { server, doors, noisy, quiet, _home: home })
+        Ok(Self { server, doors, noisy, quiet, home })
     }
 
     /// Where agents reach it.
@@ -59,6 +66,36 @@ impl House {
     /// A credential of a new execution of the quiet agent.
     pub(crate) async fn quiet(&self) -> Result<String> {
         self.credential(&self.quiet).await
+    }
+
+    /// Has the noisy agent act for its own execution of this credential: the credential and the id of the execution that began.
+    pub(crate) async fn delegated(&self, token: &str) -> Result<(String, String)> {
+        self.noisy.delegated(self.doors, token).await
+    }
+
+    /// The executions under way, newest first.
+    pub(crate) async fn executions(&self) -> Result<Vec<String>> {
+        let answer = self.ask(Method::GET, "/executions", Bytes::new()).await?;
+        let executions = answer.get("executions").and_then(Value::as_array).ok_or("there are no executions")?;
+        Ok(executions.iter().filter_map(|one| one.get("execution").and_then(Value::as_str).map(str::to_owned)).collect())
+    }
+
+    /// Posts to the admin API, as the commands do.
+    pub(crate) async fn admin(&self, path: &str, body: &Value) -> Result<Value> {
+        self.ask(Method::POST, path, Bytes::from(body.to_string())).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Value> {
+        let stream = UnixStream::connect(self.home.path().join("bundle/.bailiwick/admin.sock")).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header("host", "admin").body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
+        let (status, body) = (response.status(), response.into_body().collect().await?.to_bytes());
+        if !status.is_success() {
+            return Err(format!("the admin API answered {status}: {}", String::from_utf8_lossy(&body)).into());
+        }
+        Ok(serde_json::from_slice(&body)?)
     }
 
     async fn credential(&self, agent: &Agent) -> Result<String> {

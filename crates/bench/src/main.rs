@@ -18,6 +18,7 @@ mod memory;
 mod overload;
 mod process;
 mod records;
+mod revoke;
 mod soak;
 mod start;
 mod table;
@@ -59,6 +60,11 @@ const MEASUREMENTS: &[Measurement] = &[
         run: start::measure,
     },
     Measurement { name: "overload", tells: "ten times the callers that can be served, and a server that hangs", run: overload::measure },
+    Measurement {
+        name: "revoke",
+        tells: "from the command to the last byte of a thousand streams, among ten thousand",
+        run: revoke::measure,
+    },
     Measurement {
         name: "soak",
         tells: "memory at full load while executions come and go; BENCH_SECONDS says for how long",

@@ -29,6 +29,7 @@ use crate::key::{Key, unique};
 use crate::table::{Table, micros, share};
 
 const ISSUER: &str = "https://id.acme.example";
+const PEOPLE: &str = "https://people.acme.example";
 const ENDPOINT: &str = "https://gw.acme.example/mcp";
 
 /// How many tokens are shown, and how many are asked for.
@@ -40,7 +41,13 @@ const CLIENTS: usize = 128;
 /// Measures tokens.
 pub(crate) fn measure() -> Result {
     shown()?;
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(issued())
+    let mut table = Table::new(&["credentials issued", "for", "one worker, log on disk, per s", "CPU µs each", "per s and core"]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    for (whom, person) in [("the agent itself", None), ("a person (token exchange)", Some(Key::new()?))] {
+        table.row(runtime.block_on(issued(whom, person.as_ref()))?);
+    }
+    println!("{table}");
+    Ok(())
 }
 
 /// What it takes to tell who is calling.
@@ -96,7 +103,7 @@ fn middle(times: &[Duration]) -> (Duration, Duration) {
 }
 
 /// What it takes to issue a credential: the whole endpoint but the socket, with the log on disk.
-async fn issued() -> Result {
+async fn issued(whom: &str, issuer: Option<&Key>) -> Result<[String; 5]> {
     let (agent, device) = (Key::new()?, Key::new()?);
     let directory = tempfile::tempdir()?;
     let mut seed = Zeroizing::new([0; 32]);
@@ -104,7 +111,7 @@ async fn issued() -> Result {
     let signer = Arc::new(Ed25519Signer::from_seed("bench.acme.example", &seed)?);
     let log = Log::new(Arc::new(embedded::open(directory.path(), signer, Options::default())?));
     let parts = Parts {
-        bundle: Arc::new(Live::new(bundle::read(&files(&agent)).map_err(|problems| format!("{problems:?}"))?.snapshot)),
+        bundle: Arc::new(Live::new(bundle::read(&files(&agent, issuer)).map_err(|problems| format!("{problems:?}"))?.snapshot)),
         executions: Arc::new(Executions::default()),
         log,
         clock: Arc::new(WallClock),
@@ -123,8 +130,19 @@ async fn issued() -> Result {
         let second = at.as_second();
         let claims = json!({ "iss": id, "sub": id, "aud": ISSUER, "iat": second, "exp": second + 60, "jti": unique() });
         let assertion = agent.token(&json!({ "alg": "ES256", "typ": "client-authentication+jwt", "kid": "k1" }), &claims)?;
+        let grant = match issuer {
+            None => "grant_type=client_credentials".to_owned(),
+            Some(issuer) => {
+                let claims = json!({ "iss": PEOPLE, "sub": "ana", "azp": "bot", "aud": ISSUER, "iat": second, "exp": second + 300 });
+                let person = issuer.token(&json!({ "alg": "ES256", "typ": "JWT", "kid": "p" }), &claims)?;
+                format!(
+                    "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token={person}\
+                     &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt"
+                )
+            }
+        };
         let form = format!(
-            "grant_type=client_credentials&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion={assertion}&task=Pay+the+invoices"
+            "{grant}&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion={assertion}&task=Pay+the+invoices"
         );
         let proof = device.proof(&format!("{ISSUER}/token"), None, Some(&nonce), at)?;
         let request = http::Request::post("/token")
@@ -155,19 +173,17 @@ async fn issued() -> Result {
     }
     let (elapsed, used) = (began.elapsed(), cpu()?.saturating_sub(used));
     let count = TOKENS as f64;
-    let mut table = Table::new(&["credentials issued", "one worker, log on disk, per s", "CPU µs each", "per s and core"]);
-    table.row([
+    Ok([
         TOKENS.to_string(),
+        whom.to_owned(),
         format!("{:.0}", count / elapsed.as_secs_f64()),
         format!("{:.0}", micros(used) / count),
         format!("{:.0}", count / used.as_secs_f64()),
-    ]);
-    println!("{table}");
-    Ok(())
+    ])
 }
 
-/// The bundle of the token service: one agent with a registered key.
-fn files(agent: &Key) -> bundle::Files {
+/// The bundle of the token service: one agent with a registered key, and who vouches for people, if anybody.
+fn files(agent: &Key, issuer: Option<&Key>) -> bundle::Files {
     let declared = format!(
         "[agent]\nname = \"bot\"\nowner = \"o@acme.example\"\npurpose = \"Measure\"\n[[agent.key]]\nkid = \"k1\"\njwk = {}\n[agent.may]\ncall = [\"crm/query\"]\n",
         agent.jwk_toml(),
@@ -176,8 +192,13 @@ fn files(agent: &Key) -> bundle::Files {
         "trust_domain = \"acme.example\"\n[data]\nlisten = \"127.0.0.1:8480\"\norigin = \"https://gw.acme.example\"\n[identity]\nlisten = \"127.0.0.1:8481\"\norigin = \"{ISSUER}\"\n"
     );
     let server = "[server]\nname = \"crm\"\nmcp = \"https://crm.acme.example/mcp\"\n[tools.query]\neffect = \"read\"\n";
+    let people = issuer.map(|key| {
+        let jwk = key.jwk_toml().replacen('{', "{ kid = \"p\", ", 1);
+        ("issuers.toml", format!("[[issuer]]\nname = \"people\"\nissuer = \"{PEOPLE}\"\njwks = {{ keys = [{jwk}] }}\n"))
+    });
     [("bailiwick.toml", settings), ("agents/bot.toml", declared), ("servers/crm.toml", server.to_owned())]
         .into_iter()
+        .chain(people)
         .map(|(path, text)| (path.to_owned(), text.into_bytes()))
         .collect()
 }

@@ -14,7 +14,7 @@ use bailiwick_core::flow::{self, Fields, Provenance, Seen, Shown, Sources};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Integrity, Labels};
-use bailiwick_core::model::{AgentName, Call, Clock, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
+use bailiwick_core::model::{AgentName, Call, Clock, Code, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
 use bailiwick_log::{Log, Position, Recorded, StorageError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -346,7 +346,7 @@ impl Gateway {
         };
         tokio::select! {
             biased;
-            () = who.execution.stopped(&who.token) => Ended::Revoked,
+            () = who.execution.stopped(&who.token) => Ended::Cut(who.execution.why_stopped()),
             _ = gone.wait_for(|gone| *gone) => Ended::Gone,
             _ = ending.wait_for(|ending| *ending) => Ended::Stopped,
             answer = forward => match answer {
@@ -415,7 +415,8 @@ impl Made {
 enum Ended {
     Answered(Answer),
     Failed(UpstreamError),
-    Revoked,
+    /// The execution or its credential was revoked, or an agent of its chain quarantined.
+    Cut(Code),
     Gone,
     Stopped,
     /// The intent was not on disk in time, so that nothing was done.
@@ -431,7 +432,7 @@ impl Ended {
             Self::Answered(_) => Ending::Done,
             Self::Failed(error) if error.is_uncertain() => Ending::Unknown,
             Self::Failed(_) => Ending::Failed,
-            Self::Revoked | Self::Gone | Self::Stopped | Self::NotKept => Ending::Cancelled,
+            Self::Cut(_) | Self::Gone | Self::Stopped | Self::NotKept => Ending::Cancelled,
             Self::Elsewhere => Ending::Elsewhere,
         }
     }
@@ -441,7 +442,8 @@ impl Ended {
             Self::Answered(Answer { body: Err(fault), .. }) => format!("the tool answered with fault {}", fault.code),
             Self::Answered(_) | Self::Elsewhere => String::new(),
             Self::Failed(error) => error.to_string(),
-            Self::Revoked => "the execution or its credential was revoked, or an agent of its chain quarantined".to_owned(),
+            Self::Cut(Code::Quarantined) => "an agent of the chain was quarantined".to_owned(),
+            Self::Cut(_) => "the execution or its credential was revoked".to_owned(),
             Self::Gone => "the caller went away".to_owned(),
             Self::Stopped => "the gateway was asked to stop".to_owned(),
             Self::NotKept => "the log's disk was too slow, and the call was not made".to_owned(),
@@ -451,7 +453,7 @@ impl Ended {
     const fn bytes(&self) -> u64 {
         match self {
             Self::Answered(answer) => answer.bytes,
-            Self::Failed(_) | Self::Revoked | Self::Gone | Self::Stopped | Self::NotKept | Self::Elsewhere => 0,
+            Self::Failed(_) | Self::Cut(_) | Self::Gone | Self::Stopped | Self::NotKept | Self::Elsewhere => 0,
         }
     }
 
@@ -459,7 +461,7 @@ impl Ended {
         match self {
             Self::Answered(answer) => Ok(answer),
             Self::Failed(error) => Err(Refusal::Upstream { error, intent }),
-            Self::Revoked => Err(Refusal::Ended { intent }),
+            Self::Cut(code) => Err(Refusal::Ended { code, intent }),
             Self::Gone | Self::Stopped => Err(Refusal::Gone { intent }),
             Self::NotKept | Self::Elsewhere => Err(Refusal::Busy(Busy::Log)),
         }

@@ -36,9 +36,11 @@ pub enum Refusal {
         /// The record of the decision.
         intent: Position,
     },
-    /// The execution or its credential was revoked while the call was under way.
-    #[error("the execution was ended while the call was under way (record {intent})")]
+    /// The execution or its credential was revoked, or an agent of its chain quarantined, while the call was under way.
+    #[error("{}: the call was cut (record {intent})", code.as_str())]
     Ended {
+        /// Which of these.
+        code: Code,
         /// The record of the decision.
         intent: Position,
     },

@@ -4,7 +4,7 @@
 //! something.
 
 use super::*;
-use crate::model::{Released, Revocation, Revoked};
+use crate::model::{Code, Released, Revocation, Revoked};
 
 /// How long it is remembered that a person's older tokens count for nothing, in seconds. Older ones than that are not taken at all.
 const PERSON_TOKEN_S_MAX: i64 = 24 * 3_600;
@@ -17,6 +17,11 @@ pub(super) struct Barred {
 }
 
 impl Execution {
+    /// Why a call that was cut was: an agent of the chain is quarantined, and otherwise the execution or its credential was revoked.
+    pub fn why_stopped(&self) -> Code {
+        if self.stopped.load(Ordering::Acquire) == QUARANTINED { Code::Quarantined } else { Code::ExecutionEnded }
+    }
+
     /// Whether the agent acts in it, or is acted for.
     pub fn involves(&self, agent: &AgentName) -> bool {
         self.started.agent == *agent || self.started.chain.iter().any(|member| member.agent.agent() == agent)

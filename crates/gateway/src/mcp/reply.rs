@@ -221,7 +221,7 @@ pub fn refused(refusal: &Refusal, unknown: bool, method: &str, era: Era) -> Sett
         Refusal::Denied { intent, .. } if unknown => decided("deny", Code::UnknownTool, *intent, method, era),
         Refusal::Denied { code, intent } => decided("deny", *code, *intent, method, era),
         Refusal::Asked { code, intent, .. } => decided("ask", *code, *intent, method, era),
-        Refusal::Ended { intent } => decided("deny", Code::ExecutionEnded, *intent, method, era),
+        Refusal::Ended { code, intent } => decided("deny", *code, *intent, method, era),
         Refusal::Upstream { error: UpstreamError::Changed, intent } => decided("deny", Code::ToolChanged, *intent, method, era),
         Refusal::Upstream { error, intent } => {
             let (code, sentence) = upstream(error);

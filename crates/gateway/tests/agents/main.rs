@@ -11,7 +11,7 @@ mod private;
 mod reload;
 mod support;
 
-use bailiwick_core::model::{Code, Ending, Verdict};
+use bailiwick_core::model::{Code, Ending, Quarantined, Verdict};
 use bailiwick_gateway::mcp::Change;
 use common::soon;
 use http::HeaderValue;
@@ -293,7 +293,7 @@ async fn progress_is_streamed_and_a_client_that_goes_away_cancels_the_call() {
 #[tokio::test]
 async fn a_revocation_cuts_what_is_under_way() {
     let world = World::start().await;
-    for by_token in [false, true] {
+    for (number, how) in ["execution", "token", "quarantine"].into_iter().enumerate() {
         let agent = world.agent("bot");
         let params = json!({ "name": "slow", "_meta": { "progressToken": 1 } });
         let (_, mut call) = open(world.modern(&agent, "/mcp/crm", "tools/call", params)).await;
@@ -301,16 +301,23 @@ async fn a_revocation_cuts_what_is_under_way() {
             open(world.modern(&agent, "/mcp/crm", "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } }))).await;
         assert_eq!(listen.next().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
         assert_eq!(call.next().await.unwrap()["method"], "notifications/progress");
-        if by_token {
-            agent.execution.stop_token(&agent.jti)
-        } else {
-            agent.execution.stop()
+        match how {
+            "token" => agent.execution.stop_token(&agent.jti),
+            "execution" => agent.execution.stop(),
+            _ => world.gateway.parts().executions.quarantine(Quarantined {
+                at: agent.execution.started().at,
+                agent: "bot".parse().unwrap(),
+                since: agent.execution.started().at,
+                by: "test".to_owned(),
+                reason: "test".to_owned(),
+            }),
         }
+        let code = if how == "quarantine" { "quarantined: " } else { "execution_ended: " };
         let last = call.next().await.unwrap();
-        assert!(last["result"]["content"][0]["text"].as_str().unwrap().starts_with("execution_ended: "), "{last}");
+        assert!(last["result"]["content"][0]["text"].as_str().unwrap().starts_with(code), "{last}");
         assert_eq!(listen.next().await.unwrap()["result"]["resultType"], "complete");
         assert_eq!(listen.next().await, None);
-        assert_eq!(world.outcome(if by_token { 2 } else { 1 }).await.code, Ending::Cancelled);
+        assert_eq!(world.outcome(number + 1).await.code, Ending::Cancelled);
     }
 }
 
@@ -322,7 +329,7 @@ async fn a_call_whose_client_takes_nothing_is_cut_all_the_same() {
     let (_, unread) = open(world.modern(&agent, "/mcp/crm", "tools/call", params)).await;
     soon(world.tools.waiting.notified()).await;
     agent.execution.stop();
-    assert_eq!(world.outcome(1).await.detail, "the execution or its credential was revoked, or an agent of its chain quarantined");
+    assert_eq!(world.outcome(1).await.detail, "the execution or its credential was revoked");
     drop(unread);
 }
 
