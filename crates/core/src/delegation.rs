@@ -58,7 +58,8 @@ pub enum NotDelegated {
 }
 
 impl Delegation<'_> {
-    /// The start of the execution that is delegated, to be put on the log before anybody hears of it. Its first credential is the
+    /// The start of the execution that is delegated, to be put on the log before anybody hears of it, in the delegating one's own turn:
+    /// it takes a place among that one's records. Its first credential is the
     /// delegation itself, with the `jti` `id`, which the agent redeems within a minute for one of its own.
     pub fn start(&self, snapshot: &Snapshot, execution: ExecutionId, id: String, now: Timestamp) -> Result<ExecutionStarted, NotDelegated> {
         let above = self.parent.started();
@@ -101,6 +102,7 @@ impl Delegation<'_> {
             owner: by.owner.clone(),
             roles: by.roles.clone(),
             execution: self.parent.id(),
+            sequence: self.parent.ledger().sequence(),
             token: self.token.map(str::to_owned),
         }
     }

@@ -211,6 +211,11 @@ impl Ledger {
         self.asks.answered(position, answered)
     }
 
+    /// Folds in a delegation that took this place.
+    pub fn delegated(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence.saturating_add(1));
+    }
+
     /// Folds in an outcome that is on the log: what it returned was learned, and its place is taken.
     pub fn ended(&mut self, sequence: u64, labels: &Labels) {
         self.sequence = self.sequence.max(sequence.saturating_add(1));

@@ -120,6 +120,10 @@ impl<'a> Recovery<'a> {
         match record {
             Record::ExecutionStarted(started) => {
                 self.lacks |= self.resumed && started.renewal && !self.knows(started.execution);
+                if let Some(by) = started.chain.first().filter(|_| !started.renewal) {
+                    self.lacks |= self.resumed && !self.knows(by.execution);
+                    self.next.insert(by.execution, by.sequence.saturating_add(1));
+                }
                 self.executions.started(started);
             }
             Record::Intent(intent) => {

@@ -69,6 +69,8 @@ impl Identity {
         let (for_execution, for_token) = random.split_first_chunk::<10>().ok_or(DelegateError::Unavailable("no randomness"))?;
         let execution = ExecutionId::from_parts(u64::try_from(now.as_millisecond()).unwrap_or(0), *for_execution);
         let id = URL_SAFE_NO_PAD.encode(for_token);
+        // It takes a place among the delegating execution's records, so it waits for that one's turn.
+        let _turn = parent.turn().await;
         let started = Delegation { parent, token, to, wanted }.start(&snapshot, execution, id.clone(), now)?;
 
         let delegation = DelegationToken {
@@ -85,7 +87,12 @@ impl Identity {
         let signer = self.issuer.signer(Algorithm::Es256, now).ok_or(DelegateError::Unavailable("the issuer has no key"))?;
         let token = delegation.sign(signer.as_ref()).map_err(|_| DelegateError::Unavailable("the issuer's key does not sign"))?;
 
-        let recorded = self.parts.log.append(started).await?;
+        let recorded = match self.parts.log.append(started).await {
+            Err(StorageError::Stale { .. }) => {
+                return Err(DelegateError::Unavailable("another gateway went on with the execution meanwhile; try again"));
+            }
+            recorded => recorded?,
+        };
         let started = self.parts.log.durable(recorded).await?.into_value();
         let execution = self.parts.executions.started(started);
         // It may have been revoked while the log was written.

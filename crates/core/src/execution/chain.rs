@@ -119,6 +119,9 @@ impl Execution {
             }
             children.push(Arc::downgrade(child));
         }
+        if let Some(by) = child.started.chain.first() {
+            self.ledger().delegated(by.sequence);
+        }
         // Whoever revokes this one says so first and looks at its children then, so that one of the two sees the other.
         if self.is_revoked() {
             child.stop();

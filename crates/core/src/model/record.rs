@@ -115,6 +115,8 @@ pub struct Member {
     pub roles: Vec<String>,
     /// The execution in which it delegated.
     pub execution: ExecutionId,
+    /// The place that the delegation takes among the records of that execution.
+    pub sequence: u64,
     /// The `jti` of the credential by which it did; absent where the gateway delegated for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -453,12 +455,19 @@ trait Expects {
 impl Expects for Started {}
 impl Expects for BundleActivated {}
 impl Expects for ToolHeld {}
-impl Expects for ExecutionStarted {}
 impl Expects for Refused {}
 impl Expects for Revoked {}
 impl Expects for Quarantined {}
 impl Expects for Released {}
 impl Expects for Answered {}
+
+impl Expects for ExecutionStarted {
+    /// A delegation is something that the delegating execution does: whoever goes on with that one has to know of it.
+    fn expects(&self) -> Option<Expected> {
+        let by = self.chain.first().filter(|_| !self.renewal)?;
+        Some(Expected { stream: by.execution.as_u128(), sequence: by.sequence })
+    }
+}
 
 impl Expects for Intent {
     fn expects(&self) -> Option<Expected> {

@@ -159,6 +159,7 @@ impl Live {
                     owner: "o".into(),
                     roles: vec![],
                     execution: parent.id(),
+                    sequence: parent.ledger().sequence(),
                     token: Some("t".into()),
                 };
                 let chain = std::iter::once(member).chain(above.chain.iter().cloned()).collect();
