@@ -73,7 +73,7 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
 }
 
 /// A client script in Python.
-fn python(tools: &Tools, script: &str) -> Command {
+pub(crate) fn python(tools: &Tools, script: &str) -> Command {
     let mut command = Command::new(tools.python_program("python"));
     command.current_dir(tools.root.join("interop")).arg(format!("clients/{script}"));
     command

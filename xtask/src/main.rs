@@ -6,6 +6,7 @@
 mod approvals;
 mod bench;
 mod crash;
+mod envoy;
 mod eval;
 mod fuzz;
 mod gateway;

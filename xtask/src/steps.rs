@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, Ended};
 use crate::report::Report;
 use crate::tools::Tools;
-use crate::{Result, approvals, crash, init, interop, sim, suite, tidy};
+use crate::{Result, approvals, crash, envoy, init, interop, sim, suite, tidy};
 
 /// One named part of `cargo xtask test`.
 struct Step {
@@ -56,6 +56,12 @@ const STEPS: &[Step] = &[
         shows: "people answer an agent's asks by another's login service",
         mend: "see .cache/logs/client-approver.log",
         run: approvals::check,
+    },
+    Step {
+        name: "envoy",
+        shows: "agents reach a tool server through Envoy, which asks before each request",
+        mend: "see .cache/logs/client-behind-envoy.log",
+        run: envoy::check,
     },
     Step { name: "sim", shows: "a thousand worlds under faults, every invariant held", mend: "cargo xtask sim --seed K", run: sim::check },
     Step {

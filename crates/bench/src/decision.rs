@@ -309,6 +309,7 @@ fn snapshot(
             data_dir: ".bailiwick".into(),
             data: listen,
             identity,
+            ext_authz: None,
             approvals: Approvals::default(),
             limits: Limits::default(),
         },

@@ -3,6 +3,7 @@
 mod admin;
 mod data;
 mod decisions;
+mod ext_authz;
 mod keys;
 pub(crate) mod listen;
 mod pulse;
@@ -25,6 +26,7 @@ use bailiwick_control::webhook::Teller;
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
 use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Person};
 use bailiwick_gateway::authz::Decisions;
+use bailiwick_gateway::authz::envoy::Envoy;
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
@@ -93,6 +95,10 @@ impl Server {
         // Before anything is changed on disk: a second server on the same ports ends here.
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
         let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
+        let envoy_door = match &settings.ext_authz {
+            Some(listen) => Some(Door::open("ext_authz", listen, &settings.limits, &base).await?),
+            None => None,
+        };
         let people_door = match &settings.approvals.listen {
             Some(listen) => Some(Door::open("approvals", listen, &settings.limits, &base).await?),
             None => None,
@@ -175,6 +181,10 @@ impl Server {
         }));
         let operators = admin::serve(&socket, router, stopped.clone())?;
         let mut doors = vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(operators)];
+        if let Some(door) = envoy_door {
+            let envoy = Arc::new(Envoy::new(Arc::clone(&gateway), Arc::clone(identity.authenticator())));
+            doors.push(tokio::spawn(door.serve(router_answers(ext_authz::router(envoy)), stopped.clone())));
+        }
         if let Some((door, listen)) = people_door.zip(settings.approvals.listen.clone()) {
             let people = People::new(Arc::clone(&identity), approvals.clone(), base.clone(), listen);
             doors.push(tokio::spawn(door.serve(router_answers(people.router()), stopped.clone())));

@@ -53,6 +53,8 @@ pub struct Settings {
     pub data: Listen,
     /// The token service's listener; its origin is the issuer.
     pub identity: Listen,
+    /// Where Envoy asks whether requests may pass (`ext_authz`); absent, nowhere.
+    pub ext_authz: Option<Listen>,
     /// How people are asked, and how they answer.
     pub approvals: Approvals,
     /// Bounds on what is accepted.

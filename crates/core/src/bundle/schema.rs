@@ -76,6 +76,8 @@ pub struct BailiwickFile {
     pub data: Option<ListenTable>,
     /// The token service's listener; its origin is the issuer of the credentials.
     pub identity: Option<ListenTable>,
+    /// Where Envoy asks whether the requests of agents may pass (`ext_authz`, gRPC).
+    pub ext_authz: Option<ListenTable>,
     /// How people are asked to approve calls, and how they answer.
     pub approvals: Option<ApprovalsTable>,
     /// Bounds on what is accepted.

@@ -30,6 +30,7 @@ pub(super) fn settings(file: &Fields<'_>) -> Option<Settings> {
         file.source().error(place(file, "identity", "origin"), message, "give each an origin of its own: credentials name them");
     }
     let limits = file.table::<schema::LimitsTable>("limits").map_or_else(Limits::default, |table| limits(&table));
+    let ext_authz = file.table::<schema::ListenTable>("ext_authz").map(|table| listener(&table, "ext_authz", 8483));
     let approvals = approvals::approvals(file);
     if let Some(people) = &approvals.listen {
         for (name, other) in [("data", &data), ("identity", &identity)] {
@@ -46,7 +47,7 @@ pub(super) fn settings(file: &Fields<'_>) -> Option<Settings> {
             }
         }
     }
-    Some(Settings { trust_domain: trust_domain?.into_inner(), data_dir, data, identity, approvals, limits })
+    Some(Settings { trust_domain: trust_domain?.into_inner(), data_dir, data, identity, ext_authz, approvals, limits })
 }
 
 fn place(file: &Fields<'_>, table: &str, key: &str) -> std::ops::Range<usize> {

@@ -49,6 +49,8 @@ pub enum Protocol {
     Mcp,
     /// AuthZEN Authorization API: another enforcement point asks for the decision, and makes the call.
     Authzen,
+    /// Envoy's external authorization: a mesh asks for the decision, and lets the call through.
+    ExtAuthz,
 }
 
 /// One attempt to use a tool, as its adapter read it; not yet known to be allowed, nor that the tool exists.

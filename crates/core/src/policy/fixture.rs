@@ -132,6 +132,7 @@ impl Fixture {
                 data_dir: ".bailiwick".into(),
                 data: listen.clone(),
                 identity: listen,
+                ext_authz: None,
                 approvals: crate::bundle::Approvals::default(),
                 limits: Limits::default(),
             },

@@ -6,6 +6,7 @@
 //! execution: the one that the question names, or one that stands for all that this asker asks about this agent, person and
 //! session. A search looks at what a new execution could do, and records nothing.
 
+pub mod envoy;
 mod question;
 mod search;
 mod standing;

@@ -36,7 +36,7 @@ pub(super) fn document(route: &Route, snapshot: &Snapshot) -> Value {
 }
 
 /// The challenges for one who was not authenticated. What was wrong in particular is for the operator only.
-pub(super) fn challenges(error: &Unauthenticated, route: &Route, snapshot: &Snapshot) -> Vec<String> {
+pub(crate) fn challenges(error: &Unauthenticated, route: &Route, snapshot: &Snapshot) -> Vec<String> {
     let metadata = format!("{}{WELL_KNOWN}{}", snapshot.settings.data.origin, route.path());
     let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
     let code = error.code().map(|code| format!("error=\"{code}\", error_description=\"{}\", ", sentence(code))).unwrap_or_default();

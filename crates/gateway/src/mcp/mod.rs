@@ -20,6 +20,7 @@
 //! declared in its handshake stands there. Names and URIs are those of the server, without the prefixes of `/mcp`.
 
 mod approve;
+mod called;
 mod exchange;
 mod listen;
 mod lists;
@@ -35,5 +36,8 @@ mod session;
 mod under_way;
 pub mod upstream;
 
+pub(crate) use called::called;
+pub(crate) use metadata::challenges;
 pub use offers::{Change, Offered, Offers};
+pub(crate) use route::Route;
 pub use serve::{Body, Face};

@@ -13,7 +13,7 @@ const SCHEME: &str = "bailiwick://";
 
 /// What an endpoint serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(crate) enum Route {
     /// All servers, `/mcp`.
     All,
     /// One server, `/mcp/{server}`.
@@ -31,7 +31,7 @@ impl Route {
     }
 
     /// The path.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         match self {
             Self::All => "/mcp".to_owned(),
             Self::One(server) => format!("/mcp/{server}"),

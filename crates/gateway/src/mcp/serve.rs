@@ -11,7 +11,7 @@ use bailiwick_core::bundle::{Listen, Snapshot};
 use bailiwick_core::execution::Execution;
 use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
 use bailiwick_core::json;
-use bailiwick_core::model::{AgentName, Arguments, Call, Entropy, Protocol, Refused, Timestamp, ToolName};
+use bailiwick_core::model::{AgentName, Call, Entropy, Protocol, Refused, Timestamp};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Position;
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 
+use super::called::called;
 use super::exchange::{Exchange, Frame, LEVELS};
 use super::listen::Listener;
 use super::lists::{self, View};
@@ -516,7 +517,7 @@ impl Face {
         (capabilities, level, mut extras): (Map<String, Value>, Option<String>, Extras),
         limits: &json::Limits,
     ) -> Result<Response<Body>, Fault> {
-        let Some(called) = called(&request, place, limits).map_err(|fault| fault.to(&request.id))? else {
+        let Some(called) = called(&request, place.route, place.snapshot, limits).map_err(|fault| fault.to(&request.id))? else {
             return Err(unknown_method(&request, era));
         };
         let (method, tool, arguments) = called;
@@ -664,46 +665,6 @@ impl fmt::Debug for Face {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Face").field("sessions", &self.sessions).finish_non_exhaustive()
     }
-}
-
-/// The call that a request makes: method, tool and arguments. The tool is missing when nothing can be called so, and all
-/// of it when the method makes no call.
-type Called = (&'static str, Option<ToolName>, Arguments);
-
-fn called(request: &Request, place: &Place<'_>, limits: &json::Limits) -> Result<Option<Called>, Fault> {
-    let invalid = |what: &str| Fault::new(code::INVALID_PARAMS, "invalid_params", what).status(StatusCode::OK);
-    let text = |key: &str| request.text(key).ok_or_else(|| invalid(&format!("`{key}` is missing or not a text")));
-    let as_they_came = || request.arguments.clone().unwrap_or_else(Arguments::none);
-    let made = |value: &Value| {
-        let text = serde_json::value::to_raw_value(value).map_err(|_| invalid("the parameters cannot be read"))?;
-        Arguments::parse(&text, limits).map_err(|_| invalid("the parameters cannot be read"))
-    };
-    Ok(Some(match request.method.as_str() {
-        "tools/call" => ("tools/call", place.route.tool(text("name")?), as_they_came()),
-        "prompts/get" => ("prompts/get", place.route.prompt(text("name")?), as_they_came()),
-        "resources/read" => {
-            let tool = place.route.resource(place.snapshot, text("uri")?);
-            let arguments = made(&json!({ "uri": tool.as_ref().map(own) }))?;
-            ("resources/read", tool, arguments)
-        }
-        "completion/complete" => {
-            let reference = request.params.get("ref").ok_or_else(|| invalid("`ref` is missing"))?;
-            let named = |key: &str| reference.get(key).and_then(Value::as_str).ok_or_else(|| invalid("`ref` names nothing"));
-            let tool = match reference.get("type").and_then(Value::as_str) {
-                Some("ref/prompt") => place.route.prompt(named("name")?),
-                Some("ref/resource") => place.route.resource(place.snapshot, named("uri")?),
-                _ => return Err(invalid("`ref` is neither `ref/prompt` nor `ref/resource`")),
-            };
-            let mut arguments = Map::new();
-            for key in ["argument", "context"] {
-                if let Some(value) = request.params.get(key) {
-                    arguments.insert(key.to_owned(), value.clone());
-                }
-            }
-            ("completion/complete", tool, made(&Value::Object(arguments))?)
-        }
-        _ => return Ok(None),
-    }))
 }
 
 fn is_list(method: &str) -> bool {
