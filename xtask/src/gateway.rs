@@ -82,6 +82,11 @@ impl Bundle {
         )
     }
 
+    /// The identity origin.
+    pub(crate) fn issuer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.identity)
+    }
+
     /// Adds a file to the bundle.
     pub(crate) fn add(&self, name: &str, text: &str) -> Result<()> {
         let file = self.directory.join(name);

@@ -8,6 +8,7 @@ mod bench;
 mod crash;
 mod envoy;
 mod eval;
+mod federation;
 mod fuzz;
 mod gateway;
 mod http;

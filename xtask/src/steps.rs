@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, Ended};
 use crate::report::Report;
 use crate::tools::Tools;
-use crate::{Result, approvals, crash, envoy, init, interop, sim, suite, tidy};
+use crate::{Result, approvals, crash, envoy, federation, init, interop, sim, suite, tidy};
 
 /// One named part of `cargo xtask test`.
 struct Step {
@@ -62,6 +62,12 @@ const STEPS: &[Step] = &[
         shows: "agents reach a tool server through Envoy, which asks before each request",
         mend: "see .cache/logs/client-behind-envoy.log",
         run: envoy::check,
+    },
+    Step {
+        name: "federation",
+        shows: "a role of AWS, before moto's STS and with botocore's signatures",
+        mend: "see .cache/logs/client-aws-caller.log",
+        run: federation::check,
     },
     Step { name: "sim", shows: "a thousand worlds under faults, every invariant held", mend: "cargo xtask sim --seed K", run: sim::check },
     Step {
@@ -236,9 +242,9 @@ fn tests(tools: &Tools) -> Result<Report> {
         "nextest",
         "run",
         "--workspace",
-        // The demo is also run with each protection off, which only builds with this feature can.
+        // The demo is also run with each protection off, which only builds with the first of these can.
         "--features",
-        "bailiwick/test-switches",
+        "bailiwick/test-switches,bailiwick/spiffe,bailiwick-control/spiffe",
         "--no-fail-fast",
         "--retries",
         "1",

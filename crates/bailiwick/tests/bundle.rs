@@ -121,3 +121,78 @@ fn every_schema_can_be_printed() {
         assert_eq!(schema["additionalProperties"], false, "{file}");
     }
 }
+
+#[test]
+fn why_a_token_proves_an_agent_or_does_not_is_told_claim_by_claim_and_never_the_token() {
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+    use serde_json::json;
+
+    let (home, path) = starter();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let point = &key.public_key_raw()[1..];
+    let encode_part = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+    let issuers = home.path().join("issuers.toml");
+    fs::write(
+        &issuers,
+        format!(
+            "{}\nalgorithms = [\"ES256\"]\njwks = {{ keys = [{{ kty = \"EC\", crv = \"P-256\", kid = \"a\", x = \"{}\", y = \"{}\" }}] }}\n",
+            fs::read_to_string(&issuers).unwrap(),
+            encode_part(&point[..32]),
+            encode_part(&point[32..])
+        ),
+    )
+    .unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let token = |more: Value| {
+        let mut claims = json!({
+            "iss": "https://token.actions.githubusercontent.com", "sub": "repo:acme/bot:environment:production", "aud": "http://127.0.0.1:8481",
+            "iat": now, "exp": now + 300, "repository": "acme/bot", "repository_id": "8842", "repository_owner_id": "17", "environment": "production",
+            "actor": "a-private-thing",
+        });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some("a".to_owned());
+        encode(&header, &claims, &EncodingKey::from_ec_der(&key.serialize_der())).unwrap()
+    };
+    let file = home.path().join("token");
+    let why = |text: &str, more: &[&str]| {
+        fs::write(&file, text).unwrap();
+        bailiwick(&[&["token", "why", file.to_str().unwrap(), "--bundle", &path], more].concat(), home.path())
+    };
+    let right = token(json!({}));
+    let output = why(&right, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).starts_with("it proves the agent `support-summarizer`"), "{}", text(&output));
+    for (case, token, parts) in [
+        (
+            "another repository",
+            token(json!({ "repository_id": "8843" })),
+            &["its claims are those of no agent", "no  repository_id is \"8843\", wanted \"8842\""][..],
+        ),
+        (
+            "another environment",
+            token(json!({ "environment": null })),
+            &["no  environment is null, wanted \"production\"", "yes repository_id"],
+        ),
+        ("expired", token(json!({ "exp": now - 100 })), &["has the claims of `support-summarizer`, and is refused: it expired 1"]),
+        ("for another", token(json!({ "aud": ["x", "y"] })), &["`aud` is [\"x\",\"y\"], and has to be \"http://127.0.0.1:8481\""]),
+        ("a contradiction", token(json!({ "sub": "repo:evil/bot:x" })), &["no  kind", "another than in its claims"]),
+        ("an unknown issuer", token(json!({ "iss": "https://x.example" })), &["no issuer `https://x.example` is declared"]),
+        ("a forged one", format!("{}AAAA", &right[..right.len() - 4]), &["no  signature", "its signature is wrong; its `kid` is `a`"]),
+        ("no token", "hello".to_owned(), &["it is not a compact JWS"]),
+    ] {
+        let output = why(&token, &[]);
+        assert_eq!(output.status.code(), Some(1), "{case}");
+        let shown = text(&output);
+        for part in parts {
+            assert!(shown.contains(part), "{case}: {part}: {shown}");
+        }
+        let told: Value = serde_json::from_slice(&why(&token, &["--json"]).stdout).unwrap();
+        assert!(told["proves"].as_array().unwrap().is_empty() && told["verdict"].is_string(), "{case}: {told}");
+        for shown in [shown, told.to_string()] {
+            let secret = |part: &str| !part.is_empty() && shown.contains(part);
+            assert!(!token.split('.').any(|part| part.len() > 5 && secret(part)), "{case}: the token is shown");
+            assert!(!shown.contains("a-private-thing"), "{case}: a claim that nobody asks for is shown");
+        }
+    }
+}

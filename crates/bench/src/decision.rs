@@ -307,6 +307,7 @@ fn snapshot(
         settings: Settings {
             trust_domain: "acme.example".parse()?,
             data_dir: ".bailiwick".into(),
+            local_socket: None,
             data: listen,
             identity,
             ext_authz: None,
@@ -355,6 +356,7 @@ fn bundle(count: usize) -> Result<Bundle> {
             roles: vec!["payer".to_owned()],
             federation: Vec::new(),
             subjects: Vec::new(),
+            local: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),
             call: vec![format!("{server}/*").parse()?],

@@ -27,6 +27,8 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::svid::SvidServer;
+
 /// The most bytes of one answer.
 const BYTES_MAX: usize = 256 << 10;
 
@@ -97,6 +99,15 @@ impl Fetcher {
             roots.add(authority).map_err(io::Error::other)?;
         }
         Self::over(self.resolver.clone(), &trusting(roots)?)
+    }
+
+    /// One that believes the server with this SPIFFE id, vouched for by these roots, and no other.
+    pub(crate) fn by_svid(&self, id: String, roots: Vec<CertificateDer<'static>>) -> io::Result<Self> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = Arc::new(SvidServer::new(id, roots, &provider));
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(io::Error::other)?;
+        let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        Self::over(self.resolver.clone(), &config)
     }
 
     fn over(resolver: Option<TokioResolver>, tls: &ClientConfig) -> io::Result<Self> {

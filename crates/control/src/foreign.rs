@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bailiwick_core::bundle::{Issuer, Keys};
+use bailiwick_core::bundle::{BundleServer, Issuer, Keys};
 use bailiwick_core::identity::KeySet;
 use bailiwick_core::identity::platform::Platform;
 use bailiwick_core::identity::spiffe::TrustBundle;
@@ -48,6 +48,8 @@ pub(crate) struct KeysUnknown(Arc<str>);
 pub(crate) struct Published {
     /// The keys that sign its tokens.
     pub(crate) keys: KeySet,
+    /// The authorities of its X.509-SVIDs, of a SPIFFE trust domain.
+    pub(crate) roots: Vec<CertificateDer<'static>>,
     sequence: Option<u64>,
     fresh_s: i64,
 }
@@ -57,13 +59,14 @@ impl Published {
     fn parse(kind: Platform, document: &Value, place: &str) -> Result<Self, KeysUnknown> {
         if kind == Platform::Spiffe {
             let bundle = TrustBundle::parse(document).map_err(|error| unknown(place, &error))?;
-            return Ok(Self { keys: bundle.jwt, sequence: bundle.sequence, fresh_s: bundle.refresh_s });
+            let roots = bundle.roots.into_iter().map(CertificateDer::from).collect();
+            return Ok(Self { keys: bundle.jwt, roots, sequence: bundle.sequence, fresh_s: bundle.refresh_s });
         }
         let keys = KeySet::from_jwks(document).map_err(|error| unknown(place, &error))?;
         if keys.is_empty() {
             return Err(unknown(place, &"it holds no key that is accepted"));
         }
-        Ok(Self { keys, sequence: None, fresh_s: FRESH_S })
+        Ok(Self { keys, roots: Vec::new(), sequence: None, fresh_s: FRESH_S })
     }
 }
 
@@ -111,10 +114,11 @@ impl Foreign {
             Keys::Inline(set) => return Published::parse(issuer.kind, set, "issuers.toml").map(Arc::new),
             Keys::Url(url) => url.clone(),
             Keys::File(file) => file.display().to_string(),
+            Keys::WorkloadApi(address) => address.clone(),
             Keys::Discovery => issuer.issuer.clone(),
         };
         // By all that says how they are read: a changed bundle may trust another authority for the same address.
-        let place = format!("{} {place} {:?} {:?}", issuer.kind.as_str(), issuer.ca_file, issuer.token_file);
+        let place = format!("{} {place} {:?} {:?} {:?}", issuer.kind.as_str(), issuer.ca_file, issuer.token_file, issuer.bundle_server);
         let set = Arc::clone(self.sets.lock().unwrap_or_else(PoisonError::into_inner).entry(place).or_default());
         let _waiting = set.waiting.try_acquire().map_err(|_| KeysUnknown("too many wait for them".into()))?;
         let mut kept = set.kept.lock().await;
@@ -125,8 +129,9 @@ impl Foreign {
         let may_try = kept.tried.as_ref().is_none_or(|tried| !(0..AGAIN_AFTER_S).contains(&age(tried)));
         if !kept.published.as_ref().is_some_and(is_fresh) && may_try {
             kept.tried = Some(now);
-            let before = kept.published.as_ref().and_then(|(published, _)| published.sequence);
-            match self.read(issuer).await.and_then(|published| follows(published, before)) {
+            let before = kept.published.as_ref().map(|(published, _)| Arc::clone(published));
+            let read = self.read(issuer, before.as_deref()).await;
+            match read.and_then(|published| follows(published, before.and_then(|before| before.sequence))) {
                 Ok(published) => {
                     kept.published = Some((Arc::new(published), now));
                     kept.fault = None;
@@ -143,13 +148,17 @@ impl Foreign {
         }
     }
 
-    async fn read(&self, issuer: &Issuer) -> Result<Published, KeysUnknown> {
-        if let Keys::File(file) = &issuer.keys {
-            let place = file.display().to_string();
-            let document = json::parse(&self.file(file).await?, &json::Limits::default()).map_err(|error| unknown(&place, &error))?;
-            return Ok(Published { fresh_s: FILE_FRESH_S, ..Published::parse(issuer.kind, &document, &place)? });
+    /// Reads what `issuer` publishes; `before` is what it published when it was last read.
+    async fn read(&self, issuer: &Issuer, before: Option<&Published>) -> Result<Published, KeysUnknown> {
+        match &issuer.keys {
+            Keys::File(file) => return Ok(Published { fresh_s: FILE_FRESH_S, ..self.published_in(issuer.kind, file).await? }),
+            Keys::WorkloadApi(address) => return workload_api(issuer, address).await,
+            Keys::Url(_) | Keys::Discovery | Keys::Inline(_) => {}
         }
-        let fetcher = self.fetcher_for(issuer.ca_file.as_deref()).await?;
+        let fetcher = match &issuer.bundle_server {
+            Some(server) => self.fetcher_of_svids(issuer.kind, server, before).await?,
+            None => self.fetcher_for(issuer.ca_file.as_deref()).await?,
+        };
         let (url, named) = match &issuer.keys {
             Keys::Url(url) => (url.clone(), url),
             _ => (discover(&fetcher, issuer, self.token(issuer).await?).await?, &issuer.issuer),
@@ -176,6 +185,23 @@ impl Foreign {
             return Err(unknown(&place, &"it holds no certificate in PEM"));
         }
         self.fetcher.by_authorities(authorities).map_err(|error| unknown(&place, &error))
+    }
+
+    /// What reaches a server that proves itself by an X.509-SVID: by the newest bundle of its trust domain that is known.
+    async fn fetcher_of_svids(&self, kind: Platform, server: &BundleServer, before: Option<&Published>) -> Result<Fetcher, KeysUnknown> {
+        let roots = match (before, server.bootstrap.as_ref()) {
+            (Some(before), _) => before.roots.clone(),
+            (None, Keys::Inline(set)) => Published::parse(kind, set, "issuers.toml")?.roots,
+            (None, Keys::File(file)) => self.published_in(kind, file).await?.roots,
+            (None, _) => Vec::new(),
+        };
+        self.fetcher.by_svid(server.id.clone(), roots).map_err(|error| unknown(&server.id, &error))
+    }
+
+    async fn published_in(&self, kind: Platform, file: &Path) -> Result<Published, KeysUnknown> {
+        let place = file.display().to_string();
+        let document = json::parse(&self.file(file).await?, &json::Limits::default()).map_err(|error| unknown(&place, &error))?;
+        Published::parse(kind, &document, &place)
     }
 
     async fn token(&self, issuer: &Issuer) -> Result<HeaderMap, KeysUnknown> {
@@ -213,6 +239,19 @@ fn follows(published: Published, before: Option<u64>) -> Result<Published, KeysU
         (Some(_), None) => Err(KeysUnknown("it had a `spiffe_sequence` and has none now".into())),
         _ => Ok(published),
     }
+}
+
+/// The bundle of a trust domain as the Workload API of this machine gives it.
+#[cfg(feature = "spiffe")]
+async fn workload_api(issuer: &Issuer, address: &str) -> Result<Published, KeysUnknown> {
+    let document = crate::workload::bundle(address, &issuer.issuer).await.map_err(|error| unknown(address, &error))?;
+    Published::parse(issuer.kind, &document, address)
+}
+
+/// The same, where nobody can ask it.
+#[cfg(not(feature = "spiffe"))]
+async fn workload_api(_: &Issuer, address: &str) -> Result<Published, KeysUnknown> {
+    Err(unknown(address, &"this program was built without a client for the Workload API; build it with the feature `spiffe`"))
 }
 
 /// Where the issuer's keys are.

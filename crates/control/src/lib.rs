@@ -8,5 +8,9 @@ mod foreign;
 pub mod issuer;
 pub mod people;
 mod secret;
+pub mod svid;
 pub mod token;
 pub mod webhook;
+pub mod why;
+#[cfg(feature = "spiffe")]
+mod workload;

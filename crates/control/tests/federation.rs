@@ -6,14 +6,23 @@
 #[path = "attacks/federation.rs"]
 mod attacks;
 #[cfg(test)]
+#[path = "federation/aws.rs"]
+mod aws;
+#[cfg(test)]
 #[path = "federation/kubernetes.rs"]
 mod kubernetes;
+#[cfg(test)]
+#[path = "federation/local.rs"]
+mod local;
 #[cfg(test)]
 #[path = "attacks/people.rs"]
 mod people;
 #[cfg(test)]
 #[path = "federation/platforms.rs"]
 mod platforms;
+#[cfg(test)]
+#[path = "federation/spiffe.rs"]
+mod spiffe;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

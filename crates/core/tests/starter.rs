@@ -1,4 +1,5 @@
-//! The starter bundle: it is valid, decides what it says it decides, and its matrix of who may do what is the reviewed one.
+//! The starter bundle: it is valid, decides what it says it decides, and its matrix of who may do what is the reviewed one. And the
+//! example of federation, which the guide shows.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
 
 use std::collections::BTreeSet;
@@ -11,8 +12,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn starter() -> bundle::Bundle {
-    let bundle = root().join("examples/starter");
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The files of the example of this name.
+fn files(example: &str) -> Files {
+    let bundle = root().join("examples").join(example);
     let (mut files, mut folders) = (Files::new(), vec![bundle.clone()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -27,7 +33,11 @@ fn starter() -> bundle::Bundle {
             }
         }
     }
-    bundle::read(&files).unwrap_or_else(|problems| panic!("{problems:#?}"))
+    files
+}
+
+fn starter() -> bundle::Bundle {
+    bundle::read(&files("starter")).unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
 #[test]
@@ -62,6 +72,20 @@ fn it_decides_what_it_says() {
 
 #[test]
 fn it_has_the_starter_policies() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
-    assert_eq!(read("examples/starter/policies/starter.cedar"), read("policies/starter.cedar"));
+    assert_eq!(text("examples/starter/policies/starter.cedar"), text("policies/starter.cedar"));
+}
+
+/// What the guide to federation shows is what the example holds, and `check` has nothing to say about that.
+#[test]
+fn the_guide_to_federation_shows_a_bundle_without_a_warning() {
+    let files = files("federation");
+    let bundle = bundle::read(&files).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert!(bundle.warnings.is_empty(), "{:#?}", bundle.warnings);
+    let texts: Vec<String> = files.into_values().map(|text| String::from_utf8(text).unwrap()).collect();
+    let guide = text("docs/guides/federation.md");
+    let snippets: Vec<&str> = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(snippets.len() >= 18, "{}", snippets.len());
+    for snippet in snippets {
+        assert!(texts.iter().any(|text| text.contains(snippet)), "no file of the example holds\n{snippet}");
+    }
 }

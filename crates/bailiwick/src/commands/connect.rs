@@ -62,6 +62,9 @@ pub(crate) struct Execution {
     /// A file into which the platform puts the workload's own token, read again at each renewal.
     #[arg(long, value_name = "FILE")]
     assertion_file: Option<PathBuf>,
+    /// The gateway's socket on this machine, over which it knows this program without a key or a token.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["key", "assertion_file"])]
+    local: Option<PathBuf>,
     /// What the execution may do at most: an RFC 9396 array.
     #[arg(long, value_name = "JSON", value_parser = json, conflicts_with = "effects")]
     authorization_details: Option<Value>,
@@ -76,9 +79,10 @@ pub(crate) struct Execution {
 impl Execution {
     /// Starts the execution and gets its first credential, bound to a key or not.
     pub(crate) async fn start(&self, bound: bool) -> miette::Result<Arc<Credentials>> {
-        let proof = match &self.assertion_file {
-            Some(file) => AgentProof::Workload(file.clone()),
-            None => AgentProof::Key(Arc::new(Key::read(&self.key_file()).into_diagnostic()?)),
+        let proof = match (&self.assertion_file, &self.local) {
+            (Some(file), _) => AgentProof::Workload(file.clone()),
+            (None, Some(socket)) => AgentProof::Local(socket.clone()),
+            (None, None) => AgentProof::Key(Arc::new(Key::read(&self.key_file()).into_diagnostic()?)),
         };
         let wanted = Wanted {
             agent: self.agent.clone(),

@@ -6,17 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bailiwick_control::svid::{AnyCertificate, Shown};
 use bailiwick_core::bundle::{Limits, Listen};
 use bailiwick_gateway::connection::{self, Timely};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// The most connections of one listener; more wait to be accepted.
 const CONNECTIONS_MAX: u32 = 8_192;
@@ -36,6 +39,23 @@ pub(crate) struct Door {
 impl Door {
     /// Listens where `listen` says.
     pub(crate) async fn open(name: &'static str, listen: &Listen, limits: &Limits, bundle: &Path) -> miette::Result<Self> {
+        Self::bind(name, listen, limits, bundle, Arc::new(rustls::server::NoClientAuth)).await
+    }
+
+    /// The same; over TLS it asks clients for a certificate, which they need not have. What they show is with each of their requests
+    /// as [`Shown`], and is to be believed by nobody who has not checked it.
+    pub(crate) async fn open_asking(name: &'static str, listen: &Listen, limits: &Limits, bundle: &Path) -> miette::Result<Self> {
+        let certificates = AnyCertificate::of(&rustls::crypto::aws_lc_rs::default_provider());
+        Self::bind(name, listen, limits, bundle, certificates).await
+    }
+
+    async fn bind(
+        name: &'static str,
+        listen: &Listen,
+        limits: &Limits,
+        bundle: &Path,
+        certificates: Arc<dyn ClientCertVerifier>,
+    ) -> miette::Result<Self> {
         let address = listen.address;
         let listener = TcpListener::bind(address).await.map_err(|error| {
             miette::miette!(
@@ -43,7 +63,7 @@ impl Door {
                 "cannot listen on `{address}`: {error}"
             )
         })?;
-        let tls = listen.tls.as_ref().map(|(cert, key)| acceptor(&bundle.join(cert), &bundle.join(key))).transpose()?;
+        let tls = listen.tls.as_ref().map(|(cert, key)| acceptor(&bundle.join(cert), &bundle.join(key), certificates)).transpose()?;
         Ok(Self { name, listener, tls, patience: limits.request_timeout.std() })
     }
 
@@ -76,9 +96,12 @@ impl Door {
             let (answer, tls, patience) = (answer.clone(), self.tls.clone(), self.patience);
             tokio::spawn(async move {
                 match tls {
-                    None => connection(stream, peer, answer, patience, stopped).await,
+                    None => connection(stream, (peer, None), answer, patience, stopped).await,
                     Some(tls) => match tokio::time::timeout(patience, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, peer, answer, patience, stopped).await,
+                        Ok(Ok(stream)) => {
+                            let shown = shown(&stream);
+                            connection(stream, (peer, shown), answer, patience, stopped).await;
+                        }
                         Ok(Err(error)) => tracing::debug!(%peer, "no TLS: {error}"),
                         Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
                     },
@@ -96,7 +119,7 @@ impl Door {
 
 async fn connection<A, F, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
+    (peer, shown): (SocketAddr, Option<Shown>),
     answer: A,
     patience: Duration,
     mut stopping: watch::Receiver<bool>,
@@ -109,12 +132,24 @@ async fn connection<A, F, B>(
     let stopped = async {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
-    if let Err(error) = connection::serve(stream, move |request| answer(request, peer), patience, stopped).await {
+    let answer = move |mut request: Request<Timely>| {
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
+        }
+        answer(request, peer)
+    };
+    if let Err(error) = connection::serve(stream, answer, patience, stopped).await {
         tracing::debug!(%peer, "a connection ended: {error}");
     }
 }
 
-fn acceptor(certificates: &Path, key: &Path) -> miette::Result<TlsAcceptor> {
+/// The certificates that a client showed.
+fn shown(stream: &TlsStream<TcpStream>) -> Option<Shown> {
+    let chain = stream.get_ref().1.peer_certificates()?;
+    Some(Shown(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()))
+}
+
+fn acceptor(certificates: &Path, key: &Path, clients: Arc<dyn ClientCertVerifier>) -> miette::Result<TlsAcceptor> {
     let unreadable = |file: &Path, error: &dyn std::fmt::Display| {
         miette::miette!(help = "`tls` names a certificate chain and its private key, both PEM files", "`{}`: {error}", file.display())
     };
@@ -124,7 +159,7 @@ fn acceptor(certificates: &Path, key: &Path) -> miette::Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
+        .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, secret))
         .map_err(|error| unreadable(certificates, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -6,6 +6,7 @@ mod decisions;
 mod ext_authz;
 mod keys;
 pub(crate) mod listen;
+mod local;
 mod pulse;
 
 use std::convert::Infallible;
@@ -46,6 +47,9 @@ use self::keys::IssuerFiles;
 use self::listen::{DRAIN, Door};
 use crate::machine::{MachineClock, MachineEntropy};
 
+/// The socket's name in the data directory, on which programs of this machine ask for credentials.
+const LOCAL_SOCKET: &str = "identity.sock";
+
 /// How often the token service tends its keys and forgets what ended.
 const TEND_EVERY: Duration = Duration::from_secs(5);
 
@@ -76,7 +80,7 @@ pub(crate) struct Server {
     face: Arc<Face>,
     doors: Vec<JoinHandle<()>>,
     chores: Vec<JoinHandle<()>>,
-    socket: PathBuf,
+    sockets: [PathBuf; 2],
 }
 
 impl Server {
@@ -94,7 +98,8 @@ impl Server {
 
         // Before anything is changed on disk: a second server on the same ports ends here.
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
-        let identity_door = Door::open("identity", &settings.identity, &settings.limits, &base).await?;
+        // Agents may prove themselves here by the certificate of their connection.
+        let identity_door = Door::open_asking("identity", &settings.identity, &settings.limits, &base).await?;
         let envoy_door = match &settings.ext_authz {
             Some(listen) => Some(Door::open("ext_authz", listen, &settings.limits, &base).await?),
             None => None,
@@ -157,7 +162,8 @@ impl Server {
         // A server's tools are compared with what was reviewed before a call can be judged by the new review.
         let prepared = Arc::clone(&peers);
         let prepare = Box::new(move |snapshot: &Snapshot| prepared.apply(snapshot));
-        let loader = Arc::new(Loader::new(directory, warnings.clone(), Arc::clone(&live), log.clone(), Arc::clone(&clock), prepare));
+        let loader =
+            Arc::new(Loader::new(directory.clone(), warnings.clone(), Arc::clone(&live), log.clone(), Arc::clone(&clock), prepare));
 
         let (stopping, stopped) = watch::channel(false);
         let answering = Arc::clone(&face);
@@ -170,6 +176,8 @@ impl Server {
         );
         let asked = decisions::router(Arc::clone(&identity), Decisions::new(Arc::clone(&gateway), entropy));
         let tokens = identity_door.serve(router_answers(identity.router().merge(asked)), stopped.clone());
+        let local_socket = settings.local_socket.as_ref().map_or_else(|| data.join(LOCAL_SOCKET), |path| directory.resolve(path));
+        let programs = local::serve(&local_socket, identity.router(), &settings.limits, stopped.clone())?;
         let socket = data.join(crate::admin::SOCKET);
         let approvals = Approvals { bundle: Arc::clone(&live), executions, log: log.clone(), clock: Arc::clone(&clock) };
         let router = Admin { identity: Arc::clone(&identity), loader: Arc::clone(&loader), approvals: approvals.clone() }.router();
@@ -180,7 +188,7 @@ impl Server {
             base: base.clone(),
         }));
         let operators = admin::serve(&socket, router, stopped.clone())?;
-        let mut doors = vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(operators)];
+        let mut doors = vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(programs), tokio::spawn(operators)];
         if let Some(door) = envoy_door {
             let envoy = Arc::new(Envoy::new(Arc::clone(&gateway), Arc::clone(identity.authenticator())));
             doors.push(tokio::spawn(door.serve(router_answers(ext_authz::router(envoy)), stopped.clone())));
@@ -216,7 +224,7 @@ impl Server {
             face,
             doors,
             chores,
-            socket,
+            sockets: [socket, local_socket],
         })
     }
 
@@ -257,7 +265,9 @@ impl Server {
             let _ = chore.await;
         }
         // The next start replaces a socket file that stays.
-        let _ = std::fs::remove_file(self.socket);
+        for socket in self.sockets {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 

@@ -4,17 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
+use tokio::net::UnixStream;
 
 /// The largest document that is read whole: metadata, tokens, errors.
 const DOCUMENT_BYTES_MAX: usize = 1 << 20;
@@ -44,6 +46,16 @@ pub(crate) enum HttpError {
         uri: Uri,
         /// The status.
         status: http::StatusCode,
+    },
+    /// Nobody answered on a socket.
+    #[error(
+        "nobody answers at the socket `{socket}`: {error}; is `bailiwick serve` running on this machine, and may this user reach the file?"
+    )]
+    Socket {
+        /// The socket.
+        socket: String,
+        /// Why.
+        error: String,
     },
     /// The certificates could not be read.
     #[error("no certificate could be read from `{0}`; give a PEM file")]
@@ -83,6 +95,22 @@ impl Http {
             return Err(HttpError::InTheClear(uri));
         }
         self.0.request(request).await.map_err(|error| HttpError::Unreachable { uri, error })
+    }
+
+    /// Sends one request over a Unix socket of this machine, where no TLS is needed.
+    pub(crate) async fn send_over(&self, socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+        let failed = |error: &dyn std::fmt::Display| HttpError::Socket { socket: socket.display().to_string(), error: error.to_string() };
+        let stream = UnixStream::connect(socket).await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        // It ends with its one answer.
+        tokio::spawn(connection);
+        let (mut head, body) = request.into_parts();
+        if let Some(authority) = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+            head.headers.insert(HOST, authority);
+        }
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        head.uri = head.uri.path().parse().unwrap_or_default();
+        sender.send_request(Request::from_parts(head, body)).await.map_err(|error| failed(&error))
     }
 
     /// Gets a JSON document.

@@ -62,6 +62,8 @@ pub(crate) enum AgentProof {
     Key(Arc<Key>),
     /// With a token that its platform puts into this file and replaces there.
     Workload(PathBuf),
+    /// As the program that it is: over this socket of the gateway's own machine.
+    Local(PathBuf),
 }
 
 /// Why there is no credential.
@@ -321,7 +323,10 @@ async fn grant(
             request = request.header("dpop", proof);
         }
         let request = request.body(Full::new(Bytes::from(form))).map_err(|error| NoCredential::Failed(error.to_string().into()))?;
-        let response = http.send(request).await?;
+        let response = match &wanted.proof {
+            AgentProof::Local(socket) => http.send_over(socket, request).await?,
+            AgentProof::Key(_) | AgentProof::Workload(_) => http.send(request).await?,
+        };
         learn(&nonces.token, response.headers());
         let status = response.status();
         let Some(answer) = document(response).await else {
@@ -357,6 +362,10 @@ fn form(endpoints: &Endpoints, resource: &str, wanted: &Wanted, before: Option<&
             None
         }
         AgentProof::Workload(file) => Some(read(file)?),
+        AgentProof::Local(_) => {
+            form.add("client_id", &wanted.agent);
+            None
+        }
     };
     let subject = match (before, &wanted.subject_token) {
         (Some(before), _) => Some((Zeroizing::new(before.token.to_string()), ACCESS_TOKEN)),

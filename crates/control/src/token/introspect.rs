@@ -10,7 +10,7 @@ impl Identity {
     pub(super) async fn introspect(&self, asked: &Asked) -> Result<Value, Refusal> {
         let Asked { form, now, .. } = asked;
         let snapshot = self.parts.bundle.load();
-        let client = self.client(&snapshot, form, *now).await?.ok_or_else(|| Refusal::client("the client did not authenticate"))?;
+        let client = self.client(&snapshot, asked).await?.ok_or_else(|| Refusal::client("the client did not authenticate"))?;
         let text = form.one("token").ok_or_else(|| Refusal::request("`token` is missing").of(&client.agent.name))?;
         let inactive = json!({ "active": false });
         let Ok((token, execution)) = self.authenticator.read(text, &self.parts.executions, *now) else { return Ok(inactive) };

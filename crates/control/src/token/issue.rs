@@ -17,7 +17,7 @@ use super::answer::Refusal;
 use super::client::Proven;
 use super::delegate::named_agents;
 use super::form::Form;
-use super::{Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, TOKEN_EXCHANGE};
+use super::{AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, TOKEN_EXCHANGE};
 
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -50,11 +50,11 @@ pub(super) struct Purpose {
 impl Identity {
     /// Answers a token request.
     pub(super) async fn issue(&self, asked: &Asked) -> Result<Value, Refusal> {
-        let Asked { form, headers, now } = asked;
+        let Asked { form, headers, now, .. } = asked;
         let snapshot = self.parts.bundle.load();
         // The proof comes first: a client that only lacks a nonce has then not used up its assertion.
         let proof = self.proof(headers, "/token", *now)?;
-        let proven = self.client(&snapshot, form, *now).await?;
+        let proven = self.client(&snapshot, asked).await?;
         let (proven, purpose) = self.purpose(&snapshot, form, proven, *now).await?;
         let agent = proven.agent;
         self.is_free(agent, &purpose).map_err(|refusal| refusal.of(&agent.name))?;
@@ -109,10 +109,12 @@ impl Identity {
                     (Some(client), None) => client,
                     (client, Some(token)) => {
                         let refused = |detail| Refusal::hidden("invalid_request", "the actor token was not accepted", detail);
-                        if !matches!(form.one("actor_token_type"), Some(JWT | ID_TOKEN)) {
-                            return Err(Refusal::request("`actor_token_type` must be that of a JWT"));
-                        }
-                        let actor = self.workload(snapshot, form, token, now).await.map_err(refused)?;
+                        let actor = match form.one("actor_token_type") {
+                            Some(JWT | ID_TOKEN) => self.workload(snapshot, form, token, now).await,
+                            Some(AWS_REQUEST) => self.signer(snapshot, form, token, now).await,
+                            _ => return Err(Refusal::request("`actor_token_type` must be that of a JWT or of a signed AWS request")),
+                        };
+                        let actor = actor.map_err(refused)?;
                         if client.is_some_and(|client| client.agent.name != actor.agent.name) {
                             return Err(refused("the actor is another agent than the client".to_owned()).of(&actor.agent.name));
                         }

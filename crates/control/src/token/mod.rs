@@ -5,6 +5,8 @@
 //! that say so. An execution is on the log, and would survive a crash, before its credential leaves the house.
 
 mod answer;
+pub mod attest;
+mod aws;
 mod client;
 mod delegate;
 pub mod form;
@@ -41,7 +43,10 @@ use tokio::sync::Semaphore;
 use crate::fetch::Fetcher;
 use crate::foreign::Foreign;
 use crate::issuer::{Issuer, IssuerError, KeyFiles, authorization_server, openid};
+use crate::svid::Shown;
 use answer::{Refusal, uncached};
+use attest::Peer;
+pub(crate) use client::{trust, trusted};
 use form::Form;
 
 pub use delegate::{DelegateError, Delegated};
@@ -52,6 +57,10 @@ pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer
 pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const JWT_SPIFFE_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
+/// A signed AWS request as a client's assertion: ours, since no standard has one.
+const AWS_CLIENT: &str = "urn:bailiwick:params:oauth:client-assertion-type:aws4_request";
+/// The same as an actor's token, by the name that it has elsewhere.
+const AWS_REQUEST: &str = "urn:ietf:params:aws:token-type:aws4_request";
 
 /// The longest form that is read, in bytes.
 const BODY_BYTES_MAX: usize = 128 << 10;
@@ -64,6 +73,12 @@ const USES_PER_SLOT_MAX: usize = 1 << 13;
 
 /// The most characters of a reason that go on the log.
 const NOTED_CHARS_MAX: usize = 300;
+
+/// How many AWS requests are sent on at once.
+const AWS_REQUESTS_MAX: usize = 32;
+
+/// How many programs of this machine are looked at at once; each costs reading its file.
+const ATTESTED_MAX: usize = 4;
 
 /// How many assertions and proofs all agents together may use in two slots; some 40 MiB.
 const USES_MAX: usize = 1 << 20;
@@ -105,6 +120,10 @@ pub struct Identity {
     uses: Arc<Room>,
     refusals: Mutex<Refusals<Option<IpAddr>>>,
     room: Semaphore,
+    /// Bounds what is sent on to AWS.
+    asking: Semaphore,
+    /// Bounds the reading of programs' files.
+    attesting: Semaphore,
     pressure: Pressure,
     /// When it was opened, in seconds since the epoch; what was used before that is not known.
     opened_s: i64,
@@ -147,6 +166,8 @@ impl Identity {
             uses: Arc::new(Room::new(USES_MAX)),
             refusals: Mutex::default(),
             room: Semaphore::new(REQUESTS_MAX),
+            asking: Semaphore::new(AWS_REQUESTS_MAX),
+            attesting: Semaphore::new(ATTESTED_MAX),
             pressure: Pressure::default(),
             opened_s: now.as_second(),
             nobody,
@@ -178,7 +199,8 @@ impl Identity {
         &self.issuer
     }
 
-    /// The endpoints of the identity listener. Serve them with the peer's address as [`ConnectInfo<SocketAddr>`].
+    /// The endpoints of the identity listener. Serve them with the peer's address as [`ConnectInfo<SocketAddr>`], the certificates
+    /// that it showed as [`Shown`], and the process at the other end of a local socket as `Arc<Peer>`, each in the request's extensions.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/authorize", get(authorize))
@@ -324,6 +346,10 @@ impl fmt::Debug for Identity {
 struct Asked {
     form: Form,
     headers: HeaderMap,
+    /// The certificates that the client showed.
+    shown: Option<Shown>,
+    /// The process at the other end of a local socket.
+    peer: Option<Arc<Peer>>,
     now: Timestamp,
 }
 
@@ -399,7 +425,8 @@ async fn read(request: Request, now: Timestamp) -> Result<Asked, Refusal> {
         return Err(Refusal::request(format!("the body is longer than {BODY_BYTES_MAX} bytes, or did not come whole in time")));
     };
     let form = Form::parse(&body).map_err(|error| Refusal::request(error.to_string()))?;
-    Ok(Asked { form, headers: head.headers, now })
+    let (shown, peer) = (head.extensions.get().cloned(), head.extensions.get().cloned());
+    Ok(Asked { form, headers: head.headers, shown, peer, now })
 }
 
 /// Whether the body is said to be a form, once, in UTF-8 and as it is: what reads it in another way reads another form.

@@ -34,7 +34,7 @@ impl Identity {
     pub(super) async fn revoke(&self, asked: &Asked) -> Result<Value, Refusal> {
         let Asked { form, now, .. } = asked;
         let snapshot = self.parts.bundle.load();
-        let client = self.client(&snapshot, form, *now).await?.ok_or_else(|| Refusal::client("the client did not authenticate"))?;
+        let client = self.client(&snapshot, asked).await?.ok_or_else(|| Refusal::client("the client did not authenticate"))?;
         let name = &client.agent.name;
         let done = json!({});
         let (execution, what) = match (form.one("token"), form.one("execution")) {

@@ -1,9 +1,16 @@
 //! Attacks by and through other issuers: their tokens in the wrong place, their keys and documents. The table of
 //! `docs/attacks.md` says where each is described.
 
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
+use bailiwick_core::bundle;
 use serde_json::json;
 
 use super::support::*;
+use super::vouch::{Authority, House, Signing, patched};
 use super::{Provider, by_workload};
 
 #[tokio::test]
@@ -149,4 +156,116 @@ async fn an_issuers_document_leads_to_no_inner_address() {
     }
     let asked = tokio::time::timeout(std::time::Duration::ZERO, inner.accept()).await;
     assert!(asked.is_err(), "an inner server was asked");
+}
+
+#[tokio::test]
+async fn a_platforms_token_brings_no_keys_of_its_own() {
+    let (signing, evil) = (Signing::rsa(), Signing::ecdsa("P-256"));
+    let house = House::publishing(vec![signing.jwk("a")]).await;
+    let trap = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuers = format!(
+        "[[issuer]]\nname = \"idp\"\nissuer = \"https://token.actions.githubusercontent.com\"\njwks_uri = \"{}/keys\"\nca_file = \"ca.pem\"\n",
+        house.url()
+    );
+    let world = World::start(&issuers).await;
+    house.authority.write(&world.directory.path().join("ca.pem"));
+    let now = world.clock.seconds();
+    let claims = json!({
+        "iss": "https://token.actions.githubusercontent.com", "sub": "repo:acme/bot:ref:refs/heads/main", "aud": ISSUER, "iat": now,
+        "exp": now + 300, "repository": "acme/bot", "repository_id": "8842", "repository_owner_id": "17",
+    });
+    assert_eq!(by_workload(&world, &signing.token("a", &claims)).await.status, 200, "{:?}", world.refusals());
+    let at = format!("https://localhost:{}/keys", trap.local_addr().unwrap().port());
+    for header in [
+        json!({ "jwk": evil.jwk("a") }),
+        json!({ "jku": at }),
+        json!({ "x5u": at }),
+        json!({ "x5c": ["AAAA"] }),
+        json!({ "kid": at }),
+        json!({ "kid": "a", "jku": at, "x5u": at, "jwk": evil.jwk("a") }),
+    ] {
+        for alg in ["ES256", "RS256", "none", "HS256"] {
+            let header = patched(json!({ "alg": alg, "typ": "JWT" }), &header);
+            assert_eq!(by_workload(&world, &evil.token_with(&header, &claims)).await.error(), "invalid_grant", "{header}");
+        }
+        world.clock.forward(31);
+    }
+    assert!(tokio::time::timeout(std::time::Duration::ZERO, trap.accept()).await.is_err(), "somebody's address was asked for keys");
+    // The true signer may write the same into its header; it says nothing.
+    let header = json!({ "alg": "RS256", "kid": "a", "jku": at, "jwk": evil.jwk("a") });
+    let claims = patched(claims, &json!({ "exp": world.clock.seconds() + 300 }));
+    assert_eq!(by_workload(&world, &signing.token_with(&header, &claims)).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_issuer_that_was_taken_out_vouches_for_nobody() {
+    let provider = Provider::start().await;
+    let world = World::start(&provider.declared()).await;
+    let token = provider.workload(&world, json!({}));
+    assert_eq!(by_workload(&world, &token).await.status, 200);
+    let mut files = world.sources.clone();
+    files.remove("issuers.toml");
+    let agent = String::from_utf8(files["agents/bot.toml"].clone()).unwrap();
+    let agent = agent.replace("[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n", "");
+    files.insert("agents/bot.toml".to_owned(), agent.into_bytes());
+    world.bundle.activate(bundle::read(&files).unwrap().snapshot);
+    assert_eq!(by_workload(&world, &token).await.error(), "invalid_grant");
+    // And one that comes back under the name with other keys is another.
+    let other = Provider::start().await;
+    let mut files = world.sources.clone();
+    files.insert("issuers.toml".to_owned(), other.declared().into_bytes());
+    world.bundle.activate(bundle::read(&files).unwrap().snapshot);
+    assert_eq!(by_workload(&world, &token).await.error(), "invalid_grant");
+    assert_eq!(by_workload(&world, &other.workload(&world, json!({}))).await.status, 200);
+}
+
+#[tokio::test]
+async fn no_url_of_an_issuer_leads_inside() {
+    let inner = Authority::new();
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let count = async move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        axum::Json(json!({ "keys": [] }))
+    };
+    let port = inner.serve(Router::new().fallback(get(count))).await.port();
+    let front = Authority::new();
+    let redirect = Router::new().fallback(get(async move || Redirect::temporary(&format!("https://localhost:{port}/keys"))));
+    let redirect = front.serve(redirect).await.port();
+    let signing = Signing::ecdsa("P-256");
+    let federation = "[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n";
+    let spiffe = "[[agent.federation]]\nissuer = \"idp\"\nclaims = { sub = \"spiffe://prod.example/bot\" }\n";
+    for (case, issuer) in [
+        ("mapped", "issuer = \"https://idp.example\"\njwks_uri = \"https://[::ffff:169.254.169.254]/keys\"".to_owned()),
+        ("compatible", "issuer = \"https://idp.example\"\njwks_uri = \"https://[::a9fe:a9fe]/keys\"".to_owned()),
+        ("NAT64", "issuer = \"https://idp.example\"\njwks_uri = \"https://[64:ff9b::a9fe:a9fe]/keys\"".to_owned()),
+        ("6to4", "issuer = \"https://idp.example\"\njwks_uri = \"https://[2002:a9fe:a9fe::]/keys\"".to_owned()),
+        ("link-local", "issuer = \"https://idp.example\"\njwks_uri = \"https://[fe80::1]/keys\"".to_owned()),
+        ("a cloud's metadata", "issuer = \"https://idp.example\"\njwks_uri = \"https://[fd00:ec2::254]/keys\"".to_owned()),
+        ("nowhere", "issuer = \"https://idp.example\"\njwks_uri = \"https://0.0.0.0/keys\"".to_owned()),
+        (
+            "a redirect",
+            format!("issuer = \"https://idp.example\"\njwks_uri = \"https://localhost:{redirect}/keys\"\nca_file = \"front.pem\""),
+        ),
+        ("discovery by redirect", format!("issuer = \"https://localhost:{redirect}\"\nca_file = \"front.pem\"")),
+        ("a bundle endpoint", "issuer = \"spiffe://prod.example\"\njwks_uri = \"https://[::ffff:169.254.169.254]/\"".to_owned()),
+        (
+            "a bundle endpoint by redirect",
+            format!("issuer = \"spiffe://prod.example\"\njwks_uri = \"https://localhost:{redirect}/\"\nca_file = \"front.pem\""),
+        ),
+    ] {
+        let is_spiffe = issuer.contains("spiffe");
+        let world =
+            World::federated(&format!("[[issuer]]\nname = \"idp\"\n{issuer}\n"), if is_spiffe { spiffe } else { federation }, "").await;
+        front.write(&world.directory.path().join("front.pem"));
+        let now = world.clock.seconds();
+        let iss = issuer.split('"').nth(1).unwrap();
+        let sub = if is_spiffe { "spiffe://prod.example/bot" } else { "bot" };
+        let claims = json!({ "iss": iss, "sub": sub, "aud": ISSUER, "iat": now, "exp": now + 300, "repository_id": "8842" });
+        assert_eq!(by_workload(&world, &signing.token("a", &claims)).await.error(), "invalid_grant", "{case}");
+        let detail = world.refusals().pop().unwrap().detail;
+        let why = if case.contains("redirect") { "answered 307" } else { "no address that may be reached" };
+        assert!(detail.contains(why), "{case}: {detail}");
+    }
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0, "an inner server was asked");
 }

@@ -10,9 +10,11 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _, RsaKeyPair, RsaPublicKeyComponents};
 use axum::Router;
 use axum::routing::get;
+use bailiwick_control::svid::Shown;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
@@ -126,23 +128,42 @@ impl Authority {
         std::fs::write(file, self.0.pem()).unwrap();
     }
 
-    /// Serves `router` over TLS, as `localhost`.
-    pub(crate) async fn serve(&self, router: Router) -> SocketAddr {
+    /// Its own certificate.
+    pub(crate) fn root(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// A certificate for `localhost`, and its key.
+    pub(crate) fn certificate(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    /// A certificate with this name, which is for others to give.
+    pub(crate) fn svid(&self, name: SanType) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let (key, mut parameters) = (KeyPair::generate().unwrap(), CertificateParams::new(Vec::new()).unwrap());
+        parameters.subject_alt_names = vec![name];
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let certificate = parameters.signed_by(&key, &self.0).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    /// Serves `router` over TLS, as `localhost`.
+    pub(crate) async fn serve(&self, router: Router) -> SocketAddr {
+        let (certificate, key) = self.certificate();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .unwrap();
         serve_tls(config, router).await
     }
 }
 
-/// Serves `router` with this configuration of TLS.
+/// Serves `router` with this configuration of TLS, and tells it the certificates that clients show.
 pub(crate) async fn serve_tls(config: rustls::ServerConfig, router: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -152,6 +173,9 @@ pub(crate) async fn serve_tls(config: rustls::ServerConfig, router: Router) -> S
             let (acceptor, router) = (acceptor.clone(), router.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
+                let shown =
+                    stream.get_ref().1.peer_certificates().map(|chain| Shown(chain.iter().map(|one| one.clone().into_owned()).collect()));
+                let router = if let Some(shown) = shown { router.layer(axum::Extension(shown)) } else { router };
                 let service = hyper_util::service::TowerToHyperService::new(router);
                 let io = hyper_util::rt::TokioIo::new(stream);
                 let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;

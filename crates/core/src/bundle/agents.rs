@@ -1,12 +1,13 @@
 //! Reading `agents/*.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use toml::Spanned;
 
 use super::fields::{Fields, text};
 use super::problem::{Source, suggest};
-use super::{Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Proof, RegisteredKey, Server, ToolPattern, jwk, schema};
+use super::{Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Local, Proof, RegisteredKey, Server, ToolPattern, jwk, schema};
 use crate::identity::platform::{self, Platform};
 use crate::identity::spiffe;
 use crate::model::{AgentName, Duration, ServerName};
@@ -41,9 +42,9 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
     let purpose = table.required_text("purpose", "say in a sentence what the agent is for");
     let roles = table.texts("roles").into_iter().map(Spanned::into_inner).collect();
     let keys = keys(&table);
-    let subjects = federation(&table, "subject", declared.issuers);
-    let federation = federation(&table, "federation", declared.issuers);
-    if keys.is_empty() && federation.is_empty() && table.value("key").is_none() && table.value("federation").is_none() {
+    let subjects = subjects(&table, declared.issuers);
+    let (federation, local) = federation(&table, declared.issuers);
+    if keys.is_empty() && federation.is_empty() && local.is_empty() && table.value("key").is_none() && table.value("federation").is_none() {
         let mend = "add `[[agent.key]]` with its public key, or `[[agent.federation]]` with an issuer that vouches for it";
         table.source().warning(table.span(), "no workload can prove that it is this agent", mend);
     }
@@ -57,6 +58,7 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
         roles,
         federation,
         subjects,
+        local,
         keys,
         credential,
         call,
@@ -89,44 +91,114 @@ fn keys(agent: &Fields<'_>) -> Vec<RegisteredKey> {
     keys
 }
 
-/// The tables under `key`: tokens of which issuers, with which claims, are the agent's own or are meant for it.
-fn federation(agent: &Fields<'_>, key: &str, issuers: &BTreeMap<String, Issuer>) -> Vec<Federation> {
-    let is_own = key == "federation";
+/// Which tokens of people are meant for the agent, beside those that name it.
+fn subjects(agent: &Fields<'_>, issuers: &BTreeMap<String, Issuer>) -> Vec<Federation> {
     let read = |table: Fields<'_>| {
-        let named = table.required_text("issuer", "name an issuer of `issuers.toml`, or its URL");
-        let claims: Claims = table.text_members("claims").into_iter().map(|(name, value)| (name, value.into_inner())).collect();
-        if claims.is_empty() && table.value("claims").is_none_or(|value| value.get_ref().as_table().is_some_and(|table| table.is_empty())) {
-            let (message, mend) = if is_own {
-                (
-                    "every token of the issuer would be this agent",
-                    "add claims that only this agent's workload has, such as `claims = { sub = \"…\" }`",
-                )
-            } else {
-                (
-                    "every person's token of the issuer would be this agent's to use",
-                    "add a claim that only tokens for this agent have, such as `claims = { azp = \"…\" }`",
-                )
-            };
-            table.source().error(table.span(), message, mend);
+        if let Some(local) = table.value("local") {
+            table.source().error(local.span(), "no person is a program", "write `issuer` and `claims`");
         }
-        let named = named?;
-        let issuer = issuers.values().find(|issuer| issuer.name == *named.get_ref() || issuer.issuer == *named.get_ref());
-        if issuer.is_none() {
-            let known = issuers.values().flat_map(|issuer| [issuer.name.as_str(), issuer.issuer.as_str()]);
-            let message = format!("no issuer `{}` is declared", super::fields::shown(named.get_ref()));
-            let mend = match known.clone().next() {
-                Some(_) => suggest(named.get_ref(), known),
-                None => "declare it in `issuers.toml` with `[[issuer]]`, `name` and `issuer`".to_owned(),
-            };
-            table.source().error(named.span(), message, mend);
-        }
-        let issuer = issuer?;
-        if is_own {
-            check_claims(&table, issuer, &claims);
-        }
-        Some(Federation { issuer: issuer.issuer.clone(), claims })
+        federated(&table, issuers, false)
     };
-    agent.tables::<schema::FederationTable>(key).into_iter().filter_map(read).collect()
+    agent.tables::<schema::FederationTable>("subject").into_iter().filter_map(read).collect()
+}
+
+/// How a workload proves that it is the agent: by whose tokens with which claims, and as which programs of this machine.
+fn federation(agent: &Fields<'_>, issuers: &BTreeMap<String, Issuer>) -> (Vec<Federation>, Vec<Local>) {
+    let (mut federations, mut programs) = (Vec::new(), Vec::new());
+    for table in agent.tables::<schema::FederationTable>("federation") {
+        match table.value("local") {
+            Some(_) => programs.extend(local(&table)),
+            None => federations.extend(federated(&table, issuers, true)),
+        }
+    }
+    (federations, programs)
+}
+
+/// A program of this machine, and what is not safe about it.
+fn local(table: &Fields<'_>) -> Option<Local> {
+    for key in ["issuer", "claims"] {
+        if let Some(value) = table.value(key) {
+            table.source().error(
+                value.span(),
+                format!("`{key}` means nothing with `local`"),
+                "give each a `[[agent.federation]]` of its own",
+            );
+        }
+    }
+    let local = table.table::<schema::LocalTable>("local")?;
+    let id = |key| local.number(key, 0..=u64::from(u32::MAX - 1)).and_then(|number| u32::try_from(number.into_inner()).ok());
+    if local.value("uid").is_none() {
+        local.missing("uid", "say as whom the program runs: `id --user NAME` prints the number");
+    }
+    let (uid, gid) = (id("uid"), id("gid"));
+    let executable = local.required_text("executable", "write the path of the file that the program runs")?;
+    let path = PathBuf::from(executable.get_ref());
+    if !path.is_absolute() || path.components().any(|part| matches!(part, std::path::Component::ParentDir)) {
+        local.source().error(executable.span(), "this is no absolute path", "write it from `/` on, as `readlink -f` prints it");
+    }
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if is_interpreter(name) {
+        let mend = "build the agent as a program of its own, or run it as a user that runs nothing else";
+        local.source().warning(executable.span(), "whatever script this program is given is the agent", mend);
+    }
+    let sha256 = local.text("sha256");
+    match &sha256 {
+        None if local.value("sha256").is_none() => {
+            let mend = format!("add `sha256 = \"…\"`, as `sha256sum {}` prints it", super::fields::shown(executable.get_ref()));
+            local.source().warning(local.span(), "whoever can replace the file is the agent", mend);
+        }
+        Some(digest) if digest.get_ref().len() != 64 || !digest.get_ref().bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => {
+            local.source().error(
+                digest.span(),
+                "this is no SHA-256 digest",
+                "write its 64 lower-case hexadecimal digits, as `sha256sum` prints them",
+            );
+        }
+        _ => {}
+    }
+    Some(Local { uid: uid?, gid, executable: path, sha256: sha256.map(Spanned::into_inner) })
+}
+
+/// Whether a program does what a script says, whoever wrote that.
+fn is_interpreter(name: &str) -> bool {
+    const INTERPRETERS: [&str; 16] = [
+        "python", "pypy", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "java", "bash", "dash", "sh", "zsh", "busybox", "dotnet",
+    ];
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+    INTERPRETERS.contains(&name)
+}
+
+/// An issuer and the claims of its tokens that prove the agent (`is_own`), or are meant for it.
+fn federated(table: &Fields<'_>, issuers: &BTreeMap<String, Issuer>, is_own: bool) -> Option<Federation> {
+    let named = table.required_text("issuer", "name an issuer of `issuers.toml`, or its URL");
+    let claims: Claims = table.text_members("claims").into_iter().map(|(name, value)| (name, value.into_inner())).collect();
+    if claims.is_empty() && table.value("claims").is_none_or(|value| value.get_ref().as_table().is_some_and(|table| table.is_empty())) {
+        let (message, mend) = if is_own {
+            ("every token of the issuer would be this agent", "add claims that only this agent's workload has, such as `claims = { sub = \"…\" }`")
+        } else {
+            (
+                "every person's token of the issuer would be this agent's to use",
+                "add a claim that only tokens for this agent have, such as `claims = { azp = \"…\" }`",
+            )
+        };
+        table.source().error(table.span(), message, mend);
+    }
+    let named = named?;
+    let issuer = issuers.values().find(|issuer| issuer.name == *named.get_ref() || issuer.issuer == *named.get_ref());
+    if issuer.is_none() {
+        let known = issuers.values().flat_map(|issuer| [issuer.name.as_str(), issuer.issuer.as_str()]);
+        let message = format!("no issuer `{}` is declared", super::fields::shown(named.get_ref()));
+        let mend = match known.clone().next() {
+            Some(_) => suggest(named.get_ref(), known),
+            None => "declare it in `issuers.toml` with `[[issuer]]`, `name` and `issuer`".to_owned(),
+        };
+        table.source().error(named.span(), message, mend);
+    }
+    let issuer = issuer?;
+    if is_own {
+        check_claims(table, issuer, &claims);
+    }
+    Some(Federation { issuer: issuer.issuer.clone(), claims })
 }
 
 /// Notes claims that no token of the issuer can have, and those that do not pin one workload for good.

@@ -49,6 +49,8 @@ pub struct Settings {
     pub trust_domain: TrustDomain,
     /// Where the log, keys and index live; absolute, or relative to the bundle.
     pub data_dir: PathBuf,
+    /// The socket on which programs of this machine ask for credentials; `identity.sock` in the data directory when absent.
+    pub local_socket: Option<PathBuf>,
     /// The gateway's listener.
     pub data: Listen,
     /// The token service's listener; its origin is the issuer.
@@ -237,6 +239,19 @@ pub struct Issuer {
     pub review: Option<Review>,
     /// The AWS account whose principals it vouches for.
     pub account: Option<String>,
+    /// Where the STS is reached in place of its own URL.
+    pub endpoint: Option<String>,
+    /// How the server of its SPIFFE bundle proves itself (profile `https_spiffe`); by the Web's authorities when absent.
+    pub bundle_server: Option<BundleServer>,
+}
+
+/// A bundle endpoint that proves itself by an X.509-SVID (SPIFFE Federation §5.2.2).
+#[derive(Clone, Debug)]
+pub struct BundleServer {
+    /// Its SPIFFE id, of the trust domain whose bundle it serves.
+    pub id: String,
+    /// The bundle that it is believed by at first; later by the newest that it served.
+    pub bootstrap: Box<Keys>,
 }
 
 /// Where a Kubernetes API server says whether a token still stands for a service account and a pod that exist.
@@ -261,6 +276,8 @@ pub enum Keys {
     Inline(Value),
     /// In this file, which is read again now and then.
     File(PathBuf),
+    /// From the SPIFFE Workload API at this address, `unix:///PATH` or `tcp://IP:PORT`.
+    WorkloadApi(String),
 }
 
 /// `agents/*.toml`: an agent.
@@ -278,6 +295,8 @@ pub struct Agent {
     pub federation: Vec<Federation>,
     /// Which tokens of people are meant for it, beside those that name it.
     pub subjects: Vec<Federation>,
+    /// The programs of this machine that are this agent.
+    pub local: Vec<Local>,
     /// The keys by which it may authenticate with `private_key_jwt`.
     pub keys: Vec<RegisteredKey>,
     /// What its credentials are like.
@@ -322,6 +341,19 @@ pub struct Federation {
     pub issuer: String,
     /// The claims that must be equal.
     pub claims: Claims,
+}
+
+/// A program on the gateway's own machine, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The user that it runs as.
+    pub uid: u32,
+    /// The group that it runs as; any when absent.
+    pub gid: Option<u32>,
+    /// The file that it runs; absolute, without links.
+    pub executable: PathBuf,
+    /// The SHA-256 digest of that file in lower-case hexadecimal; any when absent, which `check` reports.
+    pub sha256: Option<String>,
 }
 
 /// Claims by name, each with the one text that is accepted; a name with dots reaches into objects.

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::fields::{Fields, shown};
 use super::problem::{Source, listed};
-use super::{Issuer, Keys, Review, jwk, schema, url};
+use super::{BundleServer, Issuer, Keys, Review, jwk, schema, url};
 use crate::identity::platform::{self, Platform};
 use crate::identity::{Algorithm, spiffe};
 
@@ -28,6 +28,8 @@ pub(super) fn issuers(file: &Fields<'_>) -> BTreeMap<String, Issuer> {
         let (ca_file, token_file) = (file_of(&table, "ca_file"), file_of(&table, "token_file"));
         let review = review(&table, kind, (&ca_file, &token_file));
         let account = account(&table, kind);
+        let endpoint = endpoint(&table, issuer.as_ref(), kind);
+        let (keys, bundle_server) = bundle_server(&table, issuer.as_ref(), keys);
         let (Some(name), Some(issuer)) = (name, issuer) else { continue };
         if let Some(other) = issuers.values().find(|other| other.name == *name.get_ref() || other.issuer == *issuer.get_ref()) {
             let message = format!("the issuer `{}` is declared twice", other.name);
@@ -35,7 +37,9 @@ pub(super) fn issuers(file: &Fields<'_>) -> BTreeMap<String, Issuer> {
             continue;
         }
         let (name, issuer) = (name.into_inner(), issuer.into_inner());
-        issuers.insert(name.clone(), Issuer { name, issuer, kind, keys, audience, algorithms, ca_file, token_file, review, account });
+        let issuer =
+            Issuer { name, issuer, kind, keys, audience, algorithms, ca_file, token_file, review, account, endpoint, bundle_server };
+        issuers.insert(issuer.name.clone(), issuer);
     }
     issuers
 }
@@ -67,14 +71,43 @@ fn check_issuer(source: Source<'_>, issuer: &Spanned<String>, kind: Platform) {
 }
 
 fn keys(table: &Fields<'_>, kind: Platform) -> Keys {
-    let ways: Vec<&str> = ["jwks_uri", "jwks", "jwks_file"].into_iter().filter(|way| table.value(way).is_some()).collect();
+    let is_bootstrap = |way: &&str| table.value("endpoint_id").is_some() && *way != "jwks_uri";
+    let all = ["jwks_uri", "jwks", "jwks_file", "workload_api"];
+    let ways: Vec<&str> = all.into_iter().filter(|way| table.value(way).is_some() && !is_bootstrap(way)).collect();
     if let [_, second, ..] = ways.as_slice() {
         let at = table.value(second).map_or_else(|| table.span(), Spanned::span);
         table.source().error(at, format!("{} say where the keys are", listed(&ways)), "keep one of them");
     }
     if ways.is_empty() && kind == Platform::Spiffe {
-        let mend = "add `jwks_uri` with the URL of its bundle endpoint, or `jwks_file` or `jwks` with its bundle";
+        let mend = "add `jwks_uri` with the URL of its bundle endpoint, `workload_api`, or `jwks_file` or `jwks` with its bundle";
         table.source().error(table.span(), "nothing says where the bundle of the trust domain is", mend);
+    }
+    for key in ["workload_api", "endpoint_id"] {
+        if let (Some(value), true) = (table.value(key), kind != Platform::Spiffe) {
+            table.source().error(value.span(), format!("`{key}` means nothing but for `kind = \"spiffe\"`"), "take it out");
+        }
+    }
+    if let Some(address) = table.text("workload_api") {
+        let is_socket = address.get_ref().strip_prefix("unix://").is_some_and(|path| path.starts_with('/'));
+        let is_literal = address
+            .get_ref()
+            .strip_prefix("tcp://")
+            .is_some_and(|at| at.parse::<std::net::SocketAddr>().is_ok_and(|at| at.ip().is_loopback()));
+        if !is_socket && !is_literal {
+            let message = format!("`{}` is no address of a Workload API", shown(address.get_ref()));
+            table.source().error(
+                address.span(),
+                message,
+                "write `unix:///PATH`, or `tcp://127.0.0.1:PORT`: nothing protects it on a network",
+            );
+        }
+        return Keys::WorkloadApi(address.into_inner());
+    }
+    if table.value("endpoint_id").is_some()
+        && let Some(uri) = table.text("jwks_uri")
+    {
+        check_url(table.source(), &uri, "the bundle endpoint");
+        return Keys::Url(uri.into_inner());
     }
     if let Some(set) = table.json("jwks") {
         let keys = set.get_ref().get("keys").and_then(serde_json::Value::as_array);
@@ -163,6 +196,45 @@ fn account(table: &Fields<'_>, kind: Platform) -> Option<String> {
         _ => {}
     }
     account.map(Spanned::into_inner)
+}
+
+/// Where the STS is reached in place of its own URL, which is noted: whoever answers there says who everybody is.
+fn endpoint(table: &Fields<'_>, issuer: Option<&Spanned<String>>, kind: Platform) -> Option<String> {
+    let endpoint = table.text("endpoint")?;
+    check_url(table.source(), &endpoint, "the endpoint");
+    let is_sts = issuer.is_some_and(|issuer| platform::is_sts(platform::host(issuer.get_ref())));
+    if kind != Platform::Aws || !is_sts {
+        let mend = "take it out, or name an STS as `issuer`, such as `https://sts.eu-central-1.amazonaws.com`";
+        table.source().error(endpoint.span(), "`endpoint` means nothing but for an AWS STS", mend);
+    } else {
+        let message = "whoever answers at this address says which role everybody has";
+        table.source().warning(endpoint.span(), message, "take it out unless it is a VPC endpoint of your own, or a test");
+    }
+    Some(endpoint.into_inner())
+}
+
+/// How the server of a SPIFFE bundle proves itself where that is by an SVID, and the keys without the bundle that it is first
+/// believed by.
+fn bundle_server(table: &Fields<'_>, issuer: Option<&Spanned<String>>, keys: Keys) -> (Keys, Option<BundleServer>) {
+    let Some(id) = table.text("endpoint_id") else { return (keys, None) };
+    let domain = issuer.and_then(|issuer| spiffe::trust_domain(issuer.get_ref()));
+    if spiffe::Id::parse(id.get_ref()).ok().is_none_or(|id| Some(id.trust_domain()) != domain || id.path().is_empty()) {
+        let mend = format!("write it like `spiffe://{}/spire/server`", domain.unwrap_or("prod.acme.example"));
+        table.source().error(id.span(), format!("`{}` is no id of a server of the trust domain", shown(id.get_ref())), mend);
+    }
+    let bootstrap = match (table.json("jwks"), file_of(table, "jwks_file")) {
+        (Some(set), None) => Keys::Inline(set.into_inner()),
+        (None, Some(file)) => Keys::File(file),
+        _ => {
+            let mend = "add the trust domain's present bundle as `jwks_file` or `jwks`, one of the two";
+            table.source().error(id.span(), "nothing says by which bundle the server is believed at first", mend);
+            return (keys, None);
+        }
+    };
+    if !matches!(keys, Keys::Url(_)) {
+        table.missing("jwks_uri", "write the URL of the bundle endpoint");
+    }
+    (keys, Some(BundleServer { id: id.into_inner(), bootstrap: Box::new(bootstrap) }))
 }
 
 fn file_of(table: &Fields<'_>, key: &str) -> Option<PathBuf> {

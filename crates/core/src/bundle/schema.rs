@@ -72,6 +72,8 @@ pub struct BailiwickFile {
     pub trust_domain: String,
     /// Where the log, keys and index live; relative to the bundle. `.bailiwick` unless set.
     pub data_dir: Option<String>,
+    /// The Unix socket on which programs of this machine ask for credentials; `identity.sock` in the data directory unless set.
+    pub local_socket: Option<String>,
     /// The gateway's listener, which agents call.
     pub data: Option<ListenTable>,
     /// The token service's listener; its origin is the issuer of the credentials.
@@ -244,6 +246,11 @@ pub struct IssuerTable {
     pub jwks: Option<BTreeMap<String, Value>>,
     /// The file that holds its keys, a JWK set.
     pub jwks_file: Option<String>,
+    /// With `kind = "spiffe"`: the SPIFFE id of the server at `jwks_uri`, which then proves itself by an X.509-SVID; `jwks` or
+    /// `jwks_file` is the bundle that it is believed by at first.
+    pub endpoint_id: Option<String>,
+    /// With `kind = "spiffe"`: the address of the Workload API that its bundle is read from, such as `unix:///run/spire/agent.sock`.
+    pub workload_api: Option<String>,
     /// The audience that its tokens must name; our own issuer's URL unless set.
     pub audience: Option<String>,
     /// The signature algorithms that are accepted; those that its kind signs with unless set.
@@ -256,6 +263,8 @@ pub struct IssuerTable {
     pub review: Option<ReviewTable>,
     /// With `kind = "aws"`: the account whose principals it vouches for.
     pub account: Option<String>,
+    /// With `kind = "aws"` and an STS as `issuer`: where that STS is reached in its place, such as a VPC endpoint.
+    pub endpoint: Option<String>,
 }
 
 /// Where a Kubernetes API server reviews tokens.
@@ -312,14 +321,31 @@ pub struct KeyTable {
     pub jwk: BTreeMap<String, Value>,
 }
 
-/// A token of this issuer with these claims proves that a workload is the agent, or that a person meant the agent to act.
+/// A token of this issuer with these claims proves that a workload is the agent, or that a person meant the agent to act. As a federation,
+/// a program of the gateway's own machine may be the agent in its place.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct FederationTable {
     /// The issuer, by its name in `issuers.toml` or its URL.
-    pub issuer: String,
+    pub issuer: Option<String>,
     /// The claims that must be equal, at least one.
-    pub claims: BTreeMap<String, String>,
+    pub claims: Option<BTreeMap<String, String>>,
+    /// In their place: the program that asks over the socket `identity.sock` in the data directory.
+    pub local: Option<LocalTable>,
+}
+
+/// A program on the gateway's own machine.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LocalTable {
+    /// The number of the user that it runs as.
+    pub uid: u32,
+    /// The number of the group that it runs as; any unless set.
+    pub gid: Option<u32>,
+    /// The file that it runs: an absolute path, without links.
+    pub executable: String,
+    /// The SHA-256 digest of that file, as `sha256sum` prints it; any unless set.
+    pub sha256: Option<String>,
 }
 
 /// What an agent's credentials are like.

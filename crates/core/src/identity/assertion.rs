@@ -72,7 +72,7 @@ const ID_TOKEN_AGE_S_MAX: i64 = 300;
 
 /// Checks a trusted issuer's token (RFC 7523 §3, RFC 8725) and gives its claims.
 pub fn foreign<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {
-    trusted(token, trust, &["JWT", "JOSE", "at+jwt", ""], now)
+    trusted(token, trust, TYPES, now)
 }
 
 /// Checks the ID token of a login that began with `nonce` (OpenID Connect Core 1.0 §3.1.3.7) and gives its claims: the audience
@@ -92,26 +92,56 @@ pub fn id_token<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, nonce: &str, now: Tim
     Ok(claims)
 }
 
+/// What is asked of a trusted issuer's token beside its `sub`, each by a name that people are shown.
+type Question = fn(&Jws<'_>, &Trust<'_>, &[&str], Timestamp) -> Result<(), InvalidJwt>;
+
+/// In the order in which they are asked: nothing that the token says is believed before its signature.
+const QUESTIONS: [(&str, Question); 6] =
+    [("algorithm", algorithm), ("signature", signature), ("type", kind), ("issuer", issuer), ("audience", audience), ("time", time)];
+
+/// The `typ` that a trusted issuer's tokens may have.
+const TYPES: &[&str] = &["JWT", "JOSE", "at+jwt", ""];
+
+/// Each question that [`foreign`] asks, with its answer, for whoever wants to know why a token is refused.
+pub(super) fn answers(token: &Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> impl Iterator<Item = (&'static str, Result<(), InvalidJwt>)> {
+    QUESTIONS.into_iter().map(move |(name, ask)| (name, ask(token, trust, TYPES, now)))
+}
+
 fn trusted<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, types: &[&str], now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {
-    let algorithm = token.algorithm();
-    if !trust.algorithms.iter().any(|name| super::Algorithm::named(name) == Some(algorithm)) {
-        return Err(InvalidJwt::Algorithm);
-    }
-    token.verify(trust.keys.find(token.kid(), algorithm).ok_or(InvalidJwt::UnknownKey)?)?;
-    token.has_type(types)?;
-    if let Some(issuer) = trust.issuer
-        && token.text("iss")? != issuer
-    {
-        return Err(InvalidJwt::Issuer);
+    for (_, ask) in QUESTIONS {
+        ask(token, trust, types, now)?;
     }
     token.text("sub")?;
-    if token.audiences()? != [trust.audience] {
-        return Err(InvalidJwt::Audience);
-    }
-    if token.is_current(now.as_second(), SKEW_S)? > now.as_second().saturating_add(FOREIGN_LIFE_S_MAX + SKEW_S) {
-        return Err(InvalidJwt::TooLong);
-    }
     Ok(token.claims())
+}
+
+fn algorithm(token: &Jws<'_>, trust: &Trust<'_>, _: &[&str], _: Timestamp) -> Result<(), InvalidJwt> {
+    let accepted = trust.algorithms.iter().any(|name| super::Algorithm::named(name) == Some(token.algorithm()));
+    if accepted { Ok(()) } else { Err(InvalidJwt::Algorithm) }
+}
+
+fn signature(token: &Jws<'_>, trust: &Trust<'_>, _: &[&str], _: Timestamp) -> Result<(), InvalidJwt> {
+    token.verify(trust.keys.find(token.kid(), token.algorithm()).ok_or(InvalidJwt::UnknownKey)?)
+}
+
+fn kind(token: &Jws<'_>, _: &Trust<'_>, types: &[&str], _: Timestamp) -> Result<(), InvalidJwt> {
+    token.has_type(types)
+}
+
+fn issuer(token: &Jws<'_>, trust: &Trust<'_>, _: &[&str], _: Timestamp) -> Result<(), InvalidJwt> {
+    match trust.issuer {
+        Some(issuer) if token.text("iss")? != issuer => Err(InvalidJwt::Issuer),
+        _ => Ok(()),
+    }
+}
+
+fn audience(token: &Jws<'_>, trust: &Trust<'_>, _: &[&str], _: Timestamp) -> Result<(), InvalidJwt> {
+    if token.audiences()? == [trust.audience] { Ok(()) } else { Err(InvalidJwt::Audience) }
+}
+
+fn time(token: &Jws<'_>, _: &Trust<'_>, _: &[&str], now: Timestamp) -> Result<(), InvalidJwt> {
+    let expires_s = token.is_current(now.as_second(), SKEW_S)?;
+    if expires_s > now.as_second().saturating_add(FOREIGN_LIFE_S_MAX + SKEW_S) { Err(InvalidJwt::TooLong) } else { Ok(()) }
 }
 
 /// Whether `claims` has every one of `expected`, each with exactly that value. A name with dots reaches into objects, and
@@ -129,7 +159,7 @@ pub fn claims_hold(claims: &Map<String, Value>, expected: &Claims) -> bool {
         })
 }
 
-fn is(found: &Value, expected: &str) -> bool {
+pub(super) fn is(found: &Value, expected: &str) -> bool {
     match found {
         Value::String(text) => text == expected,
         Value::Number(_) | Value::Bool(_) => {
@@ -140,7 +170,7 @@ fn is(found: &Value, expected: &str) -> bool {
     }
 }
 
-fn reach<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub(super) fn reach<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         name.match_indices('.').find_map(|(dot, _)| {
             let (outer, inner) = (name.get(..dot)?, name.get(dot + 1..)?);

@@ -4,6 +4,7 @@
 
 pub mod assertion;
 mod authenticator;
+pub mod aws;
 pub mod dpop;
 mod grant;
 pub mod jws;
@@ -13,6 +14,7 @@ mod refusals;
 mod replay;
 pub mod spiffe;
 mod token;
+pub mod why;
 
 pub use authenticator::{Authenticated, Authenticator, Known, Presented, Unauthenticated};
 pub use grant::{Admission, Grant, InvalidGrant};

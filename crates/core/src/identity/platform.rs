@@ -101,6 +101,11 @@ impl Platform {
 /// The algorithms that a JWT-SVID may have (JWT-SVID §2.1).
 pub const SVID_ALGORITHMS: &[&str] = &["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"];
 
+/// Whether an issuer is the AWS Security Token Service, to which workloads sign requests, and no maker of tokens.
+pub fn is_asked(issuer: &Issuer) -> bool {
+    issuer.kind == Platform::Aws && is_sts(host(&issuer.issuer))
+}
+
 /// The host of a URL, without its port.
 pub(crate) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -279,12 +284,12 @@ pub(crate) fn pinning(issuer: &Issuer, expected: &Claims) -> Option<Unpinned> {
             "match `oid`, the object id of the managed identity or service principal",
         )),
         Platform::Azure => Some(("nothing here says which identity: every one of the tenant is this agent", "match `oid`")),
-        Platform::Aws if is_sts(host(&issuer.issuer)) && has(&["role_id"]) => None,
-        Platform::Aws if is_sts(host(&issuer.issuer)) && has(&["role", "arn"]) => Some((
+        Platform::Aws if is_asked(issuer) && has(&["role_id"]) => None,
+        Platform::Aws if is_asked(issuer) && has(&["role", "arn"]) => Some((
             "a role that is deleted and made again under its name is this agent too",
             "add `role_id`, the role's unique id (`aws iam get-role --role-name NAME --query Role.RoleId`)",
         )),
-        Platform::Aws if !is_sts(host(&issuer.issuer)) && has(&["sub"]) => None,
+        Platform::Aws if !is_asked(issuer) && has(&["sub"]) => None,
         Platform::Aws => Some(("every principal of the account is this agent", "match `sub`, or `role` and `role_id` of a signed request")),
         Platform::Oidc
             if only(&["iss", "aud", "exp", "iat", "nbf", "jti", "typ", "scope", "azp", "client_id"]) && !has(&["azp", "client_id"]) =>

@@ -30,6 +30,7 @@ impl Fixture {
             roles: roles.iter().map(ToString::to_string).collect(),
             federation: Vec::new(),
             subjects: Vec::new(),
+            local: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),
             call: call.iter().map(|pattern| pattern.parse().unwrap()).collect(),
@@ -130,6 +131,7 @@ impl Fixture {
             settings: Settings {
                 trust_domain: "acme.example".parse().unwrap(),
                 data_dir: ".bailiwick".into(),
+                local_socket: None,
                 data: listen.clone(),
                 identity: listen,
                 ext_authz: None,

@@ -1,0 +1,132 @@
+//! The local attestor: programs of this machine, over a Unix socket, as the kernel knows them.
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bailiwick_control::token::attest::Peer;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::support::*;
+
+/// Tells a copy of this program what to ask for; see [`another_program_asks`].
+const ASK: &str = "BAILIWICK_TEST_ASK";
+
+fn digest(file: &Path) -> String {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &std::fs::read(file).unwrap())
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// A token service on a socket beside its usual one, where `bot` is the program that `local` says.
+async fn world(local: &str) -> (World, PathBuf) {
+    let world = World::federated("", &format!("[[agent.federation]]\nlocal = {local}\n"), "").await;
+    let socket = world.directory.path().join("identity.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let identity = Arc::clone(&world.identity);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let peer = Arc::new(Peer::of(&stream.peer_cred().unwrap()).unwrap());
+            let router = identity.router().layer(axum::Extension(peer));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)),
+            );
+        }
+    });
+    (world, socket)
+}
+
+/// Asks over the socket as this process, with this proof.
+async fn ask(socket: &Path, proof: &str, form: &str) -> (u16, String) {
+    let stream = UnixStream::connect(socket).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("/token")
+        .header("host", "localhost")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("dpop", proof)
+        .body(Full::new(Bytes::from(form.to_owned())))
+        .unwrap();
+    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    (head.status.as_u16(), String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+}
+
+/// Not a check: what a copy of this program does in another's place.
+#[tokio::test]
+async fn another_program_asks() {
+    let Ok(order) = std::env::var(ASK) else { return };
+    let (socket, proof) = order.split_once(' ').unwrap();
+    let (status, _) = ask(Path::new(socket), proof, "grant_type=client_credentials").await;
+    println!("answered {status}");
+}
+
+/// Lets the program at `path`, a copy of this one, ask; gives the status that it got.
+async fn asked_by(path: &Path, socket: &Path, world: &World) -> u16 {
+    let output = tokio::process::Command::new(path)
+        .args(["--exact", "local::another_program_asks", "--nocapture"])
+        .env(ASK, format!("{} {}", socket.display(), world.proof()))
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split("answered ").nth(1).and_then(|rest| rest.get(..3)).unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_program_of_this_machine_is_known_by_its_user_file_and_digest() {
+    let own = std::env::current_exe().unwrap().canonicalize().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let uid = std::fs::metadata(place.path()).unwrap().uid();
+    let sha256 = digest(&own);
+    let own_text = own.display();
+    for (case, local, status) in [
+        ("as declared", format!("{{ uid = {uid}, executable = \"{own_text}\", sha256 = \"{sha256}\" }}"), 200),
+        ("any digest", format!("{{ uid = {uid}, executable = \"{own_text}\" }}"), 200),
+        ("another user", format!("{{ uid = {}, executable = \"{own_text}\", sha256 = \"{sha256}\" }}", uid + 1), 400),
+        ("another group", format!("{{ uid = {uid}, gid = 4294967294, executable = \"{own_text}\" }}"), 400),
+        ("another file", format!("{{ uid = {uid}, executable = \"/bin/true\", sha256 = \"{sha256}\" }}"), 400),
+        (
+            "another digest",
+            format!("{{ uid = {uid}, executable = \"{own_text}\", sha256 = \"{}\" }}", sha256.replace(['0', '1'], "2")),
+            400,
+        ),
+    ] {
+        let (world, socket) = world(&local).await;
+        let (answered, body) = ask(&socket, &world.proof(), "grant_type=client_credentials&client_id=bot").await;
+        assert_eq!(answered, status, "{case}: {body} {:?}", world.refusals());
+        if status == 200 {
+            let Some(bailiwick_core::model::Record::ExecutionStarted(started)) = world.records().pop() else { panic!() };
+            assert!(started.proof.starts_with(&format!("local uid {uid}")) && started.proof.ends_with(&sha256), "{}", started.proof);
+            assert!(started.key.is_some(), "bound to the caller's key");
+            // Who asks over the network is no program of this machine.
+            let form = [("grant_type", "client_credentials"), ("client_id", "bot")];
+            assert_eq!(world.post("/token", &form, Some(&world.proof())).await.error(), "invalid_client");
+        } else {
+            let detail = world.refusals().pop().unwrap().detail;
+            assert!(detail.contains(&sha256) && detail.contains("that of no agent"), "{case}: {detail}");
+        }
+        assert_eq!(ask(&socket, &world.proof(), "grant_type=client_credentials&client_id=other").await.0, 400, "{case}: another agent");
+    }
+
+    // Another program of the same user: the same bytes elsewhere, and other bytes in the declared place.
+    let copy = place.path().join("bot");
+    std::fs::copy(&own, &copy).unwrap();
+    let (world_of_own, socket) = world(&format!("{{ uid = {uid}, executable = \"{own_text}\", sha256 = \"{sha256}\" }}")).await;
+    assert_eq!(asked_by(&copy, &socket, &world_of_own).await, 400, "a copy elsewhere");
+    let declared = format!("{{ uid = {uid}, executable = \"{}\", sha256 = \"{sha256}\" }}", copy.canonicalize().unwrap().display());
+    let (world_of_copy, socket) = world(&declared).await;
+    assert_eq!(asked_by(&copy, &socket, &world_of_copy).await, 200, "{:?}", world_of_copy.refusals());
+    let replaced = place.path().join("new");
+    std::fs::copy(&own, &replaced).unwrap();
+    std::fs::OpenOptions::new().append(true).open(&replaced).unwrap().write_all(b"evil").unwrap();
+    std::fs::set_permissions(&replaced, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(&replaced, &copy).unwrap();
+    assert_eq!(asked_by(&copy, &socket, &world_of_copy).await, 400, "what was put into its place");
+}
