@@ -206,7 +206,9 @@ async fn an_issuer_that_was_taken_out_vouches_for_nobody() {
     let mut files = world.sources.clone();
     files.remove("issuers.toml");
     let agent = String::from_utf8(files["agents/bot.toml"].clone()).unwrap();
-    let agent = agent.replace("[[agent.federation]]\nissuer = \"idp\"\nclaims = { repository_id = \"8842\" }\n", "");
+    let tables: Vec<&str> = agent.split_inclusive('\n').collect();
+    let tables: Vec<&[&str]> = tables.chunk_by(|_, next| !next.starts_with('[')).collect();
+    let agent: String = tables.into_iter().filter(|table| !table.contains(&"issuer = \"idp\"\n")).flatten().copied().collect();
     files.insert("agents/bot.toml".to_owned(), agent.into_bytes());
     world.bundle.activate(bundle::read(&files).unwrap().snapshot);
     assert_eq!(by_workload(&world, &token).await.error(), "invalid_grant");

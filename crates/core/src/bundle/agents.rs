@@ -174,7 +174,10 @@ fn federated(table: &Fields<'_>, issuers: &BTreeMap<String, Issuer>, is_own: boo
     let claims: Claims = table.text_members("claims").into_iter().map(|(name, value)| (name, value.into_inner())).collect();
     if claims.is_empty() && table.value("claims").is_none_or(|value| value.get_ref().as_table().is_some_and(|table| table.is_empty())) {
         let (message, mend) = if is_own {
-            ("every token of the issuer would be this agent", "add claims that only this agent's workload has, such as `claims = { sub = \"…\" }`")
+            (
+                "every token of the issuer would be this agent",
+                "add claims that only this agent's workload has, such as `claims = { sub = \"…\" }`",
+            )
         } else {
             (
                 "every person's token of the issuer would be this agent's to use",
