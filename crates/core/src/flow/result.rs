@@ -152,6 +152,21 @@ impl Fields {
         Self { private, ..Self::all(self.whole) }
     }
 
+    /// Whether anybody vouches for any of it.
+    pub fn vouch_for_any(&self) -> bool {
+        self.sources().any(|source| source != Provenance::Untrusted)
+    }
+
+    /// Whether strangers may have written any of it.
+    fn have_strangers(&self) -> bool {
+        self.sources().any(|source| source == Provenance::Untrusted)
+    }
+
+    fn sources(&self) -> impl Iterator<Item = Provenance> {
+        let named = self.named.iter().map(|_| Provenance::Named);
+        std::iter::once(self.whole).chain(self.fields.iter().map(|(_, source)| *source)).chain(named)
+    }
+
     /// Whether some field of a result differs from the rest of it.
     fn are_told_apart(&self) -> bool {
         !self.fields.is_empty() || self.private.iter().any(|(field, _)| !field.0.is_empty())
@@ -383,7 +398,7 @@ impl Taking<'_> {
     }
 
     fn within<'v>(&mut self, fields: &Fields, walk: &mut Walk<'v>, step: At<'v>, value: &'v impl Tree) {
-        if self.bytes_left.untrusted > 0 || self.bytes_left.others > 0 {
+        if self.bytes_left.others > 0 || (self.bytes_left.untrusted > 0 && fields.have_strangers()) {
             walk.at.push(step);
             self.value(fields, walk, value);
             walk.at.pop();
