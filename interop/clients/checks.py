@@ -12,7 +12,7 @@ class Checks:
     def that(self, sentence: str, holds: bool, seen: object = "") -> None:
         """Says whether one thing holds, and what was seen instead if not."""
         self.failed += not holds
-        print(f"ok - {sentence}" if holds else f"not ok - {sentence}: saw {seen!r}", flush=True)
+        print(f"ok - {sentence}" if holds else f"not ok - {sentence}: saw {seen!r}".replace("\n", " "), flush=True)
 
     def end(self) -> None:
         sys.exit(1 if self.failed else 0)

@@ -70,6 +70,30 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// Adds another agent that may call what `may` says, and gives where its key is.
+    pub(crate) fn add_agent(&self, tools: &Tools, name: &str, may: &str) -> Result<PathBuf> {
+        let made: Value = serde_json::from_str(&process::run(tools, "key", tools.node()?.arg("fixtures/key.mjs"))?.output)?;
+        let part = |member: &str| made.pointer(&format!("/jwk/{member}")).and_then(Value::as_str).unwrap_or_default();
+        let key = self.key.with_file_name(format!("{name}.pem"));
+        private(&key, made.get("pem").and_then(Value::as_str).ok_or("no key was made")?)?;
+        let text = format!(
+            "[agent]\nname = \"{name}\"\nowner = \"checks@acme.example\"\npurpose = \"Act for others\"\nroles = [\"checker\"]\n\
+             [agent.may]\ncall = {may}\n\
+             [[agent.key]]\nkid = \"k1\"\njwk = {{ kty = \"EC\", crv = \"P-256\", x = \"{}\", y = \"{}\" }}\n",
+            part("x"),
+            part("y")
+        );
+        self.add(&format!("agents/{name}.toml"), &text)?;
+        Ok(key)
+    }
+
+    /// Lets the agent that the checks act as have these others act for it.
+    pub(crate) fn may_delegate(&self, to: &[&str]) -> Result<()> {
+        let file = format!("agents/{AGENT}.toml");
+        let text = process::read(&self.directory.join(&file))?;
+        self.add(&file, &text.replace("[agent.may]\n", &format!("[agent.may]\ndelegate_to = {to:?}\n")))
+    }
+
     /// Says where the gateway keeps its data; before it is started for the first time.
     pub(crate) fn keep_data_in(&self, directory: &Path) -> Result<()> {
         let (data, identity) = (self.data, self.identity);

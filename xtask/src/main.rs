@@ -3,6 +3,7 @@
 //! `cargo xtask test` is what the build machine runs. It installs the other languages' parts into `.cache/`, starts and
 //! stops every server that a check needs, and ends with one line that counts what passed and what failed.
 
+mod a2a;
 mod approvals;
 mod bench;
 mod crash;

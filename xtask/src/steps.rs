@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, Ended};
 use crate::report::Report;
 use crate::tools::Tools;
-use crate::{Result, approvals, crash, envoy, federation, init, interop, sim, suite, tidy};
+use crate::{Result, a2a, approvals, crash, envoy, federation, init, interop, sim, suite, tidy};
 
 /// One named part of `cargo xtask test`.
 struct Step {
@@ -68,6 +68,12 @@ const STEPS: &[Step] = &[
         shows: "a role of AWS, before moto's STS and with botocore's signatures",
         mend: "see .cache/logs/client-aws-caller.log",
         run: federation::check,
+    },
+    Step {
+        name: "a2a",
+        shows: "agents and clients of the official A2A SDK, and three hops of agents that know nothing of it",
+        mend: "see .cache/logs/client-a2a-*.log",
+        run: a2a::check,
     },
     Step { name: "sim", shows: "a thousand worlds under faults, every invariant held", mend: "cargo xtask sim --seed K", run: sim::check },
     Step {

@@ -42,8 +42,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("bundle", &["json", "model", "ledger", "policy", "identity", "catalog", "flow"]),
     // A bundle's own expectations are judged by the one function that judges calls.
     ("bundle/expect", &["json", "model", "ledger", "policy", "identity", "execution", "judge", "flow"]),
-    ("execution", &["json", "model", "ledger", "identity", "bundle", "flow"]),
-    ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity", "flow"]),
+    ("execution", &["json", "model", "ledger", "identity", "bundle", "flow", "tasks"]),
+    ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity", "flow", "tasks"]),
+    ("tasks", &["model"]),
     ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow", "approval"]),
     ("delegation", &["model", "bundle", "identity", "execution"]),
 ];

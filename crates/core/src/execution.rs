@@ -21,6 +21,7 @@ use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks};
 use crate::model::{
     AgentName, Answered, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Quarantined, ServerName, Timestamp, Verdict,
 };
+use crate::tasks::Tasks;
 pub(crate) use kept::KeptExecution;
 use revoked::RevokedIds;
 use stop::Barred;
@@ -369,6 +370,8 @@ pub struct Executions {
     hasher: RandomState,
     shards: [RwLock<Shard>; SHARDS],
     agents: Mutex<HashMap<AgentName, Arc<AgentTracks>>>,
+    /// Whose the tasks of other agents are.
+    tasks: Tasks,
     /// What was written to each server under untrusted influence.
     written: RwLock<HashMap<ServerName, Arc<Written>>>,
     /// Opens what the log keeps of arguments that it does not keep.
@@ -396,6 +399,7 @@ impl Default for Executions {
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| RwLock::default()),
             agents: Mutex::default(),
+            tasks: Tasks::default(),
             written: RwLock::default(),
             seal: None,
             quarantined: RwLock::default(),
@@ -483,6 +487,11 @@ impl Executions {
     /// kept of that server.
     pub fn remembers(&self, server: &ServerName, agent: &AgentName, bytes_max: usize) -> bool {
         self.written().get(server).is_none_or(|written| written.has_room(agent, bytes_max))
+    }
+
+    /// Whose the tasks of other agents are.
+    pub const fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// What was written to each server under untrusted influence.

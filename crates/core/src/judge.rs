@@ -139,7 +139,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         now,
     });
     let (unmemorable, written) = memory(&known, effect, call, &mut facts);
-    let against = chain::against(&known, execution, call, &facts, now);
+    let against = chain::interaction(&known, execution, call).or_else(|| chain::against(&known, execution, call, &facts, now));
     let code = match (ruling.outcome, admission, stronger(flow(tool, &facts), unmemorable)) {
         (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) if against.is_none() => Code::Allowed,
         (RulingOutcome::Failed, ..) => Code::PolicyFailed,

@@ -59,6 +59,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         Record::Revoked(revoked) => {
             executions.revoked(&revoked);
         }
+        Record::TaskBegun(begun) => executions.tasks().begun(&begun),
         Record::Quarantined(quarantined) => executions.quarantine(quarantined),
         Record::Released(released) => executions.release(&released),
         Record::Answered(answered) => {
@@ -149,6 +150,7 @@ impl<'a> Recovery<'a> {
             Record::Revoked(revoked) => {
                 self.executions.revoked(&revoked);
             }
+            Record::TaskBegun(begun) => self.executions.tasks().begun(&begun),
             Record::Quarantined(quarantined) => self.executions.quarantine(quarantined),
             Record::Released(released) => self.executions.release(&released),
             Record::Answered(answered) => {

@@ -3,11 +3,13 @@
 //! Whatever the protocol, a call walks the one straight line of [`Gateway::enforce`]. An adapter (one folder a protocol)
 //! turns wire into a call and the answer back into wire; it does not decide, record or hold credentials.
 
+pub mod a2a;
 pub mod authz;
 pub mod broker;
 mod caller;
 mod catch_up;
 pub mod connection;
+mod front;
 pub mod mcp;
 mod path;
 mod permit;
@@ -17,6 +19,7 @@ mod room;
 mod upstream;
 
 pub use caller::{Answered, Caller};
+pub use front::{Body, Front};
 pub use path::{Arrival, Gateway, Parts, Running};
 pub use permit::{Decided, Permit};
 pub use refusal::{Busy, Refusal};

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -175,19 +176,31 @@ impl Gateway {
             .tool(&made.tool)
             .map_or(Cow::Borrowed(&undeclared), |tool| flow::fields_of(tool, permit.call().arguments.value(), &execution.seen()));
 
-        let shown = Learning { execution, made: &made, log: &self.parts.log, caller };
+        let shown = Learning {
+            gateway: self,
+            snapshot: &snapshot,
+            execution,
+            made: &made,
+            fields: &fields,
+            caller,
+            gave_back: AtomicBool::new(false),
+        };
         let started = self.parts.clock.now();
         let ended = self.perform(&snapshot, who, permit, extras, &shown, gone).await;
+        let gave_back = shown.gave_back.into_inner();
 
         // The ledger learns before the answer is released: the agent must not be able to act on what it read before we
         // know that it read it.
         let mut made = made;
-        let shows_written = self.is_shown(&snapshot, execution, &made, fields, &ended).await;
-        if !matches!(shows_written, Ok(false)) {
+        let shows_written = match &ended {
+            Ended::Answered(answer) => self.is_shown(&snapshot, execution, &made, fields, answer.body.as_ref()).await,
+            _ => Ok(false),
+        };
+        if gave_back || !matches!(shows_written, Ok(false)) {
             made.returns.integrity = Integrity::Untrusted;
         }
-        let shown = Learning { execution, made: &made, log: &self.parts.log, caller };
-        let learned = if matches!(ended, Ended::Answered(_)) { shown.learn().await } else { Ok(()) };
+        let is_answered = matches!(ended, Ended::Answered(_));
+        let learned = if is_answered { learn(execution, &self.parts.log, made.position, &made.returns).await } else { Ok(()) };
         self.record(execution, &made, &ended, started).await?;
         learned?;
         shows_written?;
@@ -205,7 +218,7 @@ impl Gateway {
         let decided = self.decide(&snapshot, execution, call).await?;
         let made = Made::of(&decided);
         Permit::grant(&self.parts.log, decided).await?; // a denial or an ask ends here
-        learn(execution, &self.parts.log, &made).await?;
+        learn(execution, &self.parts.log, made.position, &made.returns).await?;
         self.record(execution, &made, &Ended::Elsewhere, started).await?;
         Ok(made.position)
     }
@@ -223,9 +236,8 @@ impl Gateway {
         execution: &Execution,
         made: &Made,
         fields: Cow<'_, Fields>,
-        ended: &Ended,
+        said: Result<&Arc<Value>, &ToolFault>,
     ) -> Result<bool, Refusal> {
-        let Ended::Answered(answer) = ended else { return Ok(false) };
         if self.parts.log.storage().is_shared() {
             self.followed.catch_up(&self.parts).await?; // another gateway may have written it
         }
@@ -233,7 +245,7 @@ impl Gateway {
         let written = fields.vouch_for_any().then(|| self.parts.executions.written().get(made.tool.server()).cloned());
         let written = written.flatten().unwrap_or_default();
         let is_open = made.returns.integrity == Integrity::Trusted && !written.is_empty();
-        match &answer.body {
+        match said {
             Ok(result) => {
                 let limits = &snapshot.settings.limits;
                 let bytes_max = (limits.ledger_bytes_max, limits.ledgers_bytes_max);
@@ -486,28 +498,42 @@ impl Drop for Counted {
     }
 }
 
-/// A caller whose execution's ledger learns of what it is shown before it is shown.
+/// A caller whose execution learns of what it is shown before it is shown.
 struct Learning<'a> {
+    gateway: &'a Gateway,
+    snapshot: &'a Snapshot,
     execution: &'a Execution,
     made: &'a Made,
-    log: &'a Log,
+    /// Who vouches for the fields of what the tool returns.
+    fields: &'a Fields,
     caller: &'a dyn Caller,
+    /// Whether something was shown that gives back what was written to the server under untrusted influence.
+    gave_back: AtomicBool,
 }
 
-/// Learns that the execution is about to be shown what the tool returns. Where that makes its ledger worse, the intent, which says
-/// so, must be on disk first: a crash must not make the ledger forget what the agent remembers.
-async fn learn(execution: &Execution, log: &Log, made: &Made) -> Result<(), StorageError> {
-    if !execution.keeps(&made.returns) {
-        log.storage().durable(made.position).await?;
-        execution.kept(&made.returns);
+/// Learns that the execution is about to be shown what has these labels, as the intent at `position` says. Where that makes its ledger
+/// worse, the intent must be on disk first: a crash must not make the ledger forget what the agent remembers.
+async fn learn(execution: &Execution, log: &Log, position: Position, returns: &Labels) -> Result<(), StorageError> {
+    if !execution.keeps(returns) {
+        log.storage().durable(position).await?;
+        execution.kept(returns);
     }
-    execution.learned(&made.returns);
+    execution.learned(returns);
     Ok(())
 }
 
 impl Learning<'_> {
-    async fn learn(&self) -> Result<(), StorageError> {
-        learn(self.execution, self.log, self.made).await
+    /// Takes in what is about to be shown: its values, and then its labels.
+    async fn learn(&self, shown: &Value) -> Result<(), Refusal> {
+        let (fields, said) = (Cow::Borrowed(self.fields), Arc::new(shown.clone()));
+        let shows_written = self.gateway.is_shown(self.snapshot, self.execution, self.made, fields, Ok(&said)).await;
+        let mut returns = self.made.returns.clone();
+        if self.gave_back.load(Ordering::Acquire) || !matches!(shows_written, Ok(false)) {
+            self.gave_back.store(true, Ordering::Release);
+            returns.integrity = Integrity::Untrusted;
+        }
+        learn(self.execution, &self.gateway.parts.log, self.made.position, &returns).await?;
+        shows_written.map(drop)
     }
 }
 
@@ -515,13 +541,13 @@ impl Learning<'_> {
 impl Caller for Learning<'_> {
     async fn show(&self, notification: Value) {
         // What cannot be learned is not shown; the same failure then ends the call.
-        if self.learn().await.is_ok() {
+        if self.learn(&notification).await.is_ok() {
             self.caller.show(notification).await;
         }
     }
 
     async fn ask(&self, method: &str, params: Value) -> Answered {
-        self.learn().await.map_err(|error| ToolFault { code: -32603, message: error.to_string(), data: None })?;
+        self.learn(&params).await.map_err(|error| ToolFault { code: -32603, message: error.to_string(), data: None })?;
         self.caller.ask(method, params).await
     }
 }

@@ -13,8 +13,11 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::show::complain;
 use crate::sidecar::client::Http;
-use crate::sidecar::credential::{AgentProof, Credentials, NoCredential, Wanted};
+use crate::sidecar::credential::{AgentProof, Credentials, NoCredential, Redeemer, Wanted};
+use crate::sidecar::front::Front;
+use crate::sidecar::hops::Hops;
 use crate::sidecar::key::Key;
+use crate::sidecar::proxy::Whose;
 use crate::sidecar::{proxy, stdio};
 
 /// Arguments of `connect`.
@@ -23,7 +26,9 @@ use crate::sidecar::{proxy, stdio};
   bailiwick connect --agent assistant --task \"Summarise the complaints of May\"
       then point any MCP client at the address that is printed
   bailiwick connect --agent assistant --stdio
-      as the command of a stdio server in a client's own configuration")]
+      as the command of a stdio server in a client's own configuration
+  bailiwick connect --agent report-writer --serve 127.0.0.1:9443 --in-front-of http://127.0.0.1:9000
+      for an agent that others have act for them over A2A: messages come in by 9443, and its calls go out for whoever sent them")]
 pub(crate) struct Connect {
     #[command(flatten)]
     execution: Execution,
@@ -36,6 +41,18 @@ pub(crate) struct Connect {
     /// Listen on this Unix socket, which its owner alone may use.
     #[arg(long, group = "face", value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Take the messages of other agents on this address of this machine; its calls are made for whoever sent the message.
+    #[arg(long, value_name = "ADDRESS", requires = "in_front_of", conflicts_with_all = ["stdio", "task", "subject_token_file"])]
+    serve: Option<SocketAddr>,
+    /// Where the agent itself takes messages over A2A; nobody else should be able to reach it.
+    #[arg(long, value_name = "URL", requires = "serve")]
+    in_front_of: Option<http::Uri>,
+    /// The address at which the gateway reaches `--serve` [default: that address itself].
+    #[arg(long, value_name = "URL", requires = "serve")]
+    public_url: Option<String>,
+    /// How many messages the agent works on at once: more than one only if it passes on `traceparent`.
+    #[arg(long, value_name = "COUNT", requires = "serve", default_value_t = 1)]
+    at_once: usize,
 }
 
 /// What an execution is started with; shared with `token`.
@@ -79,22 +96,30 @@ pub(crate) struct Execution {
 impl Execution {
     /// Starts the execution and gets its first credential, bound to a key or not.
     pub(crate) async fn start(&self, bound: bool) -> miette::Result<Arc<Credentials>> {
+        Credentials::start(self.http()?, &self.url, self.wanted(bound)?).await.into_diagnostic()
+    }
+
+    fn http(&self) -> miette::Result<Http> {
+        Http::new(self.ca.as_deref()).into_diagnostic()
+    }
+
+    fn wanted(&self, bound: bool) -> miette::Result<Wanted> {
         let proof = match (&self.assertion_file, &self.local) {
             (Some(file), _) => AgentProof::Workload(file.clone()),
             (None, Some(socket)) => AgentProof::Local(socket.clone()),
             (None, None) => AgentProof::Key(Arc::new(Key::read(&self.key_file()).into_diagnostic()?)),
         };
-        let wanted = Wanted {
+        Ok(Wanted {
             agent: self.agent.clone(),
             proof,
+            delegation: None,
             subject_token: self.subject_token_file.clone(),
             task: self.task.clone(),
             authorization_details: self.authorization_details.clone(),
             effects: self.effects.clone(),
             server: self.server.clone(),
             bound,
-        };
-        Credentials::start(Http::new(self.ca.as_deref()).into_diagnostic()?, &self.url, wanted).await.into_diagnostic()
+        })
     }
 
     fn key_file(&self) -> PathBuf {
@@ -131,6 +156,36 @@ fn stdin() -> tokio::io::DuplexStream {
 }
 
 impl Connect {
+    /// Stands in front of an agent that others have act for them, until a signal comes.
+    async fn act_for_others(
+        &self,
+        serve: SocketAddr,
+        agent: &http::Uri,
+        listener: &proxy::Listener,
+        mut stop: crate::signal::Stop,
+    ) -> miette::Result<ExitCode> {
+        if !serve.ip().is_loopback() {
+            return Err(miette::miette!(
+                help = "use 127.0.0.1, and let what ends TLS on this machine pass on what comes from the gateway",
+                "whoever can reach `{serve}` could look at the agent's tasks"
+            ));
+        }
+        let messages =
+            tokio::net::TcpListener::bind(serve).await.map_err(|error| miette::miette!("cannot listen on `{serve}`: {error}"))?;
+        let (http, wanted) = (self.execution.http()?, self.execution.wanted(true)?);
+        let redeemer = Redeemer::new(http.clone(), &self.execution.url, wanted).await.into_diagnostic()?;
+        let public = self.public_url.clone().unwrap_or_else(|| format!("http://{serve}"));
+        let hops = Arc::new(Hops::new(redeemer, self.at_once));
+        let front = Arc::new(Front { hops: Arc::clone(&hops), http, agent: agent.clone(), public });
+        complain!("{} acts for whoever sends it a message at http://{serve}", self.execution.agent);
+        complain!("MCP clients connect to {}", listener.address());
+        tokio::select! {
+            never = proxy::serve(listener, Whose::Hops(hops)) => match never {},
+            never = front.serve(messages) => match never {},
+            () = stop.asked() => Ok(ExitCode::SUCCESS),
+        }
+    }
+
     /// Serves the client until it leaves, the execution ends or a signal comes.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         let mut stop = crate::signal::Stop::listen()?;
@@ -139,6 +194,9 @@ impl Connect {
             (Some(path), _) => Some(proxy::Listener::unix(path)?),
             (None, _) => Some(proxy::Listener::tcp(self.listen).await?),
         };
+        if let (Some(serve), Some(agent), Some(listener)) = (self.serve, &self.in_front_of, &listener) {
+            return self.act_for_others(serve, agent, listener, stop).await;
+        }
         let credentials = self.execution.start(true).await?;
         let keeper = Arc::clone(&credentials);
         tokio::spawn(async move { keeper.keep().await });
@@ -156,7 +214,7 @@ impl Connect {
                 complain!("{} acts in execution {execution}", self.execution.agent);
                 complain!("MCP clients connect to {}", listener.address());
                 tokio::select! {
-                    never = proxy::serve(&listener, Arc::clone(&credentials)) => match never {},
+                    never = proxy::serve(&listener, Whose::Own(Arc::clone(&credentials))) => match never {},
                     why = credentials.ended() => Err(NoCredential::Ended(why)),
                     () = stop.asked() => Ok(()),
                 }

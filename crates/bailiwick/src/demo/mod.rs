@@ -34,7 +34,7 @@ use crate::show::{self, Paint, say};
 use crate::sidecar::client::Http;
 use crate::sidecar::credential::{AgentProof, Credentials, Wanted};
 use crate::sidecar::key::Key;
-use crate::sidecar::proxy;
+use crate::sidecar::proxy::{self, Whose};
 
 const AGENT: &str = "support-summarizer";
 const TASK: &str = "Summarize customer complaints from the last 30 days";
@@ -65,7 +65,7 @@ impl Demo {
         let listener = proxy::Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
         let mut agent = Agent::new(listener.address())?;
         let sidecar = Arc::clone(&credentials);
-        let sidecar = tokio::spawn(async move { proxy::serve(&listener, sidecar).await });
+        let sidecar = tokio::spawn(async move { proxy::serve(&listener, Whose::Own(sidecar)).await });
 
         let stage = Stage { log: server.log.clone(), data: play::data(&bundle), paint: Paint::stdout(), aloud: !self.json };
         let mut play = Play::new(&stage, &mut agent);
@@ -110,6 +110,7 @@ fn wanted(key: Arc<Key>) -> Wanted {
     let call = |tool: &str| json!({ "type": "tool_call", "actions": ["call"], "identifier": tool });
     let grant = ["crm/query_complaints", "analytics/sentiment", "analytics/keywords", "tickets/list", "reports/create", "reports/publish"];
     Wanted {
+        delegation: None,
         agent: AGENT.to_owned(),
         proof: AgentProof::Key(key),
         subject_token: None,

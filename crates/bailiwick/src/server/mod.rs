@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use axum::extract::ConnectInfo;
 use bailiwick_control::admin::Admin;
 use bailiwick_control::approvals::{Answer, Approvals};
@@ -25,10 +26,12 @@ use bailiwick_control::people::People;
 use bailiwick_control::token::{self, Identity, Reason};
 use bailiwick_control::webhook::Teller;
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
-use bailiwick_core::model::{Clock, Digest, Entropy, ExecutionId, Person};
+use bailiwick_core::identity::Grant;
+use bailiwick_core::model::{AgentName, Clock, Digest, Entropy, ExecutionId, Person};
+use bailiwick_gateway::a2a;
 use bailiwick_gateway::authz::Decisions;
 use bailiwick_gateway::authz::envoy::Envoy;
-use bailiwick_gateway::broker::{Broker, Sources, Vault};
+use bailiwick_gateway::broker::{Broker, Signers, Sources, Vault};
 use bailiwick_gateway::connection::Timely;
 use bailiwick_gateway::mcp::Face;
 use bailiwick_gateway::mcp::upstream::{House, Peers};
@@ -41,6 +44,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
+use zeroize::Zeroizing;
 
 use self::data::Opened;
 use self::keys::IssuerFiles;
@@ -125,12 +129,13 @@ impl Server {
         })
         .into_diagnostic()?;
         let (signing, signing_clock) = (Arc::clone(&identity), Arc::clone(&clock));
+        let signers: Signers = Arc::new(move |algorithm| signing.issuer().signer(algorithm, signing_clock.now()));
         let vault: Arc<dyn Vault> = Arc::new(
             Broker::new(Sources {
                 bundle: Arc::clone(&live),
                 base: base.clone(),
                 issuer: identity.issuer().url().to_owned(),
-                signers: Arc::new(move |algorithm| signing.issuer().signer(algorithm, signing_clock.now())),
+                signers: Arc::clone(&signers),
                 clock: Arc::clone(&clock),
                 entropy: Arc::clone(&entropy),
             })
@@ -143,6 +148,8 @@ impl Server {
             clock: Arc::clone(&clock),
             vault: Arc::clone(&vault),
             held: Arc::clone(&held),
+            executions: Arc::clone(&executions),
+            delegator: Some(Arc::new(Delegations(Arc::clone(&identity)))),
         });
         let peers = Arc::new(peers.into_diagnostic()?);
         peers.apply(&live.load());
@@ -159,6 +166,7 @@ impl Server {
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), Arc::clone(&entropy)).into_diagnostic()?;
         let face = Arc::new(face);
+        let agents_face = Arc::new(a2a::Face::new(Arc::clone(face.front()), signers, Arc::clone(&entropy)));
         // A server's tools are compared with what was reviewed before a call can be judged by the new review.
         let prepared = Arc::clone(&peers);
         let prepare = Box::new(move |snapshot: &Snapshot| prepared.apply(snapshot));
@@ -169,8 +177,14 @@ impl Server {
         let answering = Arc::clone(&face);
         let agents = data_door.serve(
             move |request, peer| {
-                let face = Arc::clone(&answering);
-                async move { face.answer(request, Some(peer)).await }
+                let (face, agents) = (Arc::clone(&answering), Arc::clone(&agents_face));
+                async move {
+                    if a2a::is_for(request.uri().path()) {
+                        agents.answer(request, Some(peer)).await
+                    } else {
+                        face.answer(request, Some(peer)).await
+                    }
+                }
             },
             stopped.clone(),
         );
@@ -251,7 +265,7 @@ impl Server {
     /// Lets what is under way end, but not for long, and gives everything back.
     pub(crate) async fn stop(self) {
         self.stopping.send_replace(true);
-        self.face.stop();
+        self.face.front().stop();
         for door in self.doors {
             // A listener that panicked has nothing left to wait for.
             let _ = door.await;
@@ -268,6 +282,20 @@ impl Server {
         for socket in self.sockets {
             let _ = std::fs::remove_file(socket);
         }
+    }
+}
+
+/// The token service, as that which has one of our agents act for another.
+struct Delegations(Arc<Identity>);
+
+#[async_trait]
+impl a2a::Delegator for Delegations {
+    async fn delegate(&self, by: ExecutionId, to: &AgentName) -> Result<Zeroizing<String>, String> {
+        let parts = self.0.parts();
+        let parent = parts.executions.find(by).ok_or_else(|| "the execution has ended".to_owned())?;
+        let tools = format!("{}/mcp", parts.bundle.load().settings.data.origin);
+        let delegated = self.0.delegate(&parent, None, to, &Grant::default(), vec![tools]).await.map_err(|error| error.to_string())?;
+        Ok(Zeroizing::new(delegated.token))
     }
 }
 

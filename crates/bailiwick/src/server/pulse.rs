@@ -20,18 +20,18 @@ pub(super) async fn beat(face: Arc<Face>, identity: Arc<Identity>) {
         let now = Instant::now();
         // A timer may be a millisecond late without anybody having waited.
         let late = now.saturating_duration_since(due).saturating_sub(Duration::from_millis(1));
-        face.pressure().beat(late);
+        face.front().pressure().beat(late);
         identity.pressure().beat(late);
         if now.saturating_duration_since(told) >= TELL_EVERY {
             told = now;
-            let is_high = face.pressure().is_high() || identity.pressure().is_high();
+            let is_high = face.front().pressure().is_high() || identity.pressure().is_high();
             if is_high && !was_high {
                 tracing::warn!("more arrives than can be served; whoever asks the most is turned away");
             } else if was_high && !is_high {
                 tracing::info!("everybody is served again");
             }
             was_high = is_high;
-            face.record_turned_away().await;
+            face.front().record_turned_away().await;
         }
     }
 }

@@ -57,6 +57,10 @@ fn told(record: &Record, paint: Paint) -> String {
             };
             format!("{}  {what}{}", paint.yellow("revoked"), by(&revoked.by, &revoked.reason))
         }
+        Record::TaskBegun(begun) => {
+            let what = begun.task.as_ref().or(begun.context.as_ref()).map(|id| safe(id, 80)).unwrap_or_default();
+            format!("{}  {what} of {} for {}", paint.faint("task   "), begun.server, begun.agent)
+        }
         Record::Quarantined(quarantined) => {
             let since = if quarantined.since == quarantined.at { String::new() } else { format!(" since {}", time(quarantined.since)) };
             format!("{}  {}{since}{}", paint.red("stopped"), quarantined.agent, by(&quarantined.by, &quarantined.reason))

@@ -41,6 +41,8 @@ pub(crate) struct Wanted {
     pub(crate) agent: String,
     /// How the agent proves itself.
     pub(crate) proof: AgentProof,
+    /// What another agent has delegated to it; spent by the first credential.
+    pub(crate) delegation: Option<Zeroizing<String>>,
     /// A file with the token of the person on whose behalf it acts; read once.
     pub(crate) subject_token: Option<PathBuf>,
     /// The person's own words.
@@ -151,6 +153,28 @@ pub(crate) struct Credentials {
     ended: watch::Sender<Option<Arc<str>>>,
 }
 
+/// Gets credentials for executions that others delegate to one agent.
+#[derive(Debug)]
+pub(crate) struct Redeemer {
+    http: Http,
+    wanted: Wanted,
+    endpoints: Endpoints,
+}
+
+impl Redeemer {
+    /// For the agent that `wanted` names, at the gateway whose origin is `gateway`.
+    pub(crate) async fn new(http: Http, gateway: &str, wanted: Wanted) -> Result<Self, NoCredential> {
+        let endpoints = discover(&http, gateway, wanted.server.as_deref()).await?;
+        Ok(Self { http, wanted, endpoints })
+    }
+
+    /// The credentials of the execution that was delegated by `delegation`, which is spent by it.
+    pub(crate) async fn redeem(&self, delegation: Zeroizing<String>) -> Result<Arc<Credentials>, NoCredential> {
+        let wanted = Wanted { delegation: Some(delegation), ..self.wanted.clone() };
+        Credentials::begin(self.http.clone(), self.endpoints.clone(), wanted).await
+    }
+}
+
 /// The newest nonces of the token service and of the gateway.
 #[derive(Debug, Default)]
 struct Nonces {
@@ -159,13 +183,17 @@ struct Nonces {
 }
 
 impl Credentials {
-    /// Starts an execution at the gateway whose origin is `gateway`.
-    pub(crate) async fn start(http: Http, gateway: &str, wanted: Wanted) -> Result<Arc<Self>, NoCredential> {
-        let endpoints = discover(&http, gateway, wanted.server.as_deref()).await?;
+    async fn begin(http: Http, endpoints: Endpoints, wanted: Wanted) -> Result<Arc<Self>, NoCredential> {
         let (key, nonces) = (Key::generate()?, Nonces::default());
         let first = grant(&http, &endpoints, &endpoints.resource, &wanted, &key, &nonces, None).await?;
         let current = tokio::sync::Mutex::new(HashMap::from([(endpoints.resource.clone(), Arc::new(first))]));
         Ok(Arc::new(Self { http, wanted, endpoints, key, current, nonces, ended: watch::Sender::new(None) }))
+    }
+
+    /// Starts an execution at the gateway whose origin is `gateway`.
+    pub(crate) async fn start(http: Http, gateway: &str, wanted: Wanted) -> Result<Arc<Self>, NoCredential> {
+        let endpoints = discover(&http, gateway, wanted.server.as_deref()).await?;
+        Self::begin(http, endpoints, wanted).await
     }
 
     /// The credential to use now at `resource`. Fails when the execution is over, or when it expired and cannot be renewed.
@@ -205,6 +233,15 @@ impl Credentials {
                 tracing::warn!("the credential was not renewed: {error}");
             }
         }
+    }
+
+    /// Gives out no more of them.
+    pub(crate) fn end(&self) {
+        self.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            ended.get_or_insert_with(|| "what it was for is done".into());
+            is_first
+        });
     }
 
     /// Resolves with why the execution ended, once it has.
@@ -367,10 +404,11 @@ fn form(endpoints: &Endpoints, resource: &str, wanted: &Wanted, before: Option<&
             None
         }
     };
-    let subject = match (before, &wanted.subject_token) {
-        (Some(before), _) => Some((Zeroizing::new(before.token.to_string()), ACCESS_TOKEN)),
-        (None, Some(file)) => Some((read(file)?, JWT)),
-        (None, None) => None,
+    let subject = match (before, &wanted.delegation, &wanted.subject_token) {
+        (Some(before), ..) => Some((Zeroizing::new(before.token.to_string()), ACCESS_TOKEN)),
+        (None, Some(delegation), _) => Some((delegation.clone(), JWT)),
+        (None, None, Some(file)) => Some((read(file)?, JWT)),
+        (None, None, None) => None,
     };
     match (subject, assertion) {
         (Some((subject, kind)), assertion) => {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bailiwick_gateway::a2a::DELEGATION;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use super::credential::{Credential, Credentials, NoCredential};
 
 /// Headers of one hop (RFC 9110 §7.6.1), and those that the sidecar sets itself or that are not the gateway's business.
-const NOT_FORWARDED: [HeaderName; 14] = [
+const NOT_FORWARDED: [HeaderName; 15] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -27,15 +28,28 @@ const NOT_FORWARDED: [HeaderName; 14] = [
     header::AUTHORIZATION,
     header::COOKIE,
     header::ORIGIN,
+    // What an agent was delegated is for its own sidecar, and nobody hands on what it made up.
+    DELEGATION,
 ];
+
+/// What of the gateway a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// All tool servers.
+    All,
+    /// One tool server.
+    Server(String),
+    /// An agent, at this path below its address, which is empty or begins with `/`.
+    Agent(String, String),
+}
 
 /// One request, without anything that proves who sends it.
 #[derive(Clone, Debug)]
 pub(crate) struct Plain {
     /// The method.
     pub(crate) method: Method,
-    /// The one server that is meant; all when absent.
-    pub(crate) server: Option<String>,
+    /// What is meant.
+    pub(crate) to: To,
     /// The query, if any.
     pub(crate) query: Option<String>,
     /// The headers; what must not be forwarded is left out.
@@ -46,9 +60,9 @@ pub(crate) struct Plain {
 
 /// Sends `plain` to the gateway.
 pub(crate) async fn forward(credentials: &Credentials, plain: &Plain) -> Result<Response<Incoming>, NoCredential> {
-    let resource = resource(credentials, plain.server.as_deref())?;
+    let (resource, address) = resource(credentials, &plain.to)?;
     let mut credential = credentials.current(&resource).await?;
-    let mut response = send(credentials, &credential, &resource, plain).await?;
+    let mut response = send(credentials, &credential, &address, plain).await?;
     // Each reason to try again is good once.
     for reason in [Again::Nonce, Again::Credential, Again::Nonce] {
         if Again::of(&response) != Some(reason) {
@@ -57,7 +71,7 @@ pub(crate) async fn forward(credentials: &Credentials, plain: &Plain) -> Result<
         if reason == Again::Credential {
             credential = credentials.replace(&resource, &credential).await?;
         }
-        response = send(credentials, &credential, &resource, plain).await?;
+        response = send(credentials, &credential, &address, plain).await?;
     }
     Ok(response)
 }
@@ -82,25 +96,33 @@ impl Again {
     }
 }
 
-/// The address for one server, or for all, and the audience of the credential for it.
-fn resource(credentials: &Credentials, server: Option<&str>) -> Result<String, NoCredential> {
+/// The audience of the credential for what is meant, and the address of the request.
+fn resource(credentials: &Credentials, to: &To) -> Result<(String, String), NoCredential> {
     let own = credentials.resource();
-    match server {
-        None => Ok(own.to_owned()),
-        Some(server) if own.ends_with(&format!("/mcp/{server}")) => Ok(own.to_owned()),
-        Some(server) if own.ends_with("/mcp") => Ok(format!("{own}/{server}")),
-        Some(server) => Err(NoCredential::Failed(format!("this sidecar was started for another server than `{server}`").into())),
+    let other = |what: &str| NoCredential::Failed(format!("this sidecar was started for another server than `{what}`").into());
+    let both = |resource: String| (resource.clone(), resource);
+    match to {
+        To::All => Ok(both(own.to_owned())),
+        To::Server(server) if own.ends_with(&format!("/mcp/{server}")) => Ok(both(own.to_owned())),
+        To::Server(server) if own.ends_with("/mcp") => Ok(both(format!("{own}/{server}"))),
+        To::Server(server) => Err(other(server)),
+        To::Agent(agent, path) => {
+            let origin = own.strip_suffix("/mcp").ok_or_else(|| other(agent))?;
+            let resource = format!("{origin}/a2a/{agent}");
+            let address = format!("{resource}{path}");
+            Ok((resource, address))
+        }
     }
 }
 
 async fn send(
     credentials: &Credentials,
     credential: &Arc<Credential>,
-    resource: &str,
+    address: &str,
     plain: &Plain,
 ) -> Result<Response<Incoming>, NoCredential> {
-    let address = plain.query.as_ref().map_or_else(|| resource.to_owned(), |query| format!("{resource}?{query}"));
-    let uri: Uri = address.parse().map_err(|_| NoCredential::Failed(format!("`{resource}` is not an address").into()))?;
+    let uri = plain.query.as_ref().map_or_else(|| address.to_owned(), |query| format!("{address}?{query}"));
+    let uri: Uri = uri.parse().map_err(|_| NoCredential::Failed(format!("`{address}` is not an address").into()))?;
     let mut request = Request::new(Full::new(plain.body.clone()));
     *request.method_mut() = plain.method.clone();
     *request.uri_mut() = uri;
@@ -111,7 +133,7 @@ async fn send(
             headers.append(name, value.clone());
         }
     }
-    credentials.attach(credential, &plain.method, resource, headers)?;
+    credentials.attach(credential, &plain.method, address, headers)?;
     let response = credentials.http().send(request).await?;
     credentials.learn(response.headers());
     Ok(response)

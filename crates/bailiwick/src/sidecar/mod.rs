@@ -4,6 +4,8 @@
 pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod forward;
+pub(crate) mod front;
+pub(crate) mod hops;
 pub(crate) mod key;
 pub(crate) mod proxy;
 pub(crate) mod stdio;

@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use bailiwick_gateway::connection::{self, Timely};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, ORIGIN};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use serde_json::json;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use super::client::is_this_machine;
 use super::credential::{Credentials, NoCredential};
-use super::forward::{Plain, cleaned, forward};
+use super::forward::{Plain, To, cleaned, forward};
+use super::hops::{Hops, NoHop};
 
 /// The largest request that is taken; the gateway's own limit is what counts.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
@@ -84,13 +86,40 @@ impl Drop for Listener {
     }
 }
 
+/// Whose credential a request gets.
+#[derive(Clone, Debug)]
+pub(crate) enum Whose {
+    /// That of the sidecar's own execution.
+    Own(Arc<Credentials>),
+    /// That of the execution that the agent acts in now, which somebody delegated to it.
+    Hops(Arc<Hops>),
+}
+
+impl Whose {
+    /// The credentials for a request with these headers, or why there are none.
+    fn of(&self, headers: &HeaderMap) -> Result<Arc<Credentials>, NoHop> {
+        match self {
+            Self::Own(credentials) => Ok(Arc::clone(credentials)),
+            Self::Hops(hops) => hops.acting_for(headers),
+        }
+    }
+
+    /// Resolves when none will be given out any more.
+    async fn ended(&self) {
+        match self {
+            Self::Own(credentials) => drop(credentials.ended().await),
+            Self::Hops(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// Serves clients for as long as it is polled.
-pub(crate) async fn serve(listener: &Listener, credentials: Arc<Credentials>) -> Infallible {
+pub(crate) async fn serve(listener: &Listener, credentials: Whose) -> Infallible {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // Nobody closes it.
         let place = Arc::clone(&room).acquire_owned().await.ok();
-        let credentials = Arc::clone(&credentials);
+        let credentials = credentials.clone();
         let accepted = match listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                 let _ = stream.set_nodelay(true);
@@ -108,40 +137,48 @@ pub(crate) async fn serve(listener: &Listener, credentials: Arc<Credentials>) ->
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, is_tcp: bool, credentials: Arc<Credentials>) {
-    let ours = Arc::clone(&credentials);
+async fn connection(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, is_tcp: bool, credentials: Whose) {
+    let ours = credentials.clone();
     let answer = move |request| {
-        let credentials = Arc::clone(&ours);
+        let credentials = ours.clone();
         async move { answer(request, is_tcp, &credentials).await }
     };
     let served = tokio::select! {
         served = connection::serve(stream, answer, REQUEST_TIMEOUT, std::future::pending()) => served,
         // What is under way ends with the execution, streams too.
-        _ = credentials.ended() => return,
+        () = credentials.ended() => return,
     };
     if let Err(error) = served {
         tracing::debug!("a connection ended: {error}");
     }
 }
 
-async fn answer(request: Request<Timely>, is_tcp: bool, credentials: &Credentials) -> Response<Body> {
+async fn answer(request: Request<Timely>, is_tcp: bool, whose: &Whose) -> Response<Body> {
     if is_tcp && let Err(why) = is_local(request.headers(), request.uri()) {
         return refusal(StatusCode::FORBIDDEN, "not_local", why);
     }
-    let server = match request.uri().path().strip_prefix("/mcp") {
-        Some("" | "/") => None,
-        Some(rest) if rest.strip_prefix('/').is_some_and(|name| !name.contains('/')) => rest.strip_prefix('/').map(str::to_owned),
-        _ => return refusal(StatusCode::NOT_FOUND, "not_found", "the paths here are `/mcp` and `/mcp/{server}`"),
+    let Some(to) = to(request.uri().path()) else {
+        return refusal(StatusCode::NOT_FOUND, "not_found", "the paths here are `/mcp`, `/mcp/{server}` and `/a2a/{agent}`");
     };
+    let credentials = match whose.of(request.headers()) {
+        Ok(credentials) => credentials,
+        Err(why) => return refusal(StatusCode::FORBIDDEN, why.code(), &why.to_string()),
+    };
+    let local = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("http://{host}"));
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, REQUEST_BYTES_MAX).collect().await else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the request is larger than 16 MiB, or broke off");
     };
     let query = parts.uri.query().map(str::to_owned);
-    let plain = Plain { method: parts.method, server, query, headers: parts.headers, body: body.to_bytes() };
-    match forward(credentials, &plain).await {
+    let is_card = matches!(&to, To::Agent(_, path) if path.starts_with("/.well-known/"));
+    let plain = Plain { method: parts.method, to, query, headers: parts.headers, body: body.to_bytes() };
+    match forward(&credentials, &plain).await {
         Ok(response) => {
             let (parts, body) = response.into_parts();
+            if let (true, StatusCode::OK, Some(local)) = (is_card, parts.status, local) {
+                let origin = credentials.resource().rsplit_once("/mcp").map_or("", |(origin, _)| origin);
+                return card(body, &parts.headers, origin, &local).await;
+            }
             let mut response = Response::new(body.boxed());
             // A client that is told to authenticate would try to; here only the sidecar can.
             let status = if parts.status == StatusCode::UNAUTHORIZED { StatusCode::FORBIDDEN } else { parts.status };
@@ -152,6 +189,44 @@ async fn answer(request: Request<Timely>, is_tcp: bool, credentials: &Credential
         Err(error @ NoCredential::Ended(_)) => refusal(StatusCode::FORBIDDEN, "execution_ended", &error.to_string()),
         Err(error) => refusal(StatusCode::BAD_GATEWAY, "no_credential", &error.to_string()),
     }
+}
+
+/// What of the gateway a path is for.
+fn to(path: &str) -> Option<To> {
+    if let Some(rest) = path.strip_prefix("/a2a/") {
+        let (agent, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        return (!agent.is_empty()).then(|| To::Agent(agent.to_owned(), path.to_owned()));
+    }
+    match path.strip_prefix("/mcp")? {
+        "" | "/" => Some(To::All),
+        rest => rest.strip_prefix('/').filter(|name| !name.contains('/')).map(|name| To::Server(name.to_owned())),
+    }
+}
+
+/// An agent's card that leads here instead of to `origin`, where no credential is asked for. Its signature was over what it said before,
+/// so that goes.
+pub(super) async fn card(body: Incoming, headers: &HeaderMap, origin: &str, local: &str) -> Response<Body> {
+    let text = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map(http_body_util::Collected::to_bytes);
+    let card = text.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    let Some(Value::Object(mut card)) = card else { return refusal(StatusCode::BAD_GATEWAY, "no_card", "the agent's card did not come") };
+    let lead_here = |url: &mut Value| {
+        if let Some(rest) = url.as_str().and_then(|url| url.strip_prefix(origin)) {
+            *url = format!("{local}{rest}").into();
+        }
+    };
+    card.get_mut("url").into_iter().for_each(lead_here);
+    let interfaces = card.get_mut("supportedInterfaces").and_then(Value::as_array_mut).into_iter().flatten();
+    interfaces.filter_map(|interface| interface.get_mut("url")).for_each(lead_here);
+    for member in ["signatures", "securitySchemes", "securityRequirements"] {
+        card.remove(member);
+    }
+    let mut response = Response::new(Full::new(Bytes::from(Value::Object(card).to_string())).map_err(|never| match never {}).boxed());
+    for name in [CONTENT_TYPE, CACHE_CONTROL, ETAG] {
+        if let Some(value) = headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
 }
 
 /// Refuses what a page in a browser could have been tricked into sending (MCP transports, DNS rebinding): a name that is

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::credential::{Credentials, NoCredential};
-use super::forward::{Plain, forward};
+use super::forward::{Plain, To, forward};
 
 /// The longest message, in either direction.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -313,7 +313,8 @@ impl Bridge {
     }
 
     async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, String> {
-        let plain = Plain { method, server: self.server.clone(), query: None, headers, body };
+        let to = self.server.clone().map_or(To::All, To::Server);
+        let plain = Plain { method, to, query: None, headers, body };
         forward(&self.credentials, &plain).await.map_err(|error| error.to_string())
     }
 

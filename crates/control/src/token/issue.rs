@@ -285,7 +285,9 @@ pub(super) fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&Acces
     let logical = form.all("audience").iter().filter(|name| renewed.is_none() || name.parse::<SpiffeId>().is_err());
     for wanted in form.all("resource").iter().chain(logical) {
         let server = wanted.strip_prefix(&all).and_then(|rest| rest.strip_prefix('/')).and_then(|server| server.parse().ok());
-        let ours = *wanted == all || server.is_some_and(|server| snapshot.servers.contains_key(&server));
+        let agents = format!("{}/a2a/", snapshot.settings.data.origin);
+        let is_agent = wanted.strip_prefix(&agents).is_some_and(|name| snapshot.reached_as(name).is_some());
+        let ours = *wanted == all || is_agent || server.is_some_and(|server| snapshot.servers.contains_key(&server));
         if !ours {
             // What is no address may be a credential in the wrong place, and this is shown and recorded.
             let shown = if wanted.starts_with("http") { wanted.chars().take(120).collect() } else { "what is no address".to_owned() };

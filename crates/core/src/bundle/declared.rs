@@ -40,6 +40,12 @@ impl Snapshot {
     pub fn tool(&self, name: &ToolName) -> Option<&Tool> {
         self.servers.get(name.server())?.tool(name)
     }
+
+    /// The agent that others reach as `/a2a/{name}`: by its own name where it is declared, by its server's otherwise.
+    pub fn reached_as(&self, name: &str) -> Option<(&Server, &Behind)> {
+        let named = |behind: &Behind, server: &Server| behind.agent.as_ref().map_or(server.name.as_str(), AgentName::as_str) == name;
+        self.servers.values().find_map(|server| server.behind().filter(|behind| named(behind, server)).map(|behind| (server, behind)))
+    }
 }
 
 /// `bailiwick.toml`: the server itself.
@@ -409,6 +415,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// The agent that it is, where it is one.
+    pub const fn behind(&self) -> Option<&Behind> {
+        match &self.transport {
+            Transport::A2a(behind) => Some(behind),
+            Transport::Http(_) | Transport::Stdio { .. } | Transport::Elsewhere => None,
+        }
+    }
+
     /// The declaration that governs `name`, a tool of this server.
     pub fn tool(&self, name: &ToolName) -> Option<&Tool> {
         let own = name.tool();
@@ -439,6 +453,21 @@ pub enum Transport {
         /// Where it runs; the bundle's directory when absent.
         directory: Option<PathBuf>,
     },
+    /// Another agent, over A2A.
+    A2a(Behind),
+}
+
+/// An agent that is reached over A2A.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Behind {
+    /// The URL of the agent or of its card.
+    pub url: String,
+    /// Which declared agent it is; nothing for an agent of others.
+    pub agent: Option<AgentName>,
+    /// The key that has to have signed its card, as a JWK.
+    pub card_key: Option<Value>,
+    /// The skills that are shown; all that were reviewed when absent.
+    pub skills: Option<BTreeSet<String>>,
 }
 
 /// What the broker presents to a tool server.

@@ -128,6 +128,9 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
 
     let agent_files: Vec<Fields<'_>> = of(Kind::Agent).map(|(source, table)| Fields::of_file::<schema::AgentFile>(source, table)).collect();
     let names: BTreeSet<String> = agent_files.iter().filter_map(agents::name).map(Spanned::into_inner).collect();
+    for (source, table) in of(Kind::Server) {
+        servers::resolve_agents(&Fields::of_file::<schema::ServerFile>(source, table), &declared_servers, &names);
+    }
     let declared = Declared { issuers: &issuers, servers: &declared_servers, agents: &names };
     let mut agent_paths = BTreeMap::new();
     let mut declared_agents = BTreeMap::new();

@@ -412,10 +412,19 @@ pub struct ServerFile {
 pub struct ServerTable {
     /// Its name: lower-case letters, digits, `-` and single `_`.
     pub name: String,
-    /// The URL of an MCP server over Streamable HTTP. Either this, `stdio` or `elsewhere`.
+    /// The URL of an MCP server over Streamable HTTP. One of this, `stdio`, `a2a` and `elsewhere`.
     pub mcp: Option<String>,
-    /// The program that is an MCP server, and its arguments. Either this, `mcp` or `elsewhere`.
+    /// The program that is an MCP server, and its arguments.
     pub stdio: Option<Vec<String>>,
+    /// The URL of another agent that speaks A2A, or of its agent card. Instead of `mcp`, `stdio` and `elsewhere`.
+    pub a2a: Option<String>,
+    /// With `a2a`: the declared agent that is behind it. Who sends it a message needs `delegate_to`, and what it then does is done for
+    /// the sender. Without it, it is an agent of others.
+    pub agent: Option<String>,
+    /// With `a2a`: the public key, as a JWK, that has to have signed its card.
+    pub card_key: Option<BTreeMap<String, Value>>,
+    /// With `a2a`: the skills that others are shown; those that were reviewed unless set.
+    pub skills: Option<Vec<String>>,
     /// Others make its calls, and only ask for the decisions (AuthZEN).
     pub elsewhere: Option<bool>,
     /// With `stdio`: variables of its environment; a value `file:PATH` is read from that file.

@@ -13,14 +13,18 @@ use super::fields::{Fields, backticked, texts};
 use super::issuers::check_url;
 use super::problem::{Source, listed, nearest};
 use super::secret::looks_secret;
-use super::{BrokerAuth, Otherwise, Pin, Returns, Server, Tool, Transport, schema};
+use super::{Behind, BrokerAuth, Otherwise, Pin, Returns, Server, Tool, Transport, jwk, schema};
 use crate::flow::{Field, Provenance, Seen};
 use crate::json;
 use crate::ledger::{Integrity, Labels};
-use crate::model::{Effect, ServerName, ToolName};
+use crate::model::{AgentName, Effect, ServerName, ToolName};
 
 /// The reviewed definitions of one server's tools, by name.
 pub(super) type Pins = BTreeMap<String, Arc<Pin>>;
+
+/// What can be done with an agent over A2A; each is a tool.
+const OPERATIONS: &[&str] =
+    &["message", "get_task", "list_tasks", "cancel_task", "subscribe_to_task", "push_notifications", "extended_card"];
 
 /// Who may choose a target, in the words of the bundle.
 const PROVENANCES: &[&str] = &["task", "trusted", "minted", "known", "endorsed", "named"];
@@ -79,7 +83,8 @@ pub(super) fn server(file: &Fields<'_>, pins: &BTreeMap<String, Pins>) -> Option
     let reviewed = pins.get(name.get_ref().as_str());
     let parties: Vec<String> = table.iter().flat_map(|table| table.texts("known")).map(Spanned::into_inner).collect();
     let known = Arc::new(Seen::of_parties(&parties, &format!("{}.known", name.get_ref())));
-    let tools = tools(file, name.get_ref(), reviewed, &known);
+    let is_agent = matches!(transport, Some(Transport::A2a(_)));
+    let tools = tools(file, name.get_ref(), reviewed, &known, is_agent);
     // INVARIANT: where there is no transport an error was noted, so that no snapshot is made of this.
     let transport = transport.unwrap_or_else(|| Transport::Http(String::new()));
     Some((name.clone(), Server { name: name.into_inner(), transport, auth, tools }))
@@ -90,17 +95,26 @@ fn transport(server: &Fields<'_>) -> Option<Transport> {
     let url = server.text("mcp");
     let stdio = server.value("stdio");
     let elsewhere = server.flag("elsewhere").filter(|elsewhere| *elsewhere.get_ref());
-    let ways = [
-        ("mcp", url.as_ref().map(Spanned::span)),
-        ("stdio", stdio.map(Spanned::span)),
-        ("elsewhere", elsewhere.as_ref().map(Spanned::span)),
-    ];
-    let ways: Vec<_> = ways.into_iter().filter_map(|(way, at)| Some((way, at?))).collect();
-    if let [(first, at), (second, _), ..] = ways.as_slice() {
-        source.error(at.clone(), format!("the server has both `{first}` and `{second}`"), "keep the way by which it is reached");
+    let ways: Vec<&str> = ["mcp", "stdio", "a2a", "elsewhere"]
+        .into_iter()
+        .filter(|way| server.value(way).is_some() && (*way != "elsewhere" || elsewhere.is_some()))
+        .collect();
+    match ways.as_slice() {
+        [] => server.missing("mcp", "add `mcp = \"https://…\"`, `stdio = [\"program\", \"argument\"]`, or `a2a = \"https://…\"`"),
+        [_] => {}
+        [first, ..] => {
+            let at = server.value(first).map(Spanned::span);
+            source.error(at, format!("the server has {} at once", listed(&ways)), "keep the way by which it is reached");
+        }
     }
-    if server.value("mcp").is_none() && ways.is_empty() {
-        server.missing("mcp", "add `mcp = \"https://…\"`, or `stdio = [\"program\", \"argument\"]`");
+    if server.value("a2a").is_none() {
+        for key in ["agent", "card_key", "skills"] {
+            if let Some(value) = server.value(key) {
+                source.error(value.span(), format!("`{key}` is for agents that are reached by `a2a`"), "take it out");
+            }
+        }
+    } else if ways.len() == 1 {
+        return behind(server).map(Transport::A2a);
     }
     if elsewhere.is_some() {
         return Some(Transport::Elsewhere);
@@ -143,6 +157,54 @@ fn transport(server: &Fields<'_>) -> Option<Transport> {
         env: env.into_iter().map(|(name, value)| (name, value.into_inner())).collect(),
         directory: server.text("directory").map(|text| PathBuf::from(text.into_inner())),
     })
+}
+
+/// How an agent is reached over A2A.
+fn behind(server: &Fields<'_>) -> Option<Behind> {
+    let source = server.source();
+    for key in ["env", "directory"] {
+        if let Some(value) = server.value(key) {
+            source.error(value.span(), format!("`{key}` is for programs that are started with `stdio`"), "take it out");
+        }
+    }
+    let card_key = server.json("card_key");
+    if let Some(jwk) = &card_key
+        && let Err((fault, mend)) = jwk::check_public(jwk.get_ref())
+    {
+        source.error(jwk.span(), format!("the key {fault}"), mend);
+    }
+    let agent = server.parsed::<AgentName>("agent", "write the name of a declared agent");
+    let url = server.text("a2a")?;
+    check_url(source, &url, "the URL of the agent");
+    if url.get_ref().contains(['?', '#']) {
+        source.error(url.span(), "the URL of an agent has no query", "write it like `https://host.example/path`");
+    }
+    Some(Behind {
+        url: url.into_inner(),
+        agent: agent.map(Spanned::into_inner),
+        card_key: card_key.map(Spanned::into_inner),
+        skills: server.value("skills").is_some().then(|| server.texts("skills").into_iter().map(Spanned::into_inner).collect()),
+    })
+}
+
+/// Notes where servers name agents that are not declared, or two are reached under one name.
+pub(super) fn resolve_agents(file: &Fields<'_>, servers: &BTreeMap<ServerName, Server>, agents: &BTreeSet<String>) {
+    let Some(table) = file.table::<schema::ServerTable>("server") else { return };
+    let own = table.text("name").map(Spanned::into_inner).unwrap_or_default();
+    if let Some(agent) = table.text("agent").filter(|agent| !agents.contains(agent.get_ref())) {
+        let mend = super::problem::suggest(agent.get_ref(), agents.iter().map(String::as_str));
+        table.source().error(agent.span(), format!("no agent {} is declared", backticked(agent.get_ref())), mend);
+    }
+    let name_of = |server: &Server| {
+        let behind = server.behind()?;
+        Some(behind.agent.as_ref().map_or_else(|| server.name.to_string(), AgentName::to_string))
+    };
+    let name = servers.values().find(|server| server.name.as_str() == own).and_then(name_of);
+    let same = |server: &&Server| server.name.as_str() < own.as_str() && name_of(server) == name;
+    if let Some(other) = name.as_ref().and_then(|_| servers.values().find(same)) {
+        let message = format!("`{}` is reached under the same name", other.name);
+        table.source().error(table.value("name").map(Spanned::span), message, "let each agent stand behind one server");
+    }
 }
 
 /// Warns of a secret in the bundle, without showing it.
@@ -241,7 +303,7 @@ fn auth(server: &Fields<'_>) -> BrokerAuth {
     }
 }
 
-fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known: &Arc<Seen>) -> BTreeMap<String, Tool> {
+fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known: &Arc<Seen>, is_agent: bool) -> BTreeMap<String, Tool> {
     let mut tools = BTreeMap::new();
     let source = file.source();
     let mut unreviewed = Vec::new();
@@ -253,15 +315,27 @@ fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known:
             let message = format!("{} is no name of a tool", backticked(name.get_ref()));
             source.error(name.span(), message, "use 1 to 128 of `A-Z a-z 0-9 _ - .`; resources go under `[resources.\"…\"]`");
         }
+        if is_agent && !OPERATIONS.contains(&name.get_ref().as_str()) {
+            let mend = nearest(name.get_ref(), OPERATIONS.iter().copied())
+                .map_or_else(|| format!("write some of {}", listed(OPERATIONS)), |near| format!("did you mean `{near}`?"));
+            source.error(name.span(), format!("{} is nothing that can be done with an agent", backticked(name.get_ref())), mend);
+        }
         let pin = reviewed.and_then(|pins| pins.get(name.get_ref())).cloned();
         if pin.is_none() && valid {
             unreviewed.push(name.clone());
         }
-        let tool = tool(&table, pin, Arc::clone(known));
+        let mut tool = tool(&table, pin, Arc::clone(known));
+        // A message's ids and prose choose nobody; the addresses, links and accounts in it are traced all the same.
+        if is_agent && table.value("targets").is_none() {
+            tool.targets.clear();
+        }
         tools.insert(name.into_inner(), tool);
     }
     warn_of_unreviewed(source, server, reviewed, &unreviewed);
     for (key, kind) in [("resources", "resource"), ("prompts", "prompt")] {
+        if let (true, Some(value)) = (is_agent, file.value(key)) {
+            source.error(value.span(), format!("an agent has no {key}"), "declare under `[tools]` what may be done with it");
+        }
         for (name, value) in file.members(key) {
             let named = format!("`{key}.{}`", super::fields::shown(name.get_ref()));
             let own = format!("{kind}:{}", name.get_ref());

@@ -75,6 +75,21 @@ pub(super) struct Against {
     pub(super) errors: Vec<String>,
 }
 
+/// What stands against a call of another agent, if that is what it is: who calls has to be declared to delegate to it, and the chain
+/// must have room for one more.
+pub(super) fn interaction(known: &Known<'_>, execution: &Execution, call: &Call) -> Option<Against> {
+    let to = known.snapshot.servers.get(call.tool.server())?.behind()?.agent.as_ref()?;
+    let (started, chain_max) = (execution.started(), known.snapshot.settings.limits.chain_max);
+    let because = if !known.snapshot.agents.get(&started.agent).is_some_and(|agent| agent.delegate_to.contains(to)) {
+        format!("`{}` is not declared to delegate to `{to}`", started.agent)
+    } else if started.chain.len().saturating_add(2) > chain_max {
+        format!("the chain would be of more than {chain_max} agents")
+    } else {
+        return None;
+    };
+    Some(Against { denies: Some(Code::UndeclaredInteraction), because, policies: Vec::new(), errors: Vec::new() })
+}
+
 /// What stands against the call in the rest of the chain, if anything; what denies comes before what asks.
 pub(super) fn against(known: &Known<'_>, execution: &Execution, call: &Call, facts: &Facts, now: Timestamp) -> Option<Against> {
     execution.parent()?;

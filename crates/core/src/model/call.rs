@@ -47,6 +47,8 @@ impl Effect {
 pub enum Protocol {
     /// Model Context Protocol.
     Mcp,
+    /// Agent2Agent.
+    A2a,
     /// AuthZEN Authorization API: another enforcement point asks for the decision, and makes the call.
     Authzen,
     /// Envoy's external authorization: a mesh asks for the decision, and lets the call through.

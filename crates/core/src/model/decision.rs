@@ -55,6 +55,8 @@ pub enum Code {
     BeyondDelegation,
     /// An agent of the chain is not declared to delegate to the next.
     NotDelegated,
+    /// The call is of another agent, and this one is not declared to delegate to it.
+    UndeclaredInteraction,
     /// The agent, or one that it acts for, is quarantined.
     Quarantined,
     /// The execution has ended or was revoked.
@@ -83,6 +85,7 @@ impl Code {
             Self::AskedTooOften => "asked_too_often",
             Self::BeyondDelegation => "beyond_delegation",
             Self::NotDelegated => "not_delegated",
+            Self::UndeclaredInteraction => "undeclared_interaction",
             Self::Quarantined => "quarantined",
             Self::ExecutionEnded => "execution_ended",
         }
@@ -130,6 +133,9 @@ impl Code {
             }
             Self::NotDelegated => {
                 "You may not act for the agent that this execution came from. Do nothing more for it; its operator has to allow it first."
+            }
+            Self::UndeclaredInteraction => {
+                "You are not declared to have that agent act for you. Do the task without it, or say that you cannot."
             }
             Self::Quarantined => {
                 "An operator has stopped this agent, or one that it acts for. Do not retry; nothing is done until it is released."

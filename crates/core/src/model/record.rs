@@ -7,7 +7,7 @@ use bailiwick_log::{Entry, Expected, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{AgentName, Decision, Digest, Effect, ExecutionId, Protocol, SpiffeId, Timestamp, ToolName};
+use super::{AgentName, Decision, Digest, Effect, ExecutionId, Protocol, ServerName, SpiffeId, Timestamp, ToolName};
 use crate::identity::Grant;
 use crate::ledger::Labels;
 
@@ -39,6 +39,8 @@ pub enum Record {
     Released(Released),
     /// A person answered what a call was asked about.
     Answered(Answered),
+    /// Another agent began a task.
+    TaskBegun(TaskBegun),
 }
 
 impl Record {
@@ -60,7 +62,8 @@ impl Record {
             | Self::Revoked(Revoked { at, .. })
             | Self::Quarantined(Quarantined { at, .. })
             | Self::Released(Released { at, .. })
-            | Self::Answered(Answered { at, .. }) => *at,
+            | Self::Answered(Answered { at, .. })
+            | Self::TaskBegun(TaskBegun { at, .. }) => *at,
         }
     }
 }
@@ -379,6 +382,30 @@ pub struct Answered {
     pub by: Person,
 }
 
+/// Another agent began a task, or a context, which belong to whom they were begun for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskBegun {
+    /// When it was heard of.
+    pub at: Timestamp,
+    /// The server that the other agent is.
+    pub server: ServerName,
+    /// The execution that it was begun for.
+    pub execution: ExecutionId,
+    /// Who acts.
+    pub agent: AgentName,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The task's id there; absent where only its context is known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The context's id there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// Whose they are: the agent, whom it acts for and through which agents, as one digest.
+    pub owner: Digest,
+}
+
 macro_rules! entry {
     ($($name:ident = $kind:literal),*) => {
         // By hand, since a derived one keeps each member in a buffer first, and a raw value cannot be read from that.
@@ -434,7 +461,8 @@ entry!(
     Revoked = "revoked",
     Quarantined = "quarantined",
     Released = "released",
-    Answered = "answered"
+    Answered = "answered",
+    TaskBegun = "task_begun"
 );
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
@@ -460,6 +488,7 @@ impl Expects for Revoked {}
 impl Expects for Quarantined {}
 impl Expects for Released {}
 impl Expects for Answered {}
+impl Expects for TaskBegun {}
 
 impl Expects for ExecutionStarted {
     /// A delegation is something that the delegating execution does: whoever goes on with that one has to know of it.

@@ -12,6 +12,7 @@ use crate::execution::KeptExecution;
 use crate::flow::Written;
 use crate::ledger::{History, Tracks};
 use crate::model::{AgentName, Digest, ExecutionId, Quarantined, ServerName, Timestamp};
+use crate::tasks::Half;
 
 /// The first line. A fold that means something else begins with another.
 const FORMAT: &str = "bailiwick fold 2\n";
@@ -69,6 +70,8 @@ enum Item {
     Quarantined(Quarantined),
     /// Since when the tokens of a person, or of all people, were issued that may still be acted on.
     Barred(Option<String>, Timestamp),
+    /// A task or a context of another agent, and its owner.
+    Task(Half, Half),
     Written(ServerName, Written),
     /// An allowed call without an end, the place of its intent, and the next free one in its execution's stream.
     Open(Position, Open, u64),
@@ -122,6 +125,7 @@ impl<'a> Recovery<'a> {
                 Item::Execution(execution) => recovery.executions.restore(*execution),
                 Item::Revoked(id, expires_s) => revoked.push((id, expires_s)),
                 Item::Written(server, written) => recovery.executions.restore_written(server, written),
+                Item::Task(what, owner) => recovery.executions.tasks().restore(what, owner),
                 Item::Quarantined(quarantined) => recovery.executions.quarantine(quarantined),
                 Item::Barred(subject, at) => recovery.executions.restore_barred(subject.as_deref(), at),
                 Item::Agent(agent, tracks) => recovery.executions.restore_tracks(&agent, tracks),
@@ -150,6 +154,9 @@ impl<'a> Recovery<'a> {
         }
         for (agent, tracks) in self.executions.kept_tracks() {
             line(&Item::Agent(agent, tracks), &mut text);
+        }
+        for (what, owner) in self.executions.tasks().kept() {
+            line(&Item::Task(what, owner), &mut text);
         }
         for quarantined in self.executions.kept_quarantined() {
             line(&Item::Quarantined(quarantined), &mut text);

@@ -366,7 +366,7 @@ impl Exchange {
                 if let Refusal::Busy(busy) = refusal {
                     let fault = Fault::new(code::INTERNAL, busy.code(), format!("`{}`: {}", self.call.tool, busy.sentence()));
                     self.face.refuse("call", &fault, None, Some(&self.who.execution)).await;
-                    self.face.keep_waiting(&self.who.execution.started().agent).await;
+                    self.face.front.keep_waiting(&self.who.execution.started().agent).await;
                 }
                 let agent = &self.who.execution.started().agent;
                 let unknown = !self.face.gateway.parts().bundle.load().policies.may_ever(agent, &self.call.tool);

@@ -129,7 +129,7 @@ impl Listener {
                 biased;
                 () = frames.closed() => return,
                 () = self.who.execution.stopped(&self.who.token) => return,
-                () = self.face.stopping() => return,
+                () = self.face.front.stopping() => return,
                 () = tokio::time::sleep(LOOK) => {
                     if self.who.execution.is_ended(self.face.gateway.parts().clock.now()) {
                         return;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::route::Route;
 
 /// The path under which metadata stands.
-pub(super) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 /// The route that a metadata path is about (RFC 9728 §3.1); the bare path is about `/mcp`.
 pub(super) fn route(path: &str, snapshot: &Snapshot) -> Option<Route> {
@@ -19,13 +19,18 @@ pub(super) fn route(path: &str, snapshot: &Snapshot) -> Option<Route> {
 
 /// The metadata of a route (RFC 9728 §2).
 pub(super) fn document(route: &Route, snapshot: &Snapshot) -> Value {
-    let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
     let name = match route {
         Route::All => "Bailiwick".to_owned(),
         Route::One(server) => format!("Bailiwick: {server}"),
     };
+    of_resource(&route.path(), &name, snapshot)
+}
+
+/// The metadata of the resource at a path.
+pub(crate) fn of_resource(path: &str, name: &str, snapshot: &Snapshot) -> Value {
+    let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
     json!({
-        "resource": format!("{}{}", snapshot.settings.data.origin, route.path()),
+        "resource": format!("{}{path}", snapshot.settings.data.origin),
         "authorization_servers": [snapshot.settings.identity.origin],
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": algorithms,
@@ -36,8 +41,8 @@ pub(super) fn document(route: &Route, snapshot: &Snapshot) -> Value {
 }
 
 /// The challenges for one who was not authenticated. What was wrong in particular is for the operator only.
-pub(crate) fn challenges(error: &Unauthenticated, route: &Route, snapshot: &Snapshot) -> Vec<String> {
-    let metadata = format!("{}{WELL_KNOWN}{}", snapshot.settings.data.origin, route.path());
+pub(crate) fn challenges(error: &Unauthenticated, resource: &str, snapshot: &Snapshot) -> Vec<String> {
+    let metadata = format!("{}{WELL_KNOWN}{resource}", snapshot.settings.data.origin);
     let algorithms: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
     let code = error.code().map(|code| format!("error=\"{code}\", error_description=\"{}\", ", sentence(code))).unwrap_or_default();
     let mut challenges = vec![format!("DPoP {code}algs=\"{}\", resource_metadata=\"{metadata}\"", algorithms.join(" "))];
@@ -50,7 +55,7 @@ pub(crate) fn challenges(error: &Unauthenticated, route: &Route, snapshot: &Snap
 }
 
 /// What a refused caller is told.
-pub(super) fn sentence(code: &str) -> &'static str {
+pub(crate) fn sentence(code: &str) -> &'static str {
     match code {
         "use_dpop_nonce" => "the proof needs the nonce that DPoP-Nonce carries",
         "invalid_dpop_proof" => "the proof of possession was not accepted",

@@ -327,12 +327,7 @@ fn mismatch(message: impl Into<String>) -> Fault {
 
 /// The header's one value; refuses several, since whoever reads the first and whoever reads the last would differ.
 pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Fault> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(mismatch(format!("the header `{name}` is repeated")));
-    }
-    value.to_str().map(|text| Some(text.trim_matches([' ', '\t']))).map_err(|_| mismatch(format!("the header `{name}` is not plain text")))
+    crate::front::single(headers, name).map_err(mismatch)
 }
 
 fn mirrored(headers: &HeaderMap, name: &str, body: Option<&str>) -> Result<(), Fault> {

@@ -114,9 +114,9 @@ pub fn fault(fault: Fault) -> (StatusCode, Value) {
     (fault.status, message)
 }
 
-/// A message as text. Values with text keys can always be written; if one could not, the client would have an empty body.
+/// A message as text.
 pub fn text(message: &impl Serialize) -> Bytes {
-    serde_json::to_vec(message).unwrap_or_default().into()
+    crate::front::text(message)
 }
 
 /// A message's text as an event of a stream. JSON text holds no line break of its own.

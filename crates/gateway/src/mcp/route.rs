@@ -27,7 +27,8 @@ impl Route {
             return Some(Self::All);
         }
         let server = path.strip_prefix("/mcp/")?.parse().ok()?;
-        snapshot.servers.contains_key(&server).then_some(Self::One(server))
+        // Agents are reached over their own protocol.
+        snapshot.servers.get(&server).filter(|server| server.behind().is_none()).map(|server| Self::One(server.name.clone()))
     }
 
     /// The path.
@@ -40,7 +41,7 @@ impl Route {
 
     /// The servers behind it, in order.
     pub(super) fn servers<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Server> {
-        snapshot.servers.values().filter(|server| self.has(&server.name))
+        snapshot.servers.values().filter(|server| server.behind().is_none() && self.has(&server.name))
     }
 
     /// Whether `server` is behind it.

@@ -2,27 +2,24 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use bailiwick_core::bundle::{Listen, Snapshot};
+use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::execution::Execution;
-use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
+use bailiwick_core::identity::{Authenticated, Authenticator};
 use bailiwick_core::json;
-use bailiwick_core::model::{AgentName, Call, Entropy, Protocol, Refused, Timestamp};
-use bailiwick_core::pressure::{self, Admission, Pressure};
+use bailiwick_core::model::{Call, Entropy, Protocol};
 use bailiwick_log::Position;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame as BodyFrame};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Map, Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::called::called;
 use super::exchange::{Exchange, Frame, LEVELS};
@@ -35,22 +32,8 @@ use super::route::{Route, own};
 use super::seal::{Bound, Seal, State};
 use super::session::{Session, Sessions};
 use super::{Offered, Offers, metadata};
-use crate::connection::TooSlow;
-use crate::room::{NoPlace, Room};
+use crate::front::{self, Body, Front, KEEP_ALIVE, NoBody, Unfit, empty, not_allowed};
 use crate::{Busy, Extras, Gateway};
-
-/// The body of an answer.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// How many bodies of requests may be on their way at once; one agent has at most half of these places.
-const BODIES_MAX: usize = 512;
-
-/// How long an answer may be silent: then a stream is begun, or kept alive, so that nothing in between gives it up.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Refusals that are recorded at once, and further ones each second: a flood of them must not fill the disk.
-const REFUSALS_AT_ONCE: f64 = 2000.0;
-const REFUSALS_PER_SECOND: f64 = 100.0;
 
 /// The agents' side of MCP.
 pub struct Face {
@@ -59,26 +42,9 @@ pub struct Face {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) seal: Seal,
     pub(super) parked: Arc<Parked>,
-    authenticator: Arc<Authenticator>,
+    pub(super) front: Arc<Front>,
     sessions: Sessions,
-    refusals: Mutex<Refusals>,
-    pressure: Pressure,
-    /// Bodies that are being received, so that slow senders cannot fill the memory.
-    bodies: Arc<Room<AgentName>>,
-    stop: watch::Sender<bool>,
 }
-
-/// What is left of the refusals that may be recorded.
-#[derive(Debug)]
-struct Refusals {
-    left: f64,
-    at: Timestamp,
-    skipped: u64,
-}
-
-/// Who shares: an agent where it is known, and else all that come from one address.
-#[derive(Hash)]
-struct Whose<A>(Option<A>, Option<IpAddr>);
 
 /// Where one request came to and from.
 struct Place<'a> {
@@ -100,40 +66,16 @@ impl Face {
             seal: Seal::new(entropy.as_ref())?,
             parked: Arc::default(),
             sessions: Sessions::default(),
-            refusals: Mutex::new(Refusals { left: REFUSALS_AT_ONCE, at: gateway.parts().clock.now(), skipped: 0 }),
-            pressure: Pressure::default(),
-            bodies: Room::new(BODIES_MAX, 1),
-            stop: watch::Sender::new(false),
+            front: Arc::new(Front::new(Arc::clone(&gateway), authenticator)),
             gateway,
             offers,
             entropy,
-            authenticator,
         })
     }
 
-    /// What turns requests away when more arrives than can be served; somebody has to tell it the beat.
-    pub const fn pressure(&self) -> &Pressure {
-        &self.pressure
-    }
-
-    /// Records how many requests were turned away unseen since this was last called, if any were.
-    pub async fn record_turned_away(&self) {
-        let count = self.pressure.take_refused();
-        if count > 0 {
-            let detail = format!("{count} requests were turned away unseen: more arrived than could be served");
-            let fault = Fault::new(code::INTERNAL, Busy::Gateway.code(), detail);
-            self.refuse("admit", &fault, None, None).await;
-        }
-    }
-
-    /// Ends all streams of changes, so that connections can end.
-    pub fn stop(&self) {
-        self.stop.send_replace(true);
-    }
-
-    /// Resolves when [`Self::stop`] was called.
-    pub(super) async fn stopping(&self) {
-        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    /// The front, which the faces of other protocols share with this one.
+    pub const fn front(&self) -> &Arc<Front> {
+        &self.front
     }
 
     /// Answers one request.
@@ -144,14 +86,10 @@ impl Face {
     {
         let snapshot = self.gateway.parts().bundle.load();
         let (head, body) = request.into_parts();
-        if let Err(fault) = is_meant_for_us(&head, &snapshot.settings.data) {
+        if let Err(unfit) = front::is_meant_for_us(&head, &snapshot.settings.data) {
+            let fault = Fault::from(unfit);
             self.refuse("parse", &fault, peer, None).await;
-            let mut response = faulted(fault);
-            if head.version < Version::HTTP_2 {
-                // Where one request ends is in doubt, so nothing behind it is read.
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            return response;
+            return front::closing(faulted(fault), head.version);
         }
         let origin = head.headers.get(header::ORIGIN).cloned();
         let mut response = match head.method {
@@ -160,7 +98,7 @@ impl Face {
             _ => self.routed(head, body, &snapshot, peer).await,
         };
         if let Some(origin) = origin {
-            share(response.headers_mut(), origin);
+            front::share(response.headers_mut(), origin);
         }
         response
     }
@@ -184,10 +122,11 @@ impl Face {
         }
         let Some(route) = Route::of(head.uri.path(), snapshot) else { return empty(StatusCode::NOT_FOUND) };
         let place = Place { route: &route, snapshot, headers: &head.headers, peer };
-        if let Some(refused) = self.turned_away(&place).await {
-            return refused;
+        if let Some(what) = self.front.turned_away(&head.headers, peer).await {
+            return busy(what);
         }
-        let mut response = match self.authenticate(&place, &head.method).await {
+        let path = route.path();
+        let mut response = match self.front.authenticate(snapshot, &head.headers, peer, &head.method, (&path, &path)).await {
             Ok(who) => match head.method {
                 Method::POST => self.post(&place, who, body).await,
                 Method::GET => self.get(&place, who),
@@ -196,63 +135,8 @@ impl Face {
             },
             Err(response) => response,
         };
-        let nonce = self.authenticator.nonce(self.gateway.parts().clock.now());
-        if let Ok(nonce) = HeaderValue::from_str(&nonce) {
-            response.headers_mut().insert(HeaderName::from_static("dpop-nonce"), nonce);
-        }
+        self.front.offer_nonce(&mut response);
         response
-    }
-
-    /// The refusal of a request for which there is no time now, before it costs more than reading its head.
-    async fn turned_away(&self, place: &Place<'_>) -> Option<Response<Body>> {
-        // Whoever has shown a good token before is asked to share with its own; everybody else with those from its address.
-        let whose = || {
-            let authorization = place.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let agent = authorization.and_then(|authorization| self.authenticator.probable_agent(authorization));
-            let peer = if agent.is_none() { place.peer.map(|peer| peer.ip()) } else { None };
-            Whose(agent, peer)
-        };
-        match self.pressure.admit(whose) {
-            Admission::Granted => return None,
-            Admission::Refused => {}
-            Admission::RefusedLate(_waiting) => tokio::time::sleep(pressure::LATE).await,
-        }
-        Some(busy(Busy::Gateway))
-    }
-
-    /// Lets a caller for whom there was no room wait for its refusal, if it does not wait of its own accord.
-    pub(super) async fn keep_waiting(&self, agent: &AgentName) {
-        if let Some(_waiting) = self.pressure.refused(Whose(Some(agent), None)) {
-            tokio::time::sleep(pressure::LATE).await;
-        }
-    }
-
-    async fn authenticate(&self, place: &Place<'_>, method: &Method) -> Result<Authenticated, Response<Body>> {
-        let every = |name: &str| -> Vec<&str> {
-            // A value that is no text cannot be a credential, but it counts as one that was sent.
-            place.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
-        };
-        let (authorization, dpop) = (every("authorization"), every("dpop"));
-        let resource = format!("{}{}", place.snapshot.settings.data.origin, place.route.path());
-        let presented =
-            Presented { authorization: &authorization, dpop: &dpop, method: method.as_str(), url: &resource, audience: &resource };
-        let parts = self.gateway.parts();
-        let error = match self.authenticator.authenticate(&presented, &parts.executions, parts.clock.now()) {
-            Ok(who) => return Ok(who),
-            Err(error) => error,
-        };
-        self.refuse_unauthenticated(&error, place.peer).await;
-        let code = error.code().unwrap_or("invalid_request");
-        let mut response = json_response(
-            StatusCode::UNAUTHORIZED,
-            reply::text(&json!({ "error": code, "error_description": error.code().map_or("a credential is needed", metadata::sentence) })),
-        );
-        for challenge in metadata::challenges(&error, place.route, place.snapshot) {
-            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
-                response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
-            }
-        }
-        Err(response)
     }
 
     async fn post<B>(self: &Arc<Self>, place: &Place<'_>, who: Authenticated, body: B) -> Response<Body>
@@ -277,15 +161,12 @@ impl Face {
         parse::media(place.headers)?;
         let limits = &place.snapshot.settings.limits;
         let limits = json::Limits { bytes_max: limits.body_bytes_max, depth_max: limits.depth_max };
-        let on_its_way = match self.bodies.take(&who.execution.started().agent) {
-            Ok(one_more) => one_more,
-            Err(none) => {
-                self.keep_waiting(&who.execution.started().agent).await;
-                return Ok(busy(if none == NoPlace::All { Busy::Gateway } else { Busy::Agent }));
-            }
+        let body = match self.front.body(&who.execution.started().agent, body, limits.bytes_max).await {
+            Ok(body) => body,
+            Err(NoBody::Busy(what)) => return Ok(busy(what)),
+            Err(NoBody::TooLarge(bytes_max)) => return Err(json::InvalidJson::TooLong(bytes_max).into()),
+            Err(NoBody::Unfit(unfit)) => return Err(unfit.into()),
         };
-        let body = read(body, limits.bytes_max).await?;
-        drop(on_its_way);
         let message = parse::message(&body, &limits)?;
         let era = parse::era(place.headers, &message)?;
         match (era, message) {
@@ -594,20 +475,6 @@ impl Face {
         }
     }
 
-    async fn refuse_unauthenticated(&self, error: &Unauthenticated, peer: Option<SocketAddr>) {
-        let known = error.known();
-        let refused = Refused {
-            at: self.gateway.parts().clock.now(),
-            stage: "authenticate".to_owned(),
-            code: error.code().unwrap_or("missing_credential").to_owned(),
-            detail: error.detail(),
-            peer: peer.map(|peer| peer.ip().to_string()),
-            agent: known.agent,
-            execution: known.execution,
-        };
-        self.record(refused).await;
-    }
-
     /// Records what was turned away before it was a call.
     pub(super) async fn refuse(
         &self,
@@ -616,48 +483,14 @@ impl Face {
         peer: Option<SocketAddr>,
         execution: Option<&Arc<Execution>>,
     ) -> Option<Position> {
-        let refused = Refused {
-            at: self.gateway.parts().clock.now(),
-            stage: stage.to_owned(),
-            code: fault.reason.to_owned(),
-            detail: fault.message.clone(),
-            peer: peer.map(|peer| peer.ip().to_string()),
-            agent: execution.map(|execution| execution.started().agent.clone()),
-            execution: execution.map(|execution| execution.id()),
-        };
-        self.record(refused).await
+        self.front.refuse(stage, fault.reason, &fault.message, peer, execution.map(Arc::as_ref)).await
     }
+}
 
-    async fn record(&self, mut refused: Refused) -> Option<Position> {
-        {
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            let passed = refused.at.duration_since(refusals.at).as_secs_f64().max(0.0);
-            refusals.left = passed.mul_add(REFUSALS_PER_SECOND, refusals.left).min(REFUSALS_AT_ONCE);
-            refusals.at = refused.at;
-            if refusals.left < 1.0 {
-                refusals.skipped = refusals.skipped.saturating_add(1);
-                return None;
-            }
-            refusals.left -= 1.0;
-            if refusals.skipped > 0 {
-                refused.detail.push_str(&format!("; before this, {} refusals came too fast to be recorded", refusals.skipped));
-                refusals.skipped = 0;
-            }
-        }
-        let log = &self.gateway.parts().log;
-        if !log.storage().has_room() {
-            // What ends something that was begun comes first.
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            refusals.skipped = refusals.skipped.saturating_add(1);
-            return None;
-        }
-        match log.append(refused).await {
-            Ok(recorded) => Some(recorded.position()),
-            Err(error) => {
-                tracing::error!(%error, "a refusal could not be recorded");
-                None
-            }
-        }
+impl From<Unfit> for Fault {
+    fn from(unfit: Unfit) -> Self {
+        let code = if unfit.reason == "header_mismatch" { code::HEADER_MISMATCH } else { code::INVALID_REQUEST };
+        Self::new(code, unfit.reason, unfit.message).status(unfit.status)
     }
 }
 
@@ -701,69 +534,6 @@ fn legacy_meta(request: &Request, session: &Session) -> Extras {
 
 fn server_info() -> Value {
     json!({ "name": "bailiwick", "version": env!("CARGO_PKG_VERSION") })
-}
-
-/// Checks the framing, `Host` and `Origin`, so that a page whose name was made to mean us cannot use us through its visitor's browser
-/// (2026-07-28, basic/transports, on DNS rebinding).
-fn is_meant_for_us(head: &http::request::Parts, listen: &Listen) -> Result<(), Fault> {
-    let forbidden = |reason, message| Fault::new(code::INVALID_REQUEST, reason, message).status(StatusCode::FORBIDDEN);
-    let host = match (head.uri.authority(), parse::single(&head.headers, "host")?) {
-        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => None,
-        (Some(authority), _) => Some(authority.as_str()),
-        (None, host) => host,
-    };
-    // How its body is framed, whoever reads it must agree on: one coding, the one that everybody has (RFC 9112 §6.1).
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
-        return Err(Fault::new(code::INVALID_REQUEST, "transfer_coding", "of the transfer codings, only `chunked` is accepted")
-            .status(StatusCode::NOT_IMPLEMENTED));
-    }
-    if !host.is_some_and(|host| is_ours(listen, host)) {
-        return Err(forbidden("host", "the request is for another host"));
-    }
-    match parse::single(&head.headers, "origin")? {
-        None => Ok(()),
-        Some(origin) if listen.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) => Ok(()),
-        Some(origin) => {
-            let host = origin.split_once("://").map_or("", |(_, host)| host);
-            if is_ours(listen, host) { Ok(()) } else { Err(forbidden("origin", "pages of this origin may not call the gateway")) }
-        }
-    }
-}
-
-/// Whether `host` is one of the names by which the listener may be called: its origin's, its address, and on loopback the
-/// machine's own names for itself.
-fn is_ours(listen: &Listen, host: &str) -> bool {
-    let (scheme, external) = listen.origin.split_once("://").unwrap_or_default();
-    if host.eq_ignore_ascii_case(external) {
-        return true; // nearly always, so nothing is made for the other comparisons before
-    }
-    let default = if scheme == "https" { "443" } else { "80" };
-    let own = listen.address.port().to_string();
-    let local = if listen.address.ip().is_loopback() { &["localhost", "127.0.0.1", "[::1]"][..] } else { &[] };
-    let is_named = |(name, port): (&str, &str)| {
-        (port == default && name.eq_ignore_ascii_case(external))
-            || (port == own && local.iter().any(|local| name.eq_ignore_ascii_case(local)))
-    };
-    host.rsplit_once(':').is_some_and(is_named) || host.eq_ignore_ascii_case(&listen.address.to_string())
-}
-
-async fn read<B>(body: B, bytes_max: usize) -> Result<Bytes, Fault>
-where
-    B: HttpBody<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let too_large = || Fault::from(json::InvalidJson::TooLong(bytes_max));
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(too_large());
-    }
-    let fault = |status, reason, message| Fault::new(code::INVALID_REQUEST, reason, message).status(status);
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Err(error) if error.is::<TooSlow>() => Err(fault(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")),
-        Err(_) => Err(fault(StatusCode::BAD_REQUEST, "incomplete", "the body did not arrive whole")),
-    }
 }
 
 /// What makes the frames of an answer.
@@ -840,25 +610,10 @@ fn events(id: Value, first: Option<Frame>, frames: Frames) -> Response<Body> {
     response
 }
 
-/// Lets pages of `origin` see the answer, and send what the protocol needs.
-fn share(headers: &mut HeaderMap, origin: HeaderValue) {
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::VARY, HeaderValue::from_static("origin"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, DELETE"));
-    // `*` would not cover `Authorization` (Fetch, CORS-safelisted names).
-    let allowed = "authorization, dpop, content-type, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name, *";
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
-    let exposed = "dpop-nonce, mcp-session-id, www-authenticate";
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
-}
-
 fn json_response(status: StatusCode, text: Bytes) -> Response<Body> {
     // Read again only where there is too much, so that what is answered otherwise is written once and not looked at.
     let may_be_repeated = reply::is_busy(status) && serde_json::from_slice(&text).is_ok_and(|message| reply::may_be_repeated(&message));
-    let mut response = Response::new(Full::new(text).boxed_unsync());
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = front::json_response(status, text);
     if may_be_repeated {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(Busy::RETRY_AFTER_S));
     }
@@ -874,16 +629,4 @@ fn busy(what: Busy) -> Response<Body> {
 fn faulted(fault: Fault) -> Response<Body> {
     let (status, message) = reply::fault(fault);
     json_response(status, reply::text(&message))
-}
-
-fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Full::default().boxed_unsync());
-    *response.status_mut() = status;
-    response
-}
-
-fn not_allowed(allowed: &'static str) -> Response<Body> {
-    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-    response
 }

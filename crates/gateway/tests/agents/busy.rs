@@ -81,7 +81,7 @@ async fn under_pressure_who_asks_the_most_is_turned_away_unseen_and_nobody_else(
     };
     assert_eq!(send(bearer()).await.status, 200);
     // As a machine that is behind would: what is ready waits a second, and much has arrived.
-    let pressure = world.face.pressure();
+    let pressure = world.face.front().pressure();
     for _ in 0..100 {
         pressure.admit(|| "something");
     }
@@ -107,7 +107,7 @@ async fn under_pressure_who_asks_the_most_is_turned_away_unseen_and_nobody_else(
     assert!(refused.body["error"]["message"].as_str().unwrap().starts_with("gateway_busy: "), "{refused:?}");
     assert!(refused.header("dpop-nonce").is_empty(), "nobody has looked at its credential");
     assert_eq!(send(bearer()).await.status, 200, "who asks little is served");
-    world.face.record_turned_away().await;
+    world.face.front().record_turned_away().await;
     let told = world.refusals().await.pop().unwrap();
     assert_eq!((told.stage.as_str(), told.code.as_str()), ("admit", "gateway_busy"));
     assert!(world.gateway.parts().log.storage().durable(Position(length)).await.is_ok());

@@ -480,7 +480,7 @@ async fn a_subscription_tells_what_was_asked_for_and_no_more() {
     let told = stream.next().await.unwrap();
     assert_eq!(told["method"], "notifications/prompts/list_changed");
     assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
-    world.face.stop();
+    world.face.front().stop();
     assert_eq!(stream.next().await.unwrap()["result"]["resultType"], "complete");
 }
 

@@ -353,10 +353,12 @@ impl World {
         });
         let held = Arc::new(ArcSwap::from_pointee(HashSet::from(["crm/changed".parse().unwrap()])));
         let log = Log::new(Arc::new(storage));
+        let executions = Arc::new(Executions::default().sealed_by(seal()));
         let (upstream, offers) = if server.is_some() {
             held.store(Arc::default());
             let (base, log, held) = (directory.path().to_owned(), log.clone(), Arc::clone(&held));
-            let peers = Peers::new(House { base, log, clock: Arc::new(MachineClock), vault: Arc::new(NoSecrets), held }).unwrap();
+            let (clock, vault, executions) = (Arc::new(MachineClock), Arc::new(NoSecrets), Arc::clone(&executions));
+            let peers = Peers::new(House { base, log, clock, vault, held, executions, delegator: None }).unwrap();
             peers.apply(&bundle.snapshot);
             let peers = Arc::new(peers);
             (Arc::clone(&peers) as Arc<dyn Upstream>, peers as Arc<dyn Offers>)
@@ -365,7 +367,7 @@ impl World {
         };
         let gateway = Arc::new(Gateway::new(Parts {
             bundle: Arc::new(Live::new(bundle.snapshot)),
-            executions: Arc::new(Executions::default().sealed_by(seal())),
+            executions,
             log,
             clock: Arc::new(MachineClock),
             vault: Arc::new(NoSecrets),

@@ -102,16 +102,18 @@ impl World {
         let bundle = Arc::new(Live::new(snapshot));
         let (clock, vault): (Arc<dyn Clock>, _) = (Arc::new(MachineClock), vault(&bundle, directory.path()));
         let held = Arc::new(ArcSwap::from_pointee(HashSet::new()));
+        let executions = Arc::new(Executions::default());
         let house = House {
             base: directory.path().to_owned(),
             log: log.clone(),
             clock: Arc::clone(&clock),
             vault: Arc::clone(&vault),
             held: Arc::clone(&held),
+            executions: Arc::clone(&executions),
+            delegator: None,
         };
         let peers = Arc::new(Peers::new(house).unwrap());
         peers.apply(&bundle.load());
-        let executions = Arc::new(Executions::default());
         let upstream = Arc::clone(&peers) as Arc<dyn Upstream>;
         let gateway = Arc::new(Gateway::new(Parts { bundle, executions, log, clock, vault, upstream, held }));
         Self { gateway, peers, directory }

@@ -236,7 +236,7 @@ impl Envoy {
             execution: known.execution,
         };
         self.note(refused, peer).await;
-        let headers = challenges(&error, route, snapshot).into_iter().map(|challenge| (http::header::WWW_AUTHENTICATE, challenge));
+        let headers = challenges(&error, &route.path(), snapshot).into_iter().map(|challenge| (http::header::WWW_AUTHENTICATE, challenge));
         Err(Stop {
             code: UNAUTHENTICATED,
             message: "no credential holds".to_owned(),

@@ -91,7 +91,7 @@ pub(super) fn message_headers() -> HeaderMap {
 
 /// What the head of an answer says.
 #[derive(Debug)]
-pub(super) enum Replied {
+pub(crate) enum Replied {
     /// Messages follow.
     Messages(Messages),
     /// It was taken, and nothing follows.
@@ -101,7 +101,7 @@ pub(super) enum Replied {
 }
 
 /// Reads the head of an answer, and the body where the status is an error.
-pub(super) async fn replied(response: Response<Received>, bytes_max: usize, wait: Duration) -> Result<Replied, UpstreamError> {
+pub(crate) async fn replied(response: Response<Received>, bytes_max: usize, wait: Duration) -> Result<Replied, UpstreamError> {
     let status = response.status();
     if status.is_redirection() {
         return Err(UpstreamError::Unsupported("it redirects to another address, which is not followed; declare that address".into()));
@@ -119,7 +119,7 @@ pub(super) async fn replied(response: Response<Received>, bytes_max: usize, wait
     let essence = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = essence.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let form = match essence.as_str() {
-        "application/json" => Form::Whole(Vec::new()),
+        "application/json" | "application/a2a+json" => Form::Whole(Vec::new()),
         "text/event-stream" => Form::Events(Parser::new(bytes_max)),
         _ => return Err(garbage("the body is neither JSON nor an event stream")),
     };
@@ -148,14 +148,14 @@ pub(crate) async fn body(response: Response<Received>, bytes_max: usize) -> Resu
 
 /// The messages of one answer, as they come. Dropping it closes the stream.
 #[derive(Debug)]
-pub(super) struct Messages {
+pub(crate) struct Messages {
     body: Received,
     form: Form,
     bytes_max: usize,
     ready: VecDeque<Event>,
     ended: bool,
     /// How many bytes came so far.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug)]
@@ -168,7 +168,7 @@ enum Form {
 
 impl Messages {
     /// The next message or sign of life; nothing at the end. May be dropped at any await without losing anything.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, UpstreamError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));

@@ -95,7 +95,7 @@ fn response(mut message: Map<String, Value>) -> Result<Message, UpstreamError> {
 }
 
 /// The error for what is not the protocol.
-pub(super) fn garbage(what: impl Into<Arc<str>>) -> UpstreamError {
+pub(crate) fn garbage(what: impl Into<Arc<str>>) -> UpstreamError {
     UpstreamError::Garbage(what.into())
 }
 

@@ -21,7 +21,7 @@ mod remote;
 pub mod sse;
 mod under_way;
 
-pub(crate) use self::http::{HttpClient, address, body};
+pub(crate) use self::http::{HttpClient, Messages, Replied, address, body, replied};
 pub use described::Described;
 pub use peers::{House, Peers};
 pub(crate) use process::read_secret;

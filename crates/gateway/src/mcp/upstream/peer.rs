@@ -24,6 +24,7 @@ use super::news::News;
 use super::peers::House;
 use super::process::{Local, Program};
 use super::remote::Remote;
+use crate::a2a::{Agent, Around};
 use crate::broker::Credential;
 use crate::mcp::parse::code;
 use crate::mcp::{Change, Offered};
@@ -74,6 +75,8 @@ struct Declared {
 enum Link {
     Remote(Remote),
     Local(Local),
+    /// Another agent, over A2A.
+    Agent(Agent),
     /// Its address cannot be used; why.
     Nowhere(Arc<str>),
 }
@@ -113,6 +116,7 @@ impl Link {
         match self {
             Self::Remote(remote) => remote.ask(asking, credential).await,
             Self::Local(local) => local.ask(asking).await,
+            Self::Agent(_) => Err(other_protocol()),
             Self::Nowhere(why) => Err(UpstreamError::Unreachable(Arc::clone(why))),
         }
     }
@@ -125,6 +129,7 @@ impl Link {
         match self {
             Self::Remote(remote) => remote.listen(&asking, credential).await,
             Self::Local(local) => local.ask(&asking).await.map(drop),
+            Self::Agent(_) => Err(other_protocol()),
             Self::Nowhere(why) => Err(UpstreamError::Unreachable(Arc::clone(why))),
         }
     }
@@ -159,6 +164,10 @@ impl Peer {
                 Err(why) => Link::Nowhere(why.into()),
             },
             Transport::Elsewhere => Link::Nowhere("its calls are made elsewhere".into()),
+            Transport::A2a(behind) => match Agent::new(&server, behind, client.clone()) {
+                Ok(agent) => Link::Agent(agent),
+                Err(why) => Link::Nowhere(why.into()),
+            },
             Transport::Stdio { command, env, directory } => {
                 let directory = directory.as_ref().map_or_else(|| house.base.clone(), |directory| house.base.join(directory));
                 let program = Program { command: command.clone(), env: env.clone(), directory, base: house.base.clone() };
@@ -178,9 +187,11 @@ impl Peer {
             subscribed: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
         });
-        let watch = tokio::spawn(watch(Arc::downgrade(&peer), Arc::clone(&peer.news)));
-        let listen = tokio::spawn(listen(Arc::downgrade(&peer)));
-        peer.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend([watch.abort_handle(), listen.abort_handle()]);
+        let mut tasks = vec![tokio::spawn(watch(Arc::downgrade(&peer), Arc::clone(&peer.news))).abort_handle()];
+        if !matches!(*peer.link, Link::Agent(_)) {
+            tasks.push(tokio::spawn(listen(Arc::downgrade(&peer))).abort_handle());
+        }
+        peer.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
         peer
     }
 
@@ -206,6 +217,7 @@ impl Peer {
                 remote.described(&credential, &declared.limits).await
             }
             Link::Local(local) => local.described(&declared.limits).await,
+            Link::Agent(_) => Err(other_protocol()),
             Link::Nowhere(why) => Err(UpstreamError::Unreachable(Arc::clone(why))),
         }
     }
@@ -259,6 +271,19 @@ impl Peer {
         let call = permit.call();
         let execution = permit.intent().execution;
         let own = call.tool.tool();
+        if let Link::Agent(agent) = self.link.as_ref() {
+            self.current_tools(Some((execution, &credential)), Kept::is_current).await?;
+            if self.house.held.load().contains(&call.tool) {
+                return Err(UpstreamError::Changed);
+            }
+            let around = Around {
+                executions: &self.house.executions,
+                log: &self.house.log,
+                clock: self.house.clock.as_ref(),
+                delegator: self.house.delegator.as_deref(),
+            };
+            return agent.forward(&permit, &credential, &extras, caller, (&declared.limits, &around)).await;
+        }
         if let Link::Local(local) = self.link.as_ref() {
             local.described(&declared.limits).await?; // it runs, or is started
         }
@@ -318,13 +343,18 @@ impl Peer {
         if let Some(tools) = known() {
             return Ok(tools);
         }
-        let described = match who {
-            Some(_) => None,
-            None => Some(self.described().await?),
+        let described = match (who, self.link.as_ref()) {
+            (Some(_), _) | (None, Link::Agent(_)) => None,
+            (None, _) => Some(self.described().await?),
         };
         let changes = self.news.tools();
-        let (definitions, ttl) = match described {
-            Some(described) if !described.offers("tools") => (Vec::new(), KEPT.1),
+        let (definitions, ttl) = match (self.link.as_ref(), described) {
+            // A card is what the agent shows to everybody, so it is asked for on nobody's behalf.
+            (Link::Agent(agent), _) => {
+                let credential = self.house.vault.own(&self.name).await?;
+                agent.definitions(&credential, &self.declared.load_full().limits).await?
+            }
+            (_, Some(described)) if !described.offers("tools") => (Vec::new(), KEPT.1),
             _ => self.list("tools/list", "tools", who).await?,
         };
         let mut tools = Tools { definitions, mirrors: HashMap::new(), kept: Kept { changes, until: Instant::now() + ttl } };
@@ -475,6 +505,11 @@ impl Tools {
             }
         });
     }
+}
+
+/// What is meant for a tool server cannot be asked of an agent.
+fn other_protocol() -> UpstreamError {
+    UpstreamError::Unsupported("it is an agent, which is reached over A2A".into())
 }
 
 /// The parameters of a call, and what of them is repeated as `Mcp-Name`. What the server is asked for is what the decision

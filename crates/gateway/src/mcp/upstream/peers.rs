@@ -7,12 +7,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bailiwick_core::bundle::Snapshot;
+use bailiwick_core::execution::Executions;
 use bailiwick_core::model::{Clock, ServerName, ToolName};
 use bailiwick_log::Log;
 use tokio::sync::broadcast;
 
 use super::http::HttpClient;
 use super::peer::Peer;
+use crate::a2a::Delegator;
 use crate::broker::{Credential, Vault};
 use crate::mcp::{Change, Offered, Offers};
 use crate::{Answer, Caller, Extras, Permit, Upstream, UpstreamError};
@@ -30,6 +32,10 @@ pub struct House {
     pub vault: Arc<dyn Vault>,
     /// The tools that are held back; the same as the gateway's.
     pub held: Arc<ArcSwap<HashSet<ToolName>>>,
+    /// The executions under way; the same as the gateway's.
+    pub executions: Arc<Executions>,
+    /// What has one of our agents act for another; nothing where none is reached.
+    pub delegator: Option<Arc<dyn Delegator>>,
 }
 
 /// All the tool servers of the bundle in force.
