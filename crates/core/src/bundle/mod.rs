@@ -26,8 +26,8 @@ mod tests;
 
 pub use canonical::canonical;
 pub use declared::{
-    Agent, Approvals, Approver, Behind, BrokerAuth, BundleServer, Claims, CredentialRules, DecideFor, Federation, Issuer, Keys, Limits, Listen,
-    Local, Login, Otherwise, Pin, Proof, RegisteredKey, Returns, Review, Server, Settings, Snapshot, Tool, Transport, Webhook,
+    Agent, Approvals, Approver, Behind, BrokerAuth, BundleServer, Claims, CredentialRules, DecideFor, Federation, Issuer, Keys, Limits,
+    Listen, Local, Login, Otherwise, Pin, Proof, RegisteredKey, Returns, Review, Server, Settings, Snapshot, Tool, Transport, Webhook,
 };
 pub use expect::Expectation;
 pub use live::Live;
