@@ -7,6 +7,7 @@ mod broken;
 mod busy;
 #[path = "../common/mod.rs"]
 mod common;
+mod envoy;
 mod private;
 mod reload;
 mod support;

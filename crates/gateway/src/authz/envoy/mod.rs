@@ -5,7 +5,7 @@
 //! recorded like one through the gateway; one that only opens a session or lists passes, once its credential holds; what cannot be
 //! read whole passes never. The credential goes no further than Envoy.
 
-mod wire;
+pub mod wire;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +18,7 @@ use bailiwick_log::Position;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 
-pub use self::wire::{CheckRequest, CheckResponse};
-
-use self::wire::{Denied, Header, HeaderOption, HttpRequest, HttpStatus, Passes, Status, Verdict};
+use self::wire::{CheckRequest, CheckResponse, Denied, Header, HeaderOption, HttpRequest, HttpStatus, Passes, Status, Verdict};
 use super::denial;
 use crate::mcp::parse::{self, Era, Fault, Message, code};
 use crate::mcp::reply::{self, Settled};
