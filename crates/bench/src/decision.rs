@@ -359,6 +359,7 @@ fn bundle(count: usize) -> Result<Bundle> {
             local: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),
+            outbound: Vec::new(),
             call: vec![format!("{server}/*").parse()?],
             delegate_to: Vec::new(),
             decide_for: DecideFor::Nobody,

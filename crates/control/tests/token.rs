@@ -7,6 +7,9 @@ mod attacks;
 #[path = "token/delegation.rs"]
 mod delegation;
 #[cfg(test)]
+#[path = "token/outbound.rs"]
+mod outbound;
+#[cfg(test)]
 mod support;
 
 use bailiwick_core::model::Record;

@@ -65,7 +65,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         Record::Answered(answered) => {
             executions.answered(position, &answered);
         }
-        Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
+        Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::TokenIssued(_) | Record::Refused(_) => {}
     }
 }
 
@@ -156,7 +156,7 @@ impl<'a> Recovery<'a> {
             Record::Answered(answered) => {
                 self.executions.answered(position, &answered);
             }
-            Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::Refused(_) => {}
+            Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::TokenIssued(_) | Record::Refused(_) => {}
         }
     }
 

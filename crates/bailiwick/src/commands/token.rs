@@ -43,6 +43,9 @@ pub(crate) struct Token {
     /// Get a credential that is bound to no key, so that whoever holds it may use it.
     #[arg(long, conflicts_with = "proof_for")]
     bearer: bool,
+    /// Get a token to show to somebody else, such as `sts.amazonaws.com`, whom the agent's file names under `[[agent.outbound]]`.
+    #[arg(long, value_name = "AUDIENCE", conflicts_with = "proof_for")]
+    audience: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -139,6 +142,14 @@ impl Token {
         let execution = self.execution.ok_or_else(|| miette!("name the agent with `--agent`"))?;
         let credentials = execution.start(!self.bearer).await?;
         let credential = credentials.current(credentials.resource()).await.into_diagnostic()?;
+        if let Some(audience) = &self.audience {
+            let (token, expires_in) = credentials.for_others(&credential, audience).await.into_diagnostic()?;
+            match self.json {
+                true => show::json(&json!({ "token": token.as_str(), "expires_in": expires_in, "execution": credential.execution })),
+                false => say!("{}", token.as_str()),
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let proof = match self.proof_for.as_deref() {
             Some([method, url]) => {
                 let method: Method = method.to_uppercase().parse().map_err(|_| miette::miette!("`{method}` is no HTTP method"))?;

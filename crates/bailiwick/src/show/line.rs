@@ -31,6 +31,10 @@ fn told(record: &Record, paint: Paint) -> String {
             let through = started.chain.iter().map(|member| format!(" through {}", member.agent.agent())).collect::<String>();
             format!("{}  {}{whom}{through}, execution {}{task}", paint.bold(word), started.agent, started.execution)
         }
+        Record::TokenIssued(issued) => {
+            let whom = issued.subject.as_deref().map(|subject| format!(" for {}", safe(subject, 80))).unwrap_or_default();
+            format!("{}  {}{whom}, to show to {}", paint.bold("token  "), issued.agent, safe(&issued.audience, 200))
+        }
         Record::Intent(intent) => {
             let code = &intent.decision.code;
             let why = if intent.decision.verdict == Verdict::Allow { String::new() } else { format!("  {}", paint.faint(code.as_str())) };

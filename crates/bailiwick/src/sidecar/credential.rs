@@ -300,6 +300,15 @@ impl Credentials {
         }
     }
 
+    /// A token for `audience`, somebody who accepts our tokens, on the strength of `credential`; with how long it lives, in seconds.
+    pub(crate) async fn for_others(&self, credential: &Credential, audience: &str) -> Result<(Zeroizing<String>, i64), NoCredential> {
+        let asked = Asked::ForOthers { audience };
+        let answer = ask(&self.http, &self.endpoints, &asked, &self.wanted, &self.key, &self.nonces, Some(credential)).await?;
+        let token = answer.get("access_token").and_then(Value::as_str).map(|token| Zeroizing::new(token.to_owned()));
+        let token = token.ok_or_else(|| NoCredential::Failed("the token service's answer has no token".into()))?;
+        Ok((token, answer.get("expires_in").and_then(Value::as_i64).unwrap_or_default()))
+    }
+
     /// Learns the gateway's nonce from a response of its.
     pub(crate) fn learn(&self, headers: &HeaderMap) {
         learn(&self.nonces.gateway, headers);
@@ -340,6 +349,14 @@ async fn document_at(http: &Http, address: &str) -> Result<Value, NoCredential> 
     Ok(http.document(&uri).await?)
 }
 
+/// What the token service is asked for.
+enum Asked<'a> {
+    /// A credential to show at this resource of the gateway.
+    Credential { resource: &'a str },
+    /// A token to show to somebody else.
+    ForOthers { audience: &'a str },
+}
+
 /// Asks the token service for a credential: the first of an execution, or the one after `before`.
 async fn grant(
     http: &Http,
@@ -350,9 +367,22 @@ async fn grant(
     nonces: &Nonces,
     before: Option<&Credential>,
 ) -> Result<Credential, NoCredential> {
+    credential(&ask(http, endpoints, &Asked::Credential { resource }, wanted, key, nonces, before).await?)
+}
+
+/// Asks the token service, and returns what it grants.
+async fn ask(
+    http: &Http,
+    endpoints: &Endpoints,
+    asked: &Asked<'_>,
+    wanted: &Wanted,
+    key: &Key,
+    nonces: &Nonces,
+    before: Option<&Credential>,
+) -> Result<Value, NoCredential> {
     // Twice at most: the first answer may be that a proof needs the service's nonce (RFC 9449 §8).
     for _ in 0..2 {
-        let form = form(endpoints, resource, wanted, before)?;
+        let form = form(endpoints, asked, wanted, before)?;
         let nonce = nonces.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let proof = proof(key, &Method::POST, &endpoints.token.to_string(), None, nonce.as_deref())?;
         let mut request = Request::post(endpoints.token.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -371,7 +401,7 @@ async fn grant(
         };
         let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
         if status == StatusCode::OK {
-            return credential(&answer);
+            return Ok(answer);
         }
         if text("error") == "use_dpop_nonce" {
             continue;
@@ -384,13 +414,19 @@ async fn grant(
     Err(NoCredential::Failed("the token service never accepts its own nonce".into()))
 }
 
-fn form(endpoints: &Endpoints, resource: &str, wanted: &Wanted, before: Option<&Credential>) -> Result<String, NoCredential> {
+fn form(endpoints: &Endpoints, asked: &Asked<'_>, wanted: &Wanted, before: Option<&Credential>) -> Result<String, NoCredential> {
     let read = |file: &PathBuf| {
         let text = std::fs::read_to_string(file).map(|text| Zeroizing::new(text.trim().to_owned()));
         text.map_err(|error| NoCredential::Failed(format!("`{}` cannot be read: {error}", file.display()).into()))
     };
     let mut form = Form::default();
-    form.add("resource", resource);
+    match asked {
+        Asked::Credential { resource } => form.add("resource", resource),
+        Asked::ForOthers { audience } => {
+            form.add("audience", audience);
+            form.add("requested_token_type", JWT);
+        }
+    }
     let assertion = match &wanted.proof {
         AgentProof::Key(key) => {
             form.add("client_assertion_type", CLIENT_ASSERTION);

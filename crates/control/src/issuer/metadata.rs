@@ -40,5 +40,8 @@ pub(crate) fn openid(issuer: &str) -> Map<String, Value> {
     let mut document = authorization_server(issuer);
     document.insert("subject_types_supported".to_owned(), json!(["public"]));
     document.insert("id_token_signing_alg_values_supported".to_owned(), json!(["RS256", "ES256"]));
+    // Clouds take no document without one, and never use it: their tokens are had at the token endpoint.
+    document.insert("response_types_supported".to_owned(), json!(["id_token"]));
+    document.insert("claims_supported".to_owned(), json!(["iss", "sub", "aud", "iat", "nbf", "exp", "jti"]));
     document
 }

@@ -166,7 +166,7 @@ impl Identity {
             key: None,
             grant: Grant::default(),
         };
-        Ok(Purpose { subject, renewed: Some((execution, credential)), redeems: Some(delegation.id), delegate_to: None })
+        Ok(Purpose { subject, renewed: Some((execution, credential)), redeems: Some(delegation.id), delegate_to: None, outbound: None })
     }
 }
 

@@ -17,11 +17,11 @@ use super::answer::Refusal;
 use super::client::Proven;
 use super::delegate::named_agents;
 use super::form::Form;
-use super::{AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, TOKEN_EXCHANGE};
+use super::{AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, TOKEN_EXCHANGE, outbound};
 
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+pub(super) const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// The longest that any credential lives, in seconds.
 const TTL_S_MAX: i64 = 900;
@@ -45,6 +45,8 @@ pub(super) struct Purpose {
     pub(super) redeems: Option<String>,
     /// The agent that is to act for the execution: what is asked for is a delegation, and no credential.
     pub(super) delegate_to: Option<AgentName>,
+    /// What is asked for is a token for somebody else, of this type, and no credential.
+    pub(super) outbound: Option<&'static str>,
 }
 
 impl Identity {
@@ -61,6 +63,10 @@ impl Identity {
         if let Purpose { delegate_to: Some(to), renewed: Some((execution, token)), .. } = &purpose {
             let delegated = self.delegate_for(&snapshot, asked, agent, to, execution, token, proof);
             return delegated.await.map_err(|refusal| refusal.of(&agent.name));
+        }
+        if let Purpose { outbound: Some(kind), renewed: Some((execution, token)), .. } = &purpose {
+            let issued = self.issue_for_others(&snapshot, asked, agent, kind, execution, token, proof);
+            return issued.await.map_err(|refusal| refusal.of(&agent.name));
         }
         self.issue_to(&snapshot, asked, &proven, purpose, proof).await.map_err(|refusal| refusal.of(&agent.name))
     }
@@ -133,9 +139,7 @@ impl Identity {
     /// What a subject token is exchanged for (RFC 8693 §2.1): our own, to go on, or to have another agent act; what another agent
     /// delegated, to act for that one; a person's, to act for that person.
     async fn exchanged(&self, snapshot: &Snapshot, form: &Form, actor: &Agent, now: Timestamp) -> Result<Purpose, Refusal> {
-        if form.one("requested_token_type").is_some_and(|kind| !matches!(kind, ACCESS_TOKEN | JWT)) {
-            return Err(Refusal::request("only an access token can be requested"));
-        }
+        let outbound = outbound::requested(form)?;
         let token = form.one("subject_token").ok_or_else(|| Refusal::request("`subject_token` is missing"))?;
         let refused = |detail: String| Refusal::hidden("invalid_request", "the subject token was not accepted", detail);
         match form.one("subject_token_type") {
@@ -151,7 +155,12 @@ impl Identity {
                     [to] if *to.domain() == snapshot.settings.trust_domain => Some(to.agent().clone()),
                     _ => return Err(Refusal::new("invalid_target", "a delegation is for one agent of this trust domain")),
                 };
-                Ok(Purpose { subject, renewed: Some((execution, token)), delegate_to, redeems: None })
+                let outbound = outbound.filter(|_| delegate_to.is_none());
+                Ok(Purpose { subject, renewed: Some((execution, token)), delegate_to, redeems: None, outbound })
+            }
+            // Only an execution that is on the log already has tokens for others.
+            Some(JWT | ID_TOKEN) if outbound.is_some() => {
+                Err(Refusal::request("a token for others is exchanged for the execution's own access token; get that first"))
             }
             Some(JWT) if self.is_ours(token) => self.redeemed(token, actor, now).map_err(refused),
             Some(JWT | ID_TOKEN) => {

@@ -13,6 +13,7 @@ pub mod form;
 mod introspect;
 mod issue;
 mod meant;
+mod outbound;
 mod review;
 mod revoke;
 

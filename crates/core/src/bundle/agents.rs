@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::fields::{Fields, text};
 use super::problem::{Source, suggest};
-use super::{Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Local, Proof, RegisteredKey, Server, ToolPattern, jwk, schema};
+use super::{Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Local, Proof, RegisteredKey, Server, ToolPattern, jwk, outbound, schema};
 use crate::identity::platform::{self, Platform};
 use crate::identity::spiffe;
 use crate::model::{AgentName, Duration, ServerName};
@@ -61,6 +61,7 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
         local,
         keys,
         credential,
+        outbound: outbound::outbound(&table),
         call,
         delegate_to,
         decide_for,

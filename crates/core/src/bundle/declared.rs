@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::ToolPattern;
+use super::{Outbound, ToolPattern};
 use crate::flow::{self, Provenance, Seen};
 use crate::identity::platform::Platform;
 use crate::ledger::{History, Integrity, Labels};
@@ -307,6 +307,8 @@ pub struct Agent {
     pub keys: Vec<RegisteredKey>,
     /// What its credentials are like.
     pub credential: CredentialRules,
+    /// For whom else it may have tokens of ours.
+    pub outbound: Vec<Outbound>,
     /// What it may ever call.
     pub call: Vec<ToolPattern>,
     /// The agents that it may delegate to.

@@ -12,6 +12,7 @@ mod fields;
 mod issuers;
 mod jwk;
 mod live;
+mod outbound;
 mod pattern;
 mod problem;
 mod read;
@@ -31,6 +32,7 @@ pub use declared::{
 };
 pub use expect::Expectation;
 pub use live::Live;
+pub use outbound::{Outbound, Said};
 pub use pattern::{ToolPattern, ToolPatterns};
 pub use problem::{Problem, Severity};
 pub use read::{Bundle, FOLDERS, Files, concerns, digest, read};

@@ -307,6 +307,8 @@ pub struct AgentTable {
     pub subject: Option<Vec<FederationTable>>,
     /// What its credentials are like.
     pub credential: Option<CredentialTable>,
+    /// For whom else it may have tokens of ours: clouds, Kubernetes API servers.
+    pub outbound: Option<Vec<OutboundTable>>,
     /// What it may do; nothing unless set.
     pub may: Option<MayTable>,
 }
@@ -358,6 +360,45 @@ pub struct CredentialTable {
     pub proof: Option<Proof>,
     /// The longest that one execution may be renewed; `"8h"` unless set.
     pub execution_max: Option<String>,
+}
+
+/// Somebody who accepts our tokens of this agent.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct OutboundTable {
+    /// The one audience of the token, such as `sts.amazonaws.com` or `api://AzureADTokenExchange`.
+    pub audience: String,
+    /// What it is signed with: `"RS256"`, which all clouds take, unless set to `"ES256"`.
+    pub algorithm: Option<OutboundAlgorithm>,
+    /// How long it lives, at most `"1h"`; `"5m"` unless set.
+    pub ttl: Option<String>,
+    /// The AWS session tags that it carries; `"{agent}"`, `"{owner}"`, `"{subject}"` and `"{execution}"` stand for what they name.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// The AWS source identity that it carries: the person (or the agent where it acts for none), or the agent.
+    pub source_identity: Option<OutboundIdentity>,
+    /// Whether an execution gets it also after it has read what a third party may have written, or what is confidential.
+    pub after_untrusted: Option<bool>,
+}
+
+/// What a token for others is signed with.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+pub enum OutboundAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    #[schemars(rename = "RS256")]
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    #[schemars(rename = "ES256")]
+    Es256,
+}
+
+/// Whom a token for others names as the source of what is done with it.
+#[derive(Clone, Copy, Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum OutboundIdentity {
+    /// The person on whose behalf the agent acts.
+    Subject,
+    /// The agent.
+    Agent,
 }
 
 /// What an agent may do.

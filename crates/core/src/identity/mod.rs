@@ -9,6 +9,7 @@ pub mod dpop;
 mod grant;
 pub mod jws;
 mod key;
+pub mod outbound;
 pub mod platform;
 mod refusals;
 mod replay;

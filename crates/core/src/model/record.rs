@@ -25,6 +25,8 @@ pub enum Record {
     ToolHeld(ToolHeld),
     /// An execution began, or its credential was renewed.
     ExecutionStarted(ExecutionStarted),
+    /// A token for somebody else was issued to an execution.
+    TokenIssued(TokenIssued),
     /// A call was decided. Written before anything is done.
     Intent(Intent),
     /// What came of an allowed call.
@@ -56,6 +58,7 @@ impl Record {
             | Self::BundleActivated(BundleActivated { at, .. })
             | Self::ToolHeld(ToolHeld { at, .. })
             | Self::ExecutionStarted(ExecutionStarted { at, .. })
+            | Self::TokenIssued(TokenIssued { at, .. })
             | Self::Intent(Intent { at, .. })
             | Self::Outcome(Outcome { at, .. })
             | Self::Refused(Refused { at, .. })
@@ -160,6 +163,31 @@ pub struct ExecutionStarted {
     pub expires: Timestamp,
     /// How the agent proved itself, such as `private_key_jwt` with the key's id, or an issuer.
     pub proof: String,
+}
+
+/// A token for somebody else, such as a cloud, was issued to an execution. Written before the token leaves the house; what is done with
+/// it elsewhere is not seen here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenIssued {
+    /// When.
+    pub at: Timestamp,
+    /// The bundle in force.
+    pub bundle: Digest,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Who acts.
+    pub agent: AgentName,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Whom the token is for (`aud`).
+    pub audience: String,
+    /// Its `jti`.
+    pub token: String,
+    /// The `jti` of the credential that it was exchanged for.
+    pub by: String,
+    /// When it expires.
+    pub expires: Timestamp,
 }
 
 /// A call was decided.
@@ -455,6 +483,7 @@ entry!(
     BundleActivated = "bundle_activated",
     ToolHeld = "tool_held",
     ExecutionStarted = "execution_started",
+    TokenIssued = "token_issued",
     Intent = "intent",
     Outcome = "outcome",
     Refused = "refused",
@@ -483,6 +512,7 @@ trait Expects {
 impl Expects for Started {}
 impl Expects for BundleActivated {}
 impl Expects for ToolHeld {}
+impl Expects for TokenIssued {}
 impl Expects for Refused {}
 impl Expects for Revoked {}
 impl Expects for Quarantined {}

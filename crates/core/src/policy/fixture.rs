@@ -33,6 +33,7 @@ impl Fixture {
             local: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),
+            outbound: Vec::new(),
             call: call.iter().map(|pattern| pattern.parse().unwrap()).collect(),
             delegate_to: Vec::new(),
             decide_for: crate::bundle::DecideFor::Nobody,
