@@ -2,11 +2,14 @@
 // the resource, trades a third-party issuer's JWT for a token bound to its key (RFC 7523, RFC 8693, RFC 9449), and calls
 // a tool with a proof.
 //
-//     oauth_dpop.mjs RESOURCE THIRD_PARTY_ISSUER CLIENT_ID
+// Its credential is then exchanged for a token to show to a cloud, which `jose` checks as a cloud does.
+//
+//     oauth_dpop.mjs RESOURCE THIRD_PARTY_ISSUER CLIENT_ID CLOUD_AUDIENCE
 import * as oauth from 'oauth4webapi';
+import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { check, end } from './checks.mjs';
 
-const [resource, thirdParty, clientId] = process.argv.slice(2);
+const [resource, thirdParty, clientId, cloud] = process.argv.slice(2);
 const onLoopback = { [oauth.allowInsecureRequests]: true };
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
@@ -64,6 +67,25 @@ const wrong = await refusal(JWT_BEARER, { assertion: await workload({ repository
 check('a JWT with other claims is refused', wrong.error !== undefined, wrong);
 const elsewhere = await refusal(JWT_BEARER, { assertion: await workload({ aud: 'https://elsewhere.example' }) });
 check('a JWT for another audience is refused', elsewhere.error !== undefined, elsewhere);
+
+const own = { subject_token: granted.access_token, subject_token_type: 'urn:ietf:params:oauth:token-type:access_token' };
+const outbound = (audience) => async () => {
+  const body = new URLSearchParams({ ...own, audience, requested_token_type: 'urn:ietf:params:oauth:token-type:jwt' });
+  const sent = await oauth.genericTokenEndpointRequest(server, client, vouchedFor(await workload()), TOKEN_EXCHANGE, body, { DPoP, ...onLoopback });
+  // A token for others is no access token, which is what its type says (RFC 8693 §2.2.1).
+  return oauth.processGenericTokenEndpointResponse(server, client, sent, { recognizedTokenTypes: { n_a: () => {} } });
+};
+const shown = await outbound(cloud)();
+check('a credential is exchanged for a token to show to a cloud', shown.token_type === 'n_a' && shown.issued_token_type?.endsWith(':jwt'), shown);
+const oidc = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { ...onLoopback, algorithm: 'oidc' }));
+const published = createRemoteJWKSet(new URL(oidc.jwks_uri));
+const rules = { issuer: oidc.issuer, audience: cloud, algorithms: ['RS256'], requiredClaims: ['sub', 'iat', 'nbf', 'exp', 'jti'], maxTokenAge: '1h' };
+const verified = await jwtVerify(shown.access_token, published, rules);
+check('jose takes it by the published keys', verified.payload.sub.endsWith(`/${clientId}`) && verified.payload.aud === cloud, verified.payload);
+const misused = await jwtVerify(shown.access_token, published, { ...rules, audience: 'elsewhere' }).catch((error) => error);
+check('jose refuses it for another audience', misused.code === 'ERR_JWT_CLAIM_VALIDATION_FAILED', misused);
+const undeclared = await outbound('elsewhere')().catch((error) => error);
+check('there is none for an audience that is not declared', undeclared.error === 'invalid_target', undeclared);
 const version = '2026-07-28';
 const body = JSON.stringify({
   jsonrpc: '2.0',

@@ -111,6 +111,15 @@ impl Bundle {
         format!("http://127.0.0.1:{}", self.identity)
     }
 
+    /// A token of the agent to show to `audience`.
+    pub(crate) fn token_for(&self, tools: &Tools, audience: &str) -> Result<String> {
+        let url = format!("http://127.0.0.1:{}", self.data);
+        let mut ask = bailiwick(tools);
+        ask.args(["token", "--agent", AGENT, "--url", &url, "--audience", audience, "--key"]).arg(&self.key);
+        let ended = process::run(tools, &format!("{}-token", self.name), &mut ask)?;
+        if ended.success { Ok(ended.output.trim().to_owned()) } else { Err(format!("no token was given:\n{}", ended.tail(10)).into()) }
+    }
+
     /// Adds a file to the bundle.
     pub(crate) fn add(&self, name: &str, text: &str) -> Result<()> {
         let file = self.directory.join(name);

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use crate::clouds::{self, AUDIENCE, OUTBOUND};
 use crate::Result;
 use crate::gateway::{AGENT, Bundle, Gateway, Reached, sidecar};
 use crate::process::{self, Ended, Server, free_port};
@@ -35,7 +36,7 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     let third_party = format!("http://127.0.0.1:{issuer_port}");
 
     let federation =
-        format!("[[agent.federation]]\nissuer = \"{third_party}\"\nclaims = {{ sub = \"workload-7\", repository = \"acme/interop\" }}\n");
+        format!("[[agent.federation]]\nissuer = \"{third_party}\"\nclaims = {{ sub = \"workload-7\", repository = \"acme/interop\" }}\n{OUTBOUND}");
     let bundle = Bundle::write(tools, "interop", MAY, &federation)?;
     bundle.add("issuers.toml", &format!("[[issuer]]\nname = \"third-party\"\nissuer = \"{third_party}\"\nalgorithms = [\"RS256\"]\n"))?;
     let everything = vec!["mcp-server-everything".to_owned(), "stdio".to_owned()];
@@ -65,7 +66,8 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     }
     report.merge(client(tools, "pydantic-ai", python(tools, "agent_framework.py").arg(&url))?);
     let resource = format!("http://127.0.0.1:{}/mcp/everything", bundle.data);
-    report.merge(client(tools, "oauth4webapi", tools.node()?.args(["clients/oauth_dpop.mjs", &resource, &third_party, AGENT]))?);
+    report.merge(client(tools, "oauth4webapi", tools.node()?.args(["clients/oauth_dpop.mjs", &resource, &third_party, AGENT, AUDIENCE]))?);
+    report.merge(clouds::check(tools, &bundle)?);
 
     let verified = bundle.run(tools, &["log", "verify"])?;
     report.check(if verified.success { Ok(()) } else { Err(format!("the log of all this does not verify:\n{}", verified.tail(20))) });

@@ -6,6 +6,7 @@
 mod a2a;
 mod approvals;
 mod bench;
+mod clouds;
 mod crash;
 mod envoy;
 mod eval;

@@ -1,0 +1,41 @@
+//! Others who accept our tokens: AWS' STS as moto answers for it, behind boto3 as it is, and a relying party on `authlib`.
+
+use std::fs;
+use std::process::Command;
+
+use crate::Result;
+use crate::gateway::{Bundle, private};
+use crate::interop::{client, python};
+use crate::process::{Server, free_port};
+use crate::report::Report;
+use crate::tools::Tools;
+
+/// Whom the tokens are for.
+pub(crate) const AUDIENCE: &str = "sts.amazonaws.com";
+
+/// What an agent's file says of it.
+pub(crate) const OUTBOUND: &str =
+    "[[agent.outbound]]\naudience = \"sts.amazonaws.com\"\ntags = { agent = \"{agent}\" }\nsource_identity = \"agent\"\n";
+
+/// Gets a token from the running gateway of `bundle`, and shows it around.
+pub(crate) fn check(tools: &Tools, bundle: &Bundle) -> Result<Report> {
+    tools.python_environment("aws", &tools.root.join("interop/aws.txt"))?;
+    let program = |name: &str| Command::new(tools.cache().join("aws/bin").join(name));
+    let port = free_port()?;
+    let mut sts = Server::start(tools, "moto-clouds", program("moto_server").args(["-H", "127.0.0.1", "-p", &port.to_string()]))?;
+
+    let file = bundle.directory.with_file_name("aws-token");
+    if file.exists() {
+        fs::remove_file(&file)?;
+    }
+    private(&file, &bundle.token_for(tools, AUDIENCE)?)?;
+    let file = file.display().to_string();
+    let mut report = client(tools, "authlib", python(tools, "clouds.py").args([&bundle.issuer(), &file, AUDIENCE]))?;
+
+    sts.wait_for_port(port)?;
+    let mut workload = program("python");
+    workload.current_dir(tools.root.join("interop"));
+    workload.args(["clients/aws_web_identity.py", &file, &format!("http://127.0.0.1:{port}")]);
+    report.merge(client(tools, "aws-web-identity", &mut workload)?);
+    Ok(report)
+}
