@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use crate::clouds::{self, AUDIENCE, OUTBOUND};
 use crate::Result;
+use crate::clouds::{self, AUDIENCE, OUTBOUND};
 use crate::gateway::{AGENT, Bundle, Gateway, Reached, sidecar};
 use crate::process::{self, Ended, Server, free_port};
 use crate::report::Report;
@@ -35,8 +35,9 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     issuer.wait_for_port(issuer_port)?;
     let third_party = format!("http://127.0.0.1:{issuer_port}");
 
-    let federation =
-        format!("[[agent.federation]]\nissuer = \"{third_party}\"\nclaims = {{ sub = \"workload-7\", repository = \"acme/interop\" }}\n{OUTBOUND}");
+    let federation = format!(
+        "[[agent.federation]]\nissuer = \"{third_party}\"\nclaims = {{ sub = \"workload-7\", repository = \"acme/interop\" }}\n{OUTBOUND}"
+    );
     let bundle = Bundle::write(tools, "interop", MAY, &federation)?;
     bundle.add("issuers.toml", &format!("[[issuer]]\nname = \"third-party\"\nissuer = \"{third_party}\"\nalgorithms = [\"RS256\"]\n"))?;
     let everything = vec!["mcp-server-everything".to_owned(), "stdio".to_owned()];

@@ -41,7 +41,8 @@ impl Identity {
         may_have(execution, to).map_err(|refusal| refusal.about(execution.id()))?;
         let name = SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.name.clone());
         if name.to_string().len() > SUB_BYTES_MAX {
-            let sentence = format!("the agent's SPIFFE id is longer than the {SUB_BYTES_MAX} bytes that clouds take; give it a shorter name");
+            let sentence =
+                format!("the agent's SPIFFE id is longer than the {SUB_BYTES_MAX} bytes that clouds take; give it a shorter name");
             return Err(Refusal::new("invalid_target", sentence).about(execution.id()));
         }
 
@@ -137,7 +138,8 @@ fn may_have(execution: &Execution, to: &Outbound) -> Result<(), Refusal> {
     if to.after_untrusted || (integrity == Integrity::Trusted && confidentiality.is_empty()) {
         return Ok(());
     }
-    let sentence = "this execution has read what a third party may have written, or what is confidential; ask before it reads that, or start another";
+    let sentence =
+        "this execution has read what a third party may have written, or what is confidential; ask before it reads that, or start another";
     Err(Refusal::new("invalid_target", sentence))
 }
 

@@ -68,7 +68,8 @@ async fn a_cloud_reads_a_token_of_ours_by_what_is_published_alone() {
     assert_eq!(tags["principal_tags"], json!({ "agent": ["bot"], "team": ["billing"], "person": ["bot"] }));
     assert_eq!(tags["transitive_tag_keys"], json!(["agent", "person", "team"]));
     assert_eq!(claims["https://aws.amazon.com/source_identity"], "bot");
-    let nested = claims.as_object().unwrap().iter().filter(|(name, claim)| !name.starts_with("https://") && !claim.is_string() && !claim.is_i64());
+    let nested =
+        claims.as_object().unwrap().iter().filter(|(name, claim)| !name.starts_with("https://") && !claim.is_string() && !claim.is_i64());
     assert_eq!(nested.count(), 0, "{claims}");
 
     let Some(Record::TokenIssued(record)) = world.records().pop() else { panic!("{:?}", world.records()) };
@@ -78,7 +79,11 @@ async fn a_cloud_reads_a_token_of_ours_by_what_is_published_alone() {
     let azure = exchange_for(&world, first.token(), &[("audience", AZURE), ("requested_token_type", ID_TOKEN)]).await;
     assert_eq!((azure.status, azure.body["issued_token_type"].as_str()), (200, Some(ID_TOKEN)), "{azure:?}");
     assert_eq!(jsonwebtoken::decode_header(azure.token()).unwrap().alg, jsonwebtoken::Algorithm::ES256);
-    assert_eq!((azure.claims()["sub"].as_str(), azure.body["expires_in"].as_i64()), (Some(BOT), Some(3600)), "the same `sub`, and the hour that the execution has left");
+    assert_eq!(
+        (azure.claims()["sub"].as_str(), azure.body["expires_in"].as_i64()),
+        (Some(BOT), Some(3600)),
+        "the same `sub`, and the hour that the execution has left"
+    );
     world.clock.forward(100);
     let later = exchange(&world, first.token(), AZURE).await;
     assert_eq!(later.body["expires_in"].as_i64(), Some(3500), "never past the execution's end");
@@ -106,7 +111,11 @@ async fn nobody_gets_a_token_for_others_that_the_bundle_does_not_name() {
         let reply = exchange_for(&world, first.token(), &[&more[..], &[("requested_token_type", JWT)]].concat()).await;
         assert_eq!((reply.status, reply.error()), (400, error), "{case}: {reply:?}");
     }
-    let refresh = exchange_for(&world, first.token(), &[("audience", AWS), ("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token")]);
+    let refresh = exchange_for(
+        &world,
+        first.token(),
+        &[("audience", AWS), ("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token")],
+    );
     assert_eq!(refresh.await.error(), "invalid_request");
     // Without the type it asks for a credential of ours, and there is no such server.
     assert_eq!(exchange_for(&world, first.token(), &[("audience", AWS)]).await.error(), "invalid_target");
