@@ -7,7 +7,9 @@ use toml::Spanned;
 
 use super::fields::{Fields, text};
 use super::problem::{Source, suggest};
-use super::{Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Local, Proof, RegisteredKey, Server, ToolPattern, jwk, outbound, schema};
+use super::{
+    Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Local, Proof, RegisteredKey, Server, ToolPattern, jwk, outbound, schema,
+};
 use crate::identity::platform::{self, Platform};
 use crate::identity::spiffe;
 use crate::model::{AgentName, Duration, ServerName};
