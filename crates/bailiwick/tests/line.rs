@@ -1,6 +1,8 @@
 //! The whole line with real processes: a server, a tool server, a sidecar, a client that knows nothing of them.
 
 mod common;
+#[path = "line/connection.rs"]
+mod connection;
 #[path = "line/decisions.rs"]
 mod decisions;
 

@@ -60,7 +60,12 @@ pub(super) fn approvals(file: &Fields<'_>) -> Approvals {
 fn login(table: &Fields<'_>) -> Option<Login> {
     let issuer = table.required_text("issuer", "name an issuer of `issuers.toml`");
     let client_id = table.required_text("client_id", "write the id under which the issuer knows Bailiwick");
-    let secret_file = table.text("secret_file").map(|text| PathBuf::from(text.into_inner()));
+    let secret_file = table.text("secret_file");
+    if let Some(secret) = &secret_file {
+        let mend = "register a public client at the login service, which PKCE protects, and take `secret_file` out";
+        table.source().warning(secret.span(), "a secret that somebody has to keep and change stands for this page", mend);
+    }
+    let secret_file = secret_file.map(|text| PathBuf::from(text.into_inner()));
     let claims: Claims = table.text_members("claims").into_iter().map(|(name, value)| (name, value.into_inner())).collect();
     if claims.is_empty() {
         let mend = "say who may answer, such as `claims = { groups = \"approvers\" }`; whoever else can log in there may not";

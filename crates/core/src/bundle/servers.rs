@@ -252,6 +252,11 @@ fn auth(server: &Fields<'_>) -> BrokerAuth {
         "oauth" => match table.choice("oauth", &[("client-credentials", false), ("token-exchange", true)]).map(Spanned::into_inner) {
             Some(false) => {
                 only("`client-credentials`", &["token_url", "client_id", "secret_file", "scopes", "resource"]);
+                if let Some(secret) = table.value("secret_file") {
+                    let mend =
+                        "take `secret_file` out: the gateway then signs its own assertion (`private_key_jwt`), with keys at its `/jwks`";
+                    source.warning(secret.span(), "a secret that somebody has to keep and change stands for the gateway", mend);
+                }
                 BrokerAuth::ClientCredentials {
                     token_url: token_url(),
                     client_id: needed(&table, "client_id", "write the client's id at that authorization server"),

@@ -24,7 +24,7 @@ tls = { cert = "cert.pem", key = "key.pem" }
 [approvals.login]
 issuer = "https://idp.acme.example"
 client_id = "bailiwick"
-secret_file = "secrets/login"
+# A public client, which PKCE protects.
 scopes = ["openid", "groups"]
 claims = { groups = "approvers" }
 [approvals.webhook]
@@ -250,6 +250,11 @@ fn what_is_wrong_with_a_server() {
         ("stdio = [\"a\", 5]", 15, "each of `server.stdio` is a whole number"),
         ("stdio = [\"a\"]; env = {}", 14, "newline"),
         ("mcp = \"https://h/\"\nauth = { static = { secret_file = \"s\" } }", 0, "one secret stands for every agent"),
+        (
+            "mcp = \"https://h/\"\nauth = { oauth = \"client-credentials\", token_url = \"https://h/\", client_id = \"c\", secret_file = \"s\" }",
+            0,
+            "stands for the gateway",
+        ),
         ("mcp = \"https://h/\"\nauth = { oauth = \"token-exchange\", jwt = { audience = \"a\" } }", 0, "says `oauth`, `jwt` at once"),
         ("mcp = \"https://h/\"\nauth = { oauth = \"password\" }", 0, "cannot be `password`"),
         ("mcp = \"https://h/\"\nauth = { jwt = { audience = \"a\" }, client_id = \"x\" }", 0, "`client_id` means nothing with `jwt`"),
@@ -373,6 +378,13 @@ fn what_is_wrong_with_the_rest() {
             "trust_domain = \"a\"\n[approvals.webhook]\nurl = \"http://a.example\"\nsecret_file = \"s\"",
             (3, 7),
             "is not encrypted",
+        ),
+        (
+            "bailiwick.toml",
+            "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:8482\"\n[approvals.login]\nissuer = \"people\"\nclient_id = \"b\"\n\
+             secret_file = \"s\"\nclaims = { a = \"b\" }",
+            (7, 15),
+            "stands for this page",
         ),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"http://a.example\"", (3, 10), "is not encrypted"),
         ("issuers.toml", "[[issuer]]\nname = \"a\"\nissuer = \"https://a\"\njwks = { keys = [] }", (4, 8), "holds no keys"),

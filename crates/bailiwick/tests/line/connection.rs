@@ -1,0 +1,119 @@
+//! Agents that prove themselves by their connection alone: as a program of the gateway's machine, and by an X.509-SVID.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    string::Ia5String,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::json;
+
+use super::MAY;
+use super::common::{House, bailiwick};
+
+#[test]
+fn the_sidecar_as_the_declared_program_needs_neither_key_nor_token() {
+    let program = Path::new(env!("CARGO_BIN_EXE_bailiwick")).canonicalize().unwrap();
+    let uid = std::fs::metadata("/proc/self").unwrap().uid();
+    let local = |uid: u32| format!("[[agent.federation]]\nlocal = {{ uid = {uid}, executable = {} }}\n{MAY}", json!(program));
+    let ask = |house: &House| {
+        let mut command = bailiwick();
+        command.args(["token", "--agent", "helper", "--url", &format!("http://{}", house.data), "--json", "--local"]);
+        command.arg(house.bundle().join(".bailiwick/identity.sock")).output().unwrap()
+    };
+    let house = House::start(&local(uid));
+    let printed = ask(&house);
+    let said = String::from_utf8_lossy(&printed.stderr);
+    let token: serde_json::Value =
+        serde_json::from_slice(&printed.stdout).unwrap_or_else(|error| panic!("{error}: {said} {}", house.said()));
+    assert_eq!(token["token_type"], "DPoP");
+    let started = house.records().into_iter().find(|record| record["kind"] == "execution_started").unwrap();
+    let proof = started["proof"].as_str().unwrap();
+    assert!(proof.starts_with(&format!("local uid {uid} ")) && proof.contains(program.to_str().unwrap()), "{proof}");
+
+    let house = House::start(&local(uid + 1));
+    let printed = ask(&house);
+    assert!(!printed.status.success() && String::from_utf8_lossy(&printed.stderr).contains("the token service refused"), "another user");
+}
+
+#[test]
+fn the_identity_listener_takes_an_x509_svid_for_a_proof_and_no_other_certificate() {
+    let mut house = House::start(MAY);
+    assert!(house.stop());
+    let uri = |id: &str| SanType::URI(Ia5String::try_from(id).unwrap());
+    let authority = |id: &str| {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        parameters.subject_alt_names = vec![uri(id)];
+        CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap()
+    };
+    let (domain, other) = (authority("spiffe://prod.example"), authority("spiffe://prod.example"));
+    house
+        .write("spire.json", &json!({ "keys": [{ "use": "x509-svid", "kty": "EC", "x5c": [STANDARD.encode(domain.der())] }] }).to_string());
+    house.write("issuers.toml", "[[issuer]]\nname = \"spire\"\nissuer = \"spiffe://prod.example\"\njwks_file = \"spire.json\"\n");
+    let agent = house.read("agents/helper.toml");
+    let federation = "[[agent.federation]]\nissuer = \"spire\"\nclaims = { sub = \"spiffe://prod.example/helper\" }\n";
+    house.write("agents/helper.toml", &format!("{agent}{federation}[agent.credential]\nproof = \"bearer\"\n"));
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    house.write("cert.pem", &certified.cert.pem());
+    house.write("key.pem", &certified.signing_key.serialize_pem());
+    let settings = house.read("bailiwick.toml");
+    house.write(
+        "bailiwick.toml",
+        &settings.replace("[identity]\nlisten", "[identity]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\nlisten"),
+    );
+    let identity: std::net::SocketAddr = settings.split("listen = \"").nth(2).unwrap().split('"').next().unwrap().parse().unwrap();
+    house.serve();
+
+    let ask = |shown: Option<&CertifiedIssuer<'static, KeyPair>>| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certified.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_root_certificates(roots);
+        let config = match shown {
+            None => config.with_no_client_auth(),
+            Some(authority) => {
+                let (chain, key) = svid(authority, uri("spiffe://prod.example/helper"));
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        let client = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
+        let mut stream = rustls::StreamOwned::new(client, TcpStream::connect(identity).unwrap());
+        let body = "grant_type=client_credentials";
+        write!(
+            stream,
+            "POST /token HTTP/1.1\r\nhost: {identity}\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        // The server may close without saying so in TLS, once its answer is whole.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    };
+    let answer = ask(Some(&domain));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("access_token"), "{answer} {}", house.said());
+    assert!(ask(Some(&other)).contains("invalid_client"), "the same names by another's key");
+    assert!(ask(None).contains("invalid_client"), "no certificate is needed, and none is no proof");
+}
+
+fn svid(authority: &CertifiedIssuer<'static, KeyPair>, name: SanType) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = IsCa::ExplicitNoCa;
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    parameters.subject_alt_names = vec![name];
+    let key = KeyPair::generate().unwrap();
+    let certificate = parameters.signed_by(&key, authority).unwrap();
+    (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+}
