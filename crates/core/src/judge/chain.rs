@@ -139,7 +139,7 @@ fn ruling(known: &Known<'_>, of: &Execution, chain: &[Member], call: &Call, fact
 
 fn decide(known: &Known<'_>, of: &Execution, chain: &[Member], call: &Call, facts: &Facts, now: Timestamp) -> Ruling {
     let started = of.started();
-    known.snapshot.policies.decide(&Question {
+    known.snapshot.policies.decide_beside(&Question {
         agent: &started.agent,
         subject: started.subject.as_deref(),
         task: started.task.as_deref(),

@@ -142,6 +142,16 @@ impl Policies {
         }
     }
 
+    /// Answers a question about a call that was asked for another agent already, with the same arguments, labels, subject and task, and
+    /// was not refused to that one: what says the same of both is not asked again.
+    pub fn decide_beside(&self, question: &Question<'_>) -> Ruling {
+        let Some((slice, tool)) = self.slice(question.agent, question.tool) else {
+            return Ruling { outcome: RulingOutcome::NotPermitted, policies: Vec::new(), errors: Vec::new() };
+        };
+        let ruled = slice.rule_beside(question.tool, question.facts.calls, |read| context(tool, question, read));
+        ruled.unwrap_or_else(|error| Ruling { outcome: RulingOutcome::InvalidArguments, policies: Vec::new(), errors: vec![error] })
+    }
+
     /// Whether some call of `tool` by `agent` might be allowed or asked about, whatever its arguments and history: what
     /// a list shows. Says yes where it cannot tell.
     pub fn may_ever(&self, agent: &AgentName, tool: &ToolName) -> bool {

@@ -11,6 +11,8 @@ use cedar_policy::{
     Policy, PolicyId, PolicySet, PrincipalConstraint, Request, ResourceConstraint, RestrictedExpression, Schema,
 };
 
+use serde_json::Value;
+
 use super::schema::{CALL, ToolEntry, server_action};
 use super::shape::Read;
 use super::{Ruling, RulingOutcome, integrity, uid};
@@ -115,6 +117,7 @@ pub(super) struct Row {
     agent: Entity,
     uid: EntityUid,
     roles: HashSet<EntityUid>,
+    calls_max: Option<u64>,
 }
 
 impl Row {
@@ -127,7 +130,7 @@ impl Row {
             ("owner".to_owned(), RestrictedExpression::new_string(agent.owner.clone())),
         ]);
         let entity = Entity::new(own.clone(), attributes, roles.clone()).map_err(|error| error.to_string())?;
-        Ok(Self { number, agent: entity, uid: own, roles })
+        Ok(Self { number, agent: entity, uid: own, roles, calls_max: agent.calls_max })
     }
 
     /// The policies that can concern calls of `tool` by this agent.
@@ -202,6 +205,9 @@ pub(super) struct Slice {
     permits: OnceLock<PolicySet>,
     /// What some policy looks at; found out at the first call.
     read: OnceLock<Read>,
+    /// What of it depends on who acts; found out when it is first asked beside another.
+    own: OnceLock<Own>,
+    calls_max: Option<u64>,
     principal: EntityUid,
     place: Place,
     /// Agent, action and, unless the tool is a pattern, the tool.
@@ -209,6 +215,17 @@ pub(super) struct Slice {
     tool: ToolAttributes,
     /// The answer of [`Slice::may_ever`], where it is the same for every call.
     may_ever: OnceLock<bool>,
+}
+
+/// What of a slice depends on who acts: the rest says the same of a call to everybody who makes it.
+#[derive(Debug)]
+struct Own {
+    /// A policy that permits every call.
+    permit: Option<String>,
+    /// The policies that forbid or ask, with those that permit; nothing where none forbids or asks.
+    policies: Option<PolicySet>,
+    /// What these look at.
+    read: Read,
 }
 
 /// What the entity of a called tool is made from.
@@ -256,6 +273,8 @@ impl Slice {
             place,
             entities,
             read: OnceLock::new(),
+            own: OnceLock::new(),
+            calls_max: row.calls_max,
             tool: attributes,
             may_ever: OnceLock::new(),
         })
@@ -293,6 +312,61 @@ impl Slice {
 
     /// Rules on one call of `tool`, which the slice was made for.
     pub(super) fn rule(&self, tool: &ToolName, context: Context) -> Ruling {
+        self.rule_by(&self.all, tool, context)
+    }
+
+    /// Rules on a call of `tool` beside another agent, which was ruled on with the same arguments and the same labels: only by what
+    /// depends on who acts. The agent has made so many `calls`, this one included.
+    pub(super) fn rule_beside(
+        &self,
+        tool: &ToolName,
+        calls: u64,
+        context: impl FnOnce(&Read) -> Result<Context, String>,
+    ) -> Result<Ruling, String> {
+        let own = self.own.get_or_init(|| self.cut_own());
+        let mut ruling = match (&own.policies, &own.permit) {
+            (Some(policies), _) => self.rule_by(policies, tool, context(&own.read)?),
+            (None, Some(permit)) => Ruling { outcome: RulingOutcome::Permitted, policies: vec![permit.clone()], errors: Vec::new() },
+            (None, None) => self.rule_by(&self.those(|kind| kind == Kind::Permit), tool, context(self.read())?),
+        };
+        let is_spent = self.calls_max.is_some_and(|calls_max| calls > calls_max);
+        if is_spent && matches!(ruling.outcome, RulingOutcome::Permitted | RulingOutcome::Asked) {
+            ruling.outcome = RulingOutcome::BudgetSpent;
+            ruling.policies = self.kinds.iter().filter(|(_, kind)| **kind == Kind::Budget).map(|(id, _)| id.to_string()).collect();
+        }
+        Ok(ruling)
+    }
+
+    fn cut_own(&self) -> Own {
+        let (mut permit, mut read, mut forbids) = (None::<String>, Read::nothing(), false);
+        let mut chosen = Vec::new();
+        for policy in self.all.policies() {
+            let kind = self.kinds.get(policy.id()).copied().unwrap_or(Kind::Forbid);
+            let json = policy.to_json().ok();
+            let is_own = match kind {
+                Kind::Budget => false,
+                Kind::Permit => true,
+                Kind::Forbid | Kind::Ask => json.as_ref().is_none_or(|json| depends_on_who_acts(&policy.principal_constraint(), json)),
+            };
+            // The scope of what is in the slice of one tool holds for every call of it.
+            let is_free = kind == Kind::Permit && self.place.resource.is_some() && json.as_ref().is_some_and(is_unconditional);
+            if is_free {
+                permit = permit.or_else(|| Some(policy.id().to_string()));
+            }
+            if is_own {
+                forbids |= kind != Kind::Permit;
+                match &json {
+                    Some(json) => read.add(json),
+                    None => read = Read::all(),
+                }
+                chosen.push(policy.clone());
+            }
+        }
+        let policies = forbids.then(|| PolicySet::from_policies(chosen).unwrap_or_default());
+        Own { permit, policies, read }
+    }
+
+    fn rule_by(&self, policies: &PolicySet, tool: &ToolName, context: Context) -> Ruling {
         let failed = |error: String| Ruling { outcome: RulingOutcome::Failed, policies: Vec::new(), errors: vec![error] };
         let (resource, entities) = match self.resource(tool) {
             Ok(found) => found,
@@ -304,7 +378,7 @@ impl Slice {
             Ok(request) => request,
             Err(error) => return failed(error.to_string()),
         };
-        let response = Authorizer::new().is_authorized(&request, &self.all, entities);
+        let response = Authorizer::new().is_authorized(&request, policies, entities);
         let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
         policies.sort_unstable();
         let mut errors: Vec<String> = response.diagnostics().errors().map(ToString::to_string).collect();
@@ -399,5 +473,42 @@ impl ToolAttributes {
             ("returns".to_owned(), RestrictedExpression::new_record(labels).map_err(|error| error.to_string())?),
         ]);
         Entity::new(uid("Tool", name)?, attributes, HashSet::from([server.clone()])).map_err(|error| error.to_string())
+    }
+}
+
+/// Whether a policy, in Cedar's JSON form, has no condition.
+fn is_unconditional(json: &Value) -> bool {
+    json.get("conditions").and_then(Value::as_array).is_some_and(Vec::is_empty)
+}
+
+/// Whether what a policy says of a call depends on who makes it: it names the principal, or looks at what that one has done or at its
+/// chain. What all that make a call together have in common is what was asked for, on whose behalf, and what any of them was shown.
+fn depends_on_who_acts(principal: &PrincipalConstraint, json: &Value) -> bool {
+    let is_any = matches!(principal, PrincipalConstraint::Any | PrincipalConstraint::Is(_));
+    !is_any || json.get("conditions").is_none_or(looks_at_who_acts)
+}
+
+fn looks_at_who_acts(json: &Value) -> bool {
+    const COMMON: [&str; 6] = ["input", "unseen", "provenance", "subject", "task", "now"];
+    const COMMON_OF_LEDGER: [&str; 2] = ["integrity", "confidentiality"];
+    fn attribute(json: &Value) -> Option<(&Value, &str)> {
+        let access = json.get(".").or_else(|| json.get("has"))?;
+        Some((access.get("left")?, access.get("attr")?.as_str()?))
+    }
+    let is_context = |json: &Value| json.get("Var").is_some_and(|name| name == "context");
+    if let Some((left, name)) = attribute(json) {
+        if is_context(left) {
+            return !COMMON.contains(&name);
+        }
+        if attribute(left).is_some_and(|(left, name)| is_context(left) && name == "ledger") && COMMON_OF_LEDGER.contains(&name) {
+            return false;
+        }
+    }
+    match json {
+        Value::Object(members) => {
+            members.get("Var").is_some_and(|name| name == "principal" || name == "context") || members.values().any(looks_at_who_acts)
+        }
+        Value::Array(items) => items.iter().any(looks_at_who_acts),
+        _ => false,
     }
 }
