@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -30,7 +31,7 @@ const PER_CONNECTION: usize = 200;
 /// How many streams an execution has.
 const PER_EXECUTION: usize = 50;
 /// How often each is measured.
-const RUNS: usize = 3;
+const RUNS: usize = 2;
 /// How many agents are in the longest chain of the tree, and how many executions each in it delegates to.
 const DEPTH: u32 = 5;
 const BRANCHES: usize = 2;
@@ -53,8 +54,8 @@ async fn measured() -> Result {
             client = self::client(true);
         }
         let token = house.quiet().await?;
-        for _ in 0..PER_EXECUTION {
-            let (body, ended) = (open(&client, house.port(), &token).await?, Arc::clone(&ended));
+        for body in try_join_all((0..PER_EXECUTION).map(|_| open(&client, house.port(), &token))).await? {
+            let ended = Arc::clone(&ended);
             others.spawn(async move {
                 let _ = until_it_ends(body).await;
                 ended.fetch_add(1, Ordering::AcqRel);
@@ -103,9 +104,10 @@ async fn tree(house: &House) -> Result<Vec<(String, String)>> {
 /// [`CUT`] streams of these executions, each on a connection of its own.
 async fn streams(house: &House, executions: &[(String, String)]) -> Result<Vec<Incoming>> {
     let client = client(false);
+    let tokens: Vec<_> = executions.iter().map(|(token, _)| token).cycle().take(CUT).collect();
     let mut streams = Vec::with_capacity(CUT);
-    for (token, _) in executions.iter().cycle().take(CUT) {
-        streams.push(open(&client, house.port(), token).await?);
+    for tokens in tokens.chunks(PER_EXECUTION) {
+        streams.extend(try_join_all(tokens.iter().map(|token| open(&client, house.port(), token))).await?);
     }
     Ok(streams)
 }

@@ -88,7 +88,11 @@ impl Judged {
 /// Decides one call.
 pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &Tracks, call: &Call, now: Timestamp) -> Judged {
     let started = execution.started();
-    let denied = |code, effect, role| denied(code, effect, started, ledger, role);
+    let denied = |code, effect, role| {
+        let mut judged = denied(code, effect, started, ledger, role);
+        execution.above().for_each(|above| judged.facts.labels.join(above.ledger().labels()));
+        judged
+    };
     if execution.is_stopped() && !execution.is_revoked() {
         return denied(Code::Quarantined, Effect::Admin, Answer::unjudged("an agent of the chain is quarantined"));
     }

@@ -42,6 +42,7 @@ ttl = "15m"
 execution_max = "24h"
 [agent.may]
 call = ["shop/look", "shop/browse", "shop/note", "shop/mail", "shop/pay"]
+delegate_to = ["buyer", "clerk"]
 budget = { calls = 30, per = "execution" }
 "#;
 
@@ -87,6 +88,8 @@ forbid (principal, action == Action::"shop/pay", resource) when { context.histor
 @id("little-by-all")
 @otherwise("ask")
 forbid (principal, action == Action::"shop/pay", resource) when { context.history.paid_by_agent > 60 };
+@id("little-far-from-home")
+forbid (principal == Agent::"clerk", action == Action::"shop/pay", resource) when { context.chain.depth > 1 };
 @id("not-after-browsing")
 forbid (principal, action == Action::"shop/note", resource)
 when { context.ledger.integrity == "untrusted" && context.ledger.confidentiality.contains("customer") };

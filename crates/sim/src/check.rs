@@ -6,11 +6,13 @@ use std::fmt;
 use bailiwick_core::approval::Standing;
 use bailiwick_core::execution::Executions;
 use bailiwick_core::flow::Sources;
-use bailiwick_core::judge::{Known, judge};
-use bailiwick_core::ledger::{HistoryOf, Integrity, Labels, Ledger, Tracks};
+use bailiwick_core::judge::{Known, above, judge};
+use bailiwick_core::ledger::{Facts, History, HistoryOf, Integrity, Labels, Ledger, Share, Tracks};
 use bailiwick_core::model::{
-    AgentName, Answered, Arguments, Call, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Record, Revocation, Verdict,
+    AgentName, Answered, Arguments, Call, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Quarantined, Record, Revocation,
+    Timestamp, Verdict,
 };
+use bailiwick_core::policy::{Question, RulingOutcome};
 use bailiwick_log::Position;
 use serde_json::Value;
 
@@ -34,6 +36,10 @@ pub enum Invariant {
     ReadBackUntrusted,
     /// No two records of an execution extend it from the same point.
     OneLine,
+    /// Nothing was done for an agent that it may not do itself, and all that was done counted for it.
+    ChainNarrows,
+    /// Nothing of a quarantined agent, nor for one, was decided once the gateway knew of the quarantine.
+    StaysStopped,
     /// Every approval that a call used was given by a person, for this call, and used by no other.
     ApprovedOnce,
     /// The same seed gives the same run.
@@ -52,6 +58,8 @@ impl fmt::Display for Invariant {
             Self::KnowsWhatWasShown => "knows what was shown",
             Self::ReadBackUntrusted => "read back untrusted",
             Self::OneLine => "one line",
+            Self::ChainNarrows => "a chain narrows",
+            Self::StaysStopped => "stays stopped",
             Self::ApprovedOnce => "approved once",
             Self::Replays => "replays",
             Self::Whole => "whole",
@@ -66,20 +74,40 @@ struct Replay {
     /// The allowed calls that had no outcome yet, and the labels of what they return.
     open: BTreeMap<Position, Labels>,
     next: u64,
-    revoked: Option<Position>,
+    /// What allowed calls counted for it: its own, and those of what descends from it.
+    own: Vec<Counted>,
+    below: Vec<Counted>,
     /// What people answered, in the order of the log.
     answers: Vec<(Position, Answered)>,
+}
+
+/// What one allowed call counted for an execution or an agent.
+#[derive(Clone)]
+struct Counted {
+    position: Position,
+    at: Timestamp,
+    share: Share,
+}
+
+impl Counted {
+    fn own(position: Position, intent: &Intent) -> Self {
+        let Facts { calls, history, grant, .. } = intent.facts.clone();
+        let share = Share { agent: intent.agent.clone(), execution: intent.execution, calls, history, grant };
+        Self { position, at: intent.at, share }
+    }
 }
 
 /// The log, folded as far as it was read.
 #[derive(Default)]
 struct Folded {
     executions: BTreeMap<ExecutionId, Replay>,
-    /// Each agent's allowed intents, in order.
-    allowed: BTreeMap<AgentName, Vec<(Position, Intent)>>,
+    /// What allowed calls counted for each agent, in order.
+    allowed: BTreeMap<AgentName, Vec<Counted>>,
     outcomes: BTreeMap<Position, usize>,
     intents: BTreeMap<Position, Intent>,
     revoked: Vec<(Position, ExecutionId)>,
+    /// When each agent was quarantined, or released.
+    held: Vec<(Position, AgentName, bool)>,
     answers: BTreeMap<Position, Answered>,
 }
 
@@ -107,6 +135,14 @@ pub(crate) fn check(world: &World) {
             _ => None,
         })
         .collect();
+    folded.held = records
+        .iter()
+        .filter_map(|(position, record)| match record {
+            Record::Quarantined(quarantined) => Some((*position, quarantined.agent.clone(), true)),
+            Record::Released(released) => Some((*position, released.agent.clone(), false)),
+            _ => None,
+        })
+        .collect();
     for (position, record) in records {
         folded.fold(world, position, record);
     }
@@ -126,11 +162,18 @@ pub(crate) fn check(world: &World) {
 impl Folded {
     fn fold(&mut self, world: &World, position: Position, record: Record) {
         match record {
+            Record::ExecutionStarted(started) if started.renewal => {}
             Record::ExecutionStarted(started) => {
-                let id = started.execution;
-                let revoked = self.revoked.iter().find(|(_, execution)| *execution == id).map(|(position, _)| *position);
-                let (ledger, open, answers) = (Ledger::default(), BTreeMap::new(), Vec::new());
-                self.executions.insert(id, Replay { started, ledger, open, next: 0, revoked, answers });
+                if let Some(by) = started.chain.first() {
+                    let Some(parent) = self.executions.get_mut(&by.execution) else {
+                        world.object(Invariant::Whole, format!("record {position} is of an execution that nobody could delegate"));
+                        return;
+                    };
+                    parent.extends(world, position, by.sequence);
+                    parent.ledger.delegated(by.sequence);
+                }
+                let (id, ledger, open, answers) = (started.execution, Ledger::default(), BTreeMap::new(), Vec::new());
+                self.executions.insert(id, Replay { started, ledger, open, next: 0, own: Vec::new(), below: Vec::new(), answers });
             }
             Record::Intent(intent) => self.intent(world, position, intent),
             Record::Outcome(outcome) => {
@@ -139,12 +182,18 @@ impl Folded {
                 let Some(replay) = self.executions.get_mut(&outcome.execution) else { return };
                 replay.extends(world, position, outcome.sequence);
                 replay.open.remove(&outcome.intent);
+                let chain: Vec<_> = replay.started.chain.iter().map(|member| member.execution).collect();
                 let was_shown = outcome.code == Ending::Done && world.seen.shows_back(outcome.intent);
                 if was_shown && outcome.labels.integrity == Integrity::Trusted {
                     let why = format!("the call of record {} was shown what was written under untrusted influence", outcome.intent);
                     world.object(Invariant::ReadBackUntrusted, format!("{why}, and record {position} calls it trusted"));
                 }
                 replay.ledger.ended(outcome.sequence, &outcome.labels);
+                for above in chain {
+                    let Some(above) = self.executions.get_mut(&above) else { continue };
+                    above.open.remove(&outcome.intent);
+                    above.ledger.learned(&outcome.labels);
+                }
             }
             Record::Answered(answered) => {
                 self.answers.insert(position, answered.clone());
@@ -162,10 +211,11 @@ impl Folded {
             return;
         };
         replay.extends(world, position, intent.sequence);
-        let allowed = self.allowed.entry(intent.agent.clone()).or_default();
-        if let Err(why) = replay.recompute(world, position, &intent, allowed) {
+        if let Err(why) = self.recompute(world, position, &intent) {
             world.object(Invariant::Recomputes, format!("intent {position}: {why}"));
         }
+        self.narrows(world, position, &intent);
+        let Some(replay) = self.executions.get_mut(&intent.execution) else { return };
         if let Some(snapshot) = world.bundles.named(intent.bundle) {
             replay.ledger.took(position, &intent, &snapshot.histories);
         }
@@ -174,14 +224,89 @@ impl Folded {
             if world.seen.shows_back(position) {
                 returns.integrity = Integrity::Untrusted;
             }
-            replay.open.insert(position, returns);
-            allowed.push((position, intent.clone()));
+            replay.open.insert(position, returns.clone());
+            let own = Counted::own(position, &intent);
+            replay.own.push(own.clone());
+            let mut agents = vec![own];
+            for share in &intent.facts.above {
+                let counted = Counted { position, at: intent.at, share: share.clone() };
+                if let Some(above) = self.executions.get_mut(&share.execution) {
+                    above.open.insert(position, returns.clone());
+                    above.below.push(counted.clone());
+                }
+                if agents.iter().all(|known| known.share.agent != share.agent) {
+                    agents.push(counted);
+                }
+            }
+            for counted in agents {
+                self.allowed.entry(counted.share.agent.clone()).or_default().push(counted);
+            }
         }
         self.intents.insert(position, intent);
+    }
+
+    /// Looks at what was allowed for others: each of the chain is counted for, and may do it itself.
+    fn narrows(&self, world: &World, position: Position, intent: &Intent) {
+        if intent.decision.verdict != Verdict::Allow {
+            return;
+        }
+        let Some(replay) = self.executions.get(&intent.execution) else { return };
+        let chain = replay.started.chain.iter().map(|member| member.execution);
+        if !chain.eq(intent.facts.above.iter().map(|share| share.execution)) {
+            world.object(Invariant::ChainNarrows, format!("the call of record {position} did not count for its chain"));
+        }
+        let (Some(snapshot), Some(text)) = (world.bundles.named(intent.bundle), intent.arguments.as_deref()) else { return };
+        let Ok(arguments) = serde_json::from_str::<Value>(text.get()) else { return };
+        for share in &intent.facts.above {
+            let facts = Facts { calls: share.calls, history: share.history.clone(), above: Vec::new(), ..intent.facts.clone() };
+            let ruling = snapshot.policies.decide(&Question {
+                agent: &share.agent,
+                subject: None,
+                task: None,
+                chain: &[],
+                tool: &intent.tool,
+                arguments: &arguments,
+                declared: false,
+                facts: &facts,
+                now: intent.at,
+            });
+            let may =
+                ruling.outcome == RulingOutcome::Permitted || (ruling.outcome == RulingOutcome::Asked && intent.facts.approval.is_some());
+            if !may {
+                world.object(Invariant::ChainNarrows, format!("record {position} does for {} what it may not: {ruling:?}", share.agent));
+            }
+        }
+        if self.is_held(intent.state, position, &replay.agents()) {
+            world.object(Invariant::StaysStopped, format!("record {position} allows what a quarantine forbids"));
+        }
+    }
+
+    /// Whether one of the agents was certainly quarantined for who had heard of everything before `state` when the record at
+    /// `position` was made: nothing released it since.
+    fn is_held(&self, state: Position, position: Position, agents: &[&AgentName]) -> bool {
+        agents.iter().any(|agent| {
+            let mut events = self.held.iter().filter(|(_, of, _)| of == *agent);
+            let last = self.held.iter().rev().find(|(at, of, _)| of == *agent && *at < state && *at < position);
+            last.is_some_and(|(_, _, held)| *held) && !events.any(|(at, _, held)| !held && *at >= state && *at < position)
+        })
+    }
+
+    /// What was counted for an agent before `state`.
+    fn tracks(&self, agent: &AgentName, histories: &[History], state: Position) -> Tracks {
+        let mut tracks = Tracks::default();
+        for counted in self.allowed.get(agent).into_iter().flatten().filter(|counted| counted.position < state) {
+            tracks.fold(histories, HistoryOf::Agent, &counted.share.history, counted.at);
+        }
+        tracks
     }
 }
 
 impl Replay {
+    /// The agents of its chain, its own first.
+    fn agents(&self) -> Vec<&AgentName> {
+        std::iter::once(&self.started.agent).chain(self.started.chain.iter().map(|member| member.agent.agent())).collect()
+    }
+
     /// Takes the execution's next place.
     fn extends(&mut self, world: &World, position: Position, sequence: u64) {
         if sequence != self.next {
@@ -190,9 +315,13 @@ impl Replay {
         }
         self.next = sequence.saturating_add(1);
     }
+}
 
+impl Folded {
     /// Judges the intent's call again, by what the log says before it.
-    fn recompute(&self, world: &World, position: Position, intent: &Intent, allowed: &[(Position, Intent)]) -> Result<(), String> {
+    fn recompute(&self, world: &World, position: Position, intent: &Intent) -> Result<(), String> {
+        let replay = self.executions.get(&intent.execution).ok_or("its execution is not known")?;
+        let chain: Vec<&Replay> = replay.started.chain.iter().filter_map(|member| self.executions.get(&member.execution)).collect();
         let snapshot = world.bundles.named(intent.bundle).ok_or("its bundle is not known")?;
         let text = intent.arguments.as_deref().ok_or("its arguments were not kept")?;
         let arguments = Arguments::parse(text, &bailiwick_core::json::Limits::default()).map_err(|error| error.to_string())?;
@@ -200,50 +329,71 @@ impl Replay {
 
         // What is shown is learned before its outcome is on the log, so the labels lie between those that the log says
         // and those with every open call's on top.
-        let (least, recorded) = (self.ledger.labels(), &intent.facts.labels);
+        let (mut least, recorded) = (replay.ledger.labels().clone(), &intent.facts.labels);
+        chain.iter().for_each(|above| least.join(above.ledger.labels()));
         let mut most = least.clone();
-        self.open.values().for_each(|labels| most.join(labels));
-        if !recorded.covers(least) || !most.covers(recorded) {
+        std::iter::once(&replay).chain(&chain).flat_map(|one| one.open.values()).for_each(|labels| most.join(labels));
+        if !recorded.covers(&least) || !most.covers(recorded) {
             return Err(format!("it was judged by the labels {recorded:?}, which are not between {least:?} and {most:?}"));
         }
-        let mut ledger = self.ledger.clone();
+        let heard = |counted: &&Counted| counted.position < intent.state;
+        let count = |ledger: &mut Ledger, counted: &Counted| ledger.took_below(&counted.share, &snapshot.histories, counted.at);
+        let mut ledger = replay.ledger.clone();
+        replay.below.iter().filter(heard).for_each(|counted| count(&mut ledger, counted));
         ledger.learned(recorded);
-        let (known, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(at, _)| *at < intent.state);
+        let (known, later): (Vec<_>, Vec<_>) = replay.answers.iter().partition(|(at, _)| *at < intent.state);
         for (at, answered) in known {
             ledger.answered(*at, answered);
         }
 
-        let mut tracks = Tracks::default();
-        for (_, before) in allowed.iter().filter(|(before, _)| *before < intent.state) {
-            tracks.fold(&snapshot.histories, HistoryOf::Agent, &before.facts.history, before.at);
-        }
+        let tracks = self.tracks(&intent.agent, &snapshot.histories, intent.state);
         let held = HashSet::new();
-        let known = Known {
-            snapshot,
-            held: &held,
-            sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried },
-            remembers: !intent.facts.unremembered,
-            above: &[],
-        };
         // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
-        let may_be_stopped = self.revoked.is_some();
-        let must_be_stopped = self.revoked.is_some_and(|at| at < intent.state && at < position);
-        let stops = [false, true].into_iter().filter(|stopped| if *stopped { may_be_stopped } else { !must_be_stopped });
+        let ids: Vec<_> = std::iter::once(&replay).chain(&chain).map(|one| one.started.execution).collect();
+        let mut revoked = self.revoked.iter().filter(|(_, execution)| ids.contains(execution));
+        let may_be_stopped = revoked.clone().next().is_some();
+        let must_be_stopped = revoked.any(|(at, _)| *at < intent.state && *at < position);
+        let agents = replay.agents();
+        let may_be_held = self.held.iter().any(|(at, agent, held)| *held && *at < position && agents.contains(&agent));
+        let must_be_held = self.is_held(intent.state, position, &agents);
+        let stops = [(false, false), (false, true), (true, false)].into_iter();
+        let stops = stops.filter(|(revoked, held)| {
+            let is_free = !revoked && !held;
+            (!revoked || may_be_stopped) && (!held || may_be_held) && (*revoked || !must_be_stopped) && !(is_free && must_be_held)
+        });
         // So does what a person answered: of the answers that came since, the first few were heard of.
-        let heard = (0..=later.len()).map(|heard| {
+        let answered = (0..=later.len()).map(|heard| {
             let mut ledger = ledger.clone();
             for (at, answered) in later.iter().take(heard) {
                 ledger.answered(*at, answered);
             }
             ledger
         });
-        let ways: Vec<_> = stops.flat_map(|stopped| heard.clone().map(move |ledger| (stopped, ledger))).collect();
+        let ways: Vec<_> = stops.flat_map(|stopped| answered.clone().map(move |ledger| (stopped, ledger))).collect();
         let mut why = String::new();
-        for (stopped, ledger) in ways {
-            let execution = Executions::default().started(self.started.clone());
-            if stopped {
+        for ((revoked, is_held), ledger) in ways {
+            let executions = Executions::default();
+            for above in chain.iter().rev() {
+                let execution = executions.started(above.started.clone());
+                above.own.iter().chain(&above.below).filter(heard).for_each(|counted| count(&mut execution.ledger(), counted));
+                *execution.agent_tracks() = self.tracks(&above.started.agent, &snapshot.histories, intent.state);
+            }
+            let execution = executions.started(replay.started.clone());
+            if revoked {
                 execution.stop();
             }
+            if is_held {
+                let (at, agent) = (intent.at, intent.agent.clone());
+                executions.quarantine(Quarantined { at, agent, since: at, by: String::new(), reason: String::new() });
+            }
+            let above = above(snapshot, &execution, &call, intent.at);
+            let known = Known {
+                snapshot,
+                held: &held,
+                sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried },
+                remembers: !intent.facts.unremembered,
+                above: &above,
+            };
             let judged = judge(known, &execution, &ledger, &tracks, &call, intent.at);
             if judged.decision == intent.decision && judged.facts == intent.facts && judged.effect == intent.effect {
                 return Ok(());

@@ -90,6 +90,13 @@ pub(crate) async fn live(world: Arc<World>) {
         }
         sleep(dice.up_to_ms(if dice.chance(300) { 400 } else { 10 })).await;
         let Some(house) = world.some_house() else { continue };
+        if world.plan.delegates {
+            match dice.below(10) {
+                0 | 1 => delegate(&world, &house, &mut held).await,
+                2 => hold(&world, &house, dice.chance(400)).await,
+                _ => {}
+            }
+        }
         match dice.below(20) {
             0 | 1 => start(&world, &house, &mut held).await,
             2 => {
@@ -131,6 +138,28 @@ async fn start(world: &Arc<World>, house: &House, held: &mut Vec<Held>) {
         Some(Err(why)) => world.trace.tell(format_args!("no execution: {why}")),
         None => {}
     }
+}
+
+/// Has some agent act for an execution. What either is shown, the other may be told.
+async fn delegate(world: &Arc<World>, house: &House, held: &mut Vec<Held>) {
+    let to = world.dice.pick(&AGENTS).and_then(|name| name.parse::<AgentName>().ok());
+    let (Some(to), Some(by)) = (to, world.dice.pick(held).cloned()) else { return };
+    match unless_dead(house, house.delegate(&by.token, &to)).await {
+        Some(Ok(token)) => {
+            world.trace.tell(format_args!("{} delegates to {to}, execution {}", by.token.execution, token.execution));
+            held.push(Held { token, shown: Arc::clone(&by.shown) });
+        }
+        Some(Err(why)) => world.trace.tell(format_args!("nothing is delegated: {why}")),
+        None => {}
+    }
+}
+
+/// Quarantines or releases some agent.
+async fn hold(world: &Arc<World>, house: &House, is_held: bool) {
+    let agent = world.dice.pick(&AGENTS).and_then(|name| name.parse::<AgentName>().ok());
+    let Some(agent) = agent else { return };
+    let done = unless_dead(house, house.hold(&agent, is_held)).await.is_some_and(|done| done.is_ok());
+    world.trace.tell(format_args!("{agent} is {} at gateway {}: {done}", if is_held { "quarantined" } else { "released" }, house.index));
 }
 
 /// Sends one call, perhaps twice, and waits for its end or does not.

@@ -6,11 +6,12 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bailiwick_control::approvals::{Answer, AnswerError, Approvals};
 use bailiwick_core::bundle::{Live, Snapshot};
+use bailiwick_core::delegation::Delegation;
 use bailiwick_core::flow::WordSeal;
 use bailiwick_core::identity::{AccessToken, Algorithm, Authenticated, Authenticator, Grant, KeySet, Presented, Signer, SigningFailed};
 use bailiwick_core::model::{
-    AgentName, BundleActivated, Clock as _, Digest, ExecutionId, ExecutionStarted, Person, Revocation, Revoked, SpiffeId, Started,
-    Timestamp,
+    AgentName, BundleActivated, Clock as _, Digest, ExecutionId, ExecutionStarted, Person, Quarantined, Released, Revocation, Revoked,
+    SpiffeId, Started, Timestamp,
 };
 use bailiwick_gateway::recover::{Keep, RecoveryError, Shelf, recover};
 use bailiwick_gateway::{Gateway, Parts};
@@ -164,6 +165,60 @@ impl House {
         let started = parts.log.durable(recorded).await.map_err(|error| error.to_string())?.into_value();
         parts.executions.started(started);
         Ok(Token { execution, id: token.id, text })
+    }
+
+    /// Has another agent act for an execution, and redeems what that gives, as the token service does.
+    pub(crate) async fn delegate(&self, by: &Token, to: &AgentName) -> Result<Token, String> {
+        let parts = self.gateway.parts();
+        let (snapshot, now) = (parts.bundle.load(), self.clock.now());
+        let parent = parts.executions.find(by.execution).ok_or("the execution is not known")?;
+        let mut random = [0; 10];
+        bailiwick_core::model::Entropy::fill(&self.dice, &mut random);
+        let id = ExecutionId::from_parts(u64::try_from(now.as_millisecond()).unwrap_or(0), random);
+        let delegation = Delegation { parent: &parent, token: Some(&by.id), to, wanted: &Grant::default() };
+        let execution = {
+            let _turn = parent.turn().await;
+            let started =
+                delegation.start(&snapshot, id, format!("{:016x}", self.dice.number()), now).map_err(|error| error.to_string())?;
+            let recorded = parts.log.append(started).await.map_err(|error| error.to_string())?;
+            let started = parts.log.durable(recorded).await.map_err(|error| error.to_string())?.into_value();
+            parts.executions.started(started)
+        };
+        let started = execution.started();
+        let token = AccessToken {
+            issuer: ISSUER.to_owned(),
+            agent: SpiffeId::new(snapshot.settings.trust_domain.clone(), to.clone()),
+            chain: started.chain.iter().map(|member| member.agent.clone()).collect(),
+            subject: None,
+            audiences: vec![AUDIENCE.to_owned()],
+            execution: id,
+            id: format!("{:016x}", self.dice.number()),
+            issued_s: now.as_second(),
+            expires_s: parent.expires().as_second(),
+            key: None,
+            grant: Grant::default(),
+        };
+        let text = key().and_then(|key| token.sign(&key)).map_err(|error| error.to_string())?;
+        let expires = parent.expires();
+        let renewal = ExecutionStarted { at: now, token: token.id.clone(), renewal: true, expires, ..started.clone() };
+        let recorded = parts.log.append(renewal).await.map_err(|error| error.to_string())?;
+        let renewal = parts.log.durable(recorded).await.map_err(|error| error.to_string())?.into_value();
+        parts.executions.started(renewal);
+        Ok(Token { execution: id, id: token.id, text })
+    }
+
+    /// Quarantines an agent, or releases it, as the admin API does.
+    pub(crate) async fn hold(&self, agent: &AgentName, is_held: bool) -> Result<(), StorageError> {
+        let parts = self.gateway.parts();
+        let (at, agent, by, reason) = (self.clock.now(), agent.clone(), "sim".to_owned(), "sim".to_owned());
+        if is_held {
+            let recorded = parts.log.append(Quarantined { at, agent, since: at, by, reason }).await?;
+            parts.executions.quarantine(parts.log.durable(recorded).await?.into_value());
+        } else {
+            let recorded = parts.log.append(Released { at, agent, by, reason }).await?;
+            parts.executions.release(&parts.log.durable(recorded).await?.into_value());
+        }
+        Ok(())
     }
 
     /// Revokes an execution or one credential, as the admin API and the revocation endpoint do.

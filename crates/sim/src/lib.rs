@@ -52,10 +52,10 @@ pub struct Run {
 /// Lives the world of one seed, with a fault planted or none. Fails only when a world cannot be made.
 pub fn run(seed: u64, planted: Option<Planted>, keeps_story: bool) -> Result<Run, String> {
     let dice = Dice::new(seed);
-    let keeps_folds =
-        planted.map_or(!matches!(seed % 5, 0 | 2), |planted| matches!(planted, Planted::FoldForgets | Planted::FoldForgetsWrites));
+    let keeps_folds = planted.map_or(!matches!(seed % 5, 0 | 2), |planted| planted.is_of_folds());
+    let delegates = planted.map_or(seed % 6 == 4, Planted::is_of_chains);
     let people_answer = planted.map_or(matches!(seed % 4, 1 | 2), |planted| planted == Planted::IgnoresExpected);
-    let plan = Plan { planted, keeps_folds, people_answer, ..Plan::of(&dice) };
+    let plan = Plan { planted, keeps_folds, people_answer, delegates, ..Plan::of(&dice) };
     live(plan, dice, keeps_story)
 }
 

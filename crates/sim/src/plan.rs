@@ -23,8 +23,24 @@ pub enum Planted {
     FoldForgets,
     /// What a gateway keeps of the log between starts lacks what was written under untrusted influence.
     FoldForgetsWrites,
+    /// What a gateway keeps of the log between starts lacks the chains of executions.
+    FoldForgetsChains,
+    /// What a gateway keeps of the log between starts lacks who is quarantined.
+    FoldForgetsQuarantines,
     /// A run depends on something that its seed does not decide.
     OtherDice,
+}
+
+impl Planted {
+    /// Whether it is in what gateways keep between starts.
+    pub(crate) const fn is_of_folds(self) -> bool {
+        matches!(self, Self::FoldForgets | Self::FoldForgetsWrites | Self::FoldForgetsChains | Self::FoldForgetsQuarantines)
+    }
+
+    /// Whether only a world in which executions delegate shows it.
+    pub(crate) const fn is_of_chains(self) -> bool {
+        matches!(self, Self::FoldForgetsChains | Self::FoldForgetsQuarantines)
+    }
 }
 
 /// A world's measures.
@@ -53,6 +69,8 @@ pub struct Plan {
     pub keeps_folds: bool,
     /// Whether people answer what calls ask, and agents then make them again. No die decides it either.
     pub people_answer: bool,
+    /// Whether executions delegate, and agents are quarantined and released. Nor does one decide this.
+    pub delegates: bool,
     /// The planted fault.
     pub planted: Option<Planted>,
 }
@@ -73,6 +91,7 @@ impl Plan {
             tools_fail: some(700, 300),
             keeps_folds: false,
             people_answer: false,
+            delegates: false,
             planted: None,
         }
         .sized(dice)

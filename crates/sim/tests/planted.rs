@@ -57,6 +57,16 @@ fn a_kept_fold_that_forgot_what_was_written_under_untrusted_influence_is_found()
 }
 
 #[test]
+fn a_kept_fold_that_forgot_who_delegated_is_found() {
+    bites(Planted::FoldForgetsChains, Invariant::ChainNarrows);
+}
+
+#[test]
+fn a_kept_fold_that_forgot_a_quarantine_is_found() {
+    bites(Planted::FoldForgetsQuarantines, Invariant::StaysStopped);
+}
+
+#[test]
 fn two_records_in_one_place_are_found() {
     bites(Planted::IgnoresExpected, Invariant::OneLine);
 }
@@ -96,4 +106,10 @@ fn a_start_that_was_overtaken_reads_on_before_it_closes_the_next_call() {
 #[test]
 fn a_start_that_was_overtaken_counts_again_from_what_is_on_the_log() {
     holds(13_807);
+}
+
+/// What was denied before any policy was asked was recorded with the labels of the execution alone, and not with its chain's.
+#[test]
+fn a_denial_that_needs_no_policy_names_the_labels_of_the_whole_chain() {
+    holds(130);
 }
