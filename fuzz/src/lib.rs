@@ -36,6 +36,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mcp-headers", run: targets::mcp::headers },
     Target { name: "server-message", run: targets::mcp::server_message },
     Target { name: "server-events", run: targets::mcp::server_events },
+    Target { name: "a2a-request", run: targets::a2a::request },
+    Target { name: "a2a-card", run: targets::a2a::card },
     Target { name: "note", run: targets::log::note },
     Target { name: "receipt", run: targets::log::receipt },
     Target { name: "tile", run: targets::log::tile },

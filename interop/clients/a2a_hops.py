@@ -56,13 +56,19 @@ async def check(agent: str, behind: str, tools: str, checks: Checks) -> None:
             task = await plain.get_task(GetTaskRequest(id=task.id))
         checks.that("a task that goes on after its message was answered is still for its sender", "21:00" in said_of(task), task)
 
-    # With nobody's message under way the second agent has no authority at all, whatever it wants.
-    try:
-        async with Client(tools) as alone:
-            result = await alone.call_tool("time__convert_time", {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"})
-        checks.that("alone it can act for nobody", False, result)
-    except Exception as error:  # noqa: BLE001
-        checks.that("alone it can act for nobody", True, error)
+    # With nobody's message under way the second agent has no authority at all, whatever it wants. The sidecar looks four times a second
+    # whether a task that goes on has ended.
+    seen = None
+    for _ in range(100):
+        try:
+            async with Client(tools) as alone:
+                arguments = {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
+                await alone.call_tool("time__convert_time", arguments)
+        except Exception as error:  # noqa: BLE001
+            seen = error
+            break
+        await asyncio.sleep(0.05)
+    checks.that("alone it can act for nobody", seen is not None)
     async with httpx.AsyncClient(timeout=30) as http:
         message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": CONVERT}]}
         body = {"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}

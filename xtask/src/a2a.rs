@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::Result;
-use crate::gateway::{AGENT, Bundle, bailiwick, sidecar};
+use crate::gateway::{AGENT, Bundle, bailiwick, program, sidecar};
 use crate::interop::client;
 use crate::process::{Server, free_port};
 use crate::report::Report;
@@ -42,7 +42,8 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
 /// Each client against each agent, directly where the agent speaks as the client does, and through the gateway.
 fn through(tools: &Tools) -> Result<Report> {
     let mut report = Report::default();
-    let calls = AGENTS.map(|(name, ..)| format!("\"{name}/*\"")).join(", ");
+    let calls =
+        AGENTS.map(|(name, ..)| name).into_iter().chain(["theirs"]).map(|name| format!("\"{name}/*\"")).collect::<Vec<_>>().join(", ");
     let bundle = Bundle::write(tools, "a2a", &format!("[{calls}]"), "")?;
     let mut agents = Vec::new();
     for (name, how, clients) in AGENTS {
@@ -53,6 +54,14 @@ fn through(tools: &Tools) -> Result<Report> {
         )?;
         agents.push((name, url, clients, agent));
     }
+    let others = [bundle.add_agent(tools, "other", "[\"writer/*\"]")?, bundle.add_agent(tools, "asker", "[\"writer/*\"]")?];
+    let writer = agents.first().map(|(_, url, ..)| url.clone()).ok_or("there is no agent")?;
+    // The same agent, as one of ours that nobody may have act.
+    bundle.add("servers/theirs.toml", &format!("[server]\nname = \"theirs\"\na2a = \"{writer}\"\nagent = \"other\"\n{TOOLS}"))?;
+    bundle.add(
+        "policies/ask.cedar",
+        "@id(\"asker-is-asked\")\n@otherwise(\"ask\")\nforbid (principal == Agent::\"asker\", action == Action::\"writer/message\", resource);\n",
+    )?;
     let _server = bundle.serve(tools)?;
     report.check(accept(tools, &bundle));
     let port = free_port()?;
@@ -66,6 +75,19 @@ fn through(tools: &Tools) -> Result<Report> {
             report.merge(sdk(tools, &format!("{name}-{version}-{binding}"), &through, binding, version)?);
         }
     }
+    let mut fronts = vec![(format!("http://127.0.0.1:{port}"), None)];
+    for (name, key) in ["other", "asker"].into_iter().zip(&others) {
+        let port = free_port()?;
+        let (gateway, listen) = (format!("http://127.0.0.1:{}", bundle.data), format!("127.0.0.1:{port}"));
+        let mut command = bailiwick(tools);
+        command.args(["connect", "--agent", name, "--url", &gateway, "--listen", &listen, "--key"]).arg(key);
+        let mut front = Server::start(tools, &format!("a2a-connect-{name}"), &mut command)?;
+        front.wait_for_text("MCP clients connect to")?;
+        fronts.push((format!("http://{listen}"), Some(front)));
+    }
+    let mut guard = python(tools, "a2a_guard.py");
+    guard.args(fronts.iter().map(|(url, _)| url)).arg(&bundle.directory).arg(program(tools));
+    report.merge(client(tools, "a2a-guard", &mut guard)?);
     let verified = bundle.run(tools, &["log", "verify"])?;
     report.check(if verified.success { Ok(()) } else { Err(format!("the log of all this does not verify:\n{}", verified.tail(20))) });
     Ok(report)

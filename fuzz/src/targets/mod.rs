@@ -1,5 +1,6 @@
 //! The targets, by whose bytes they read.
 
+pub(crate) mod a2a;
 pub(crate) mod core;
 pub(crate) mod flow;
 pub(crate) mod identity;

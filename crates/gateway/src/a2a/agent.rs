@@ -18,6 +18,7 @@ use bailiwick_log::Log;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json as object};
+use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use super::card::{self, Binding, Card, Interface};
@@ -36,6 +37,9 @@ pub const DELEGATION: HeaderName = HeaderName::from_static("bailiwick-delegation
 
 /// How long a card is taken for what the agent shows now.
 const CARD_KEPT: Duration = Duration::from_secs(60);
+
+/// How long we wait for what we do not need an answer to.
+const COURTESY: Duration = Duration::from_secs(5);
 
 /// How many tasks are asked for at once, and how many times, until those that are the caller's are found.
 const PAGE: i64 = 100;
@@ -196,6 +200,7 @@ impl Agent {
             Sent::Fault(fault, bytes) => return Ok(failed(fault, bytes)),
             Sent::Nothing => return Err(garbage("a stream was asked for, and nothing follows")),
         };
+        let mut cut = Cut { client: self.client.clone(), asking: asking.to_cancel()?, execution: asking.execution()?, task: None };
         loop {
             let text = match messages.next().await? {
                 Some(Event::Message(text)) => text,
@@ -206,11 +211,13 @@ impl Agent {
                 Ok(event) => {
                     let event = asking.normal(event)?;
                     asking.begun(&self.name, &event).await?;
+                    cut.task = stream::belongs_to(&event).0.map(str::to_owned);
                     asking.caller.show(Value::Object(event)).await;
                 }
                 Err(fault) => return Ok(failed(fault, messages.bytes)),
             }
         }
+        cut.task = None;
         Ok(Answer { body: Ok(Arc::new(object!({}))), failed: false, bytes: messages.bytes })
     }
 
@@ -281,7 +288,7 @@ impl Agent {
     }
 
     async fn send(&self, asking: &Asking<'_>, arguments: Map<String, Value>, method: Method) -> Result<Sent, UpstreamError> {
-        let (method, url, body) = asking.wire(arguments, method)?;
+        let (method, url, body) = wire(asking.operation, asking.interface, arguments, method)?;
         // A message may be worked on for as long as the call may take.
         let wait = if matches!(asking.operation, Operation::Send | Operation::SendStreaming | Operation::Subscribe) {
             asking.limits.call_timeout.std()
@@ -312,6 +319,35 @@ impl Agent {
     }
 }
 
+/// How a task is cancelled at the agent.
+struct Cancelling {
+    interface: Interface,
+    headers: HeaderMap,
+}
+
+/// A stream that is cut before its end because its execution was stopped takes its task with it. A caller that only goes away has given
+/// up the stream, and not the task.
+struct Cut {
+    client: HttpClient,
+    asking: Cancelling,
+    execution: Arc<Execution>,
+    task: Option<String>,
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        let (Some(task), true, Ok(runtime)) = (self.task.take(), self.execution.is_stopped(), Handle::try_current()) else { return };
+        let Cancelling { interface, headers } = &self.asking;
+        let mut arguments = Map::from_iter([("id".to_owned(), Value::String(task))]);
+        arguments.extend(interface.tenant.as_ref().map(|tenant| ("tenant".to_owned(), tenant.as_str().into())));
+        let Ok((method, url, body)) = wire(Operation::Cancel, interface, arguments, Method::POST) else { return };
+        let (client, headers) = (self.client.clone(), headers.clone());
+        runtime.spawn(async move {
+            let _ = client.send(method, &url, headers, body, COURTESY).await;
+        });
+    }
+}
+
 /// What came of sending a request.
 enum Sent {
     Messages(Messages),
@@ -319,59 +355,71 @@ enum Sent {
     Nothing,
 }
 
+/// A request of an operation as an interface has it.
+fn wire(
+    operation: Operation,
+    interface: &Interface,
+    mut arguments: Map<String, Value>,
+    method: Method,
+) -> Result<(Method, Uri, Vec<u8>), UpstreamError> {
+    let unsendable = || UpstreamError::Unsupported("the request cannot be put into a URL".into());
+    if interface.binding == Binding::JsonRpc {
+        let named = match interface.version {
+            Version::V1 => Some(operation.method()),
+            Version::V03 => operation.older_method(),
+        };
+        let named = named.ok_or_else(|| UpstreamError::Unsupported("it speaks A2A 0.3, which does not have this".into()))?;
+        if interface.version == Version::V03 {
+            of_newer(operation, &mut arguments);
+        }
+        let request = object!({ "jsonrpc": "2.0", "id": 1, "method": named, "params": arguments });
+        return Ok((Method::POST, interface.url.clone(), request.to_string().into_bytes()));
+    }
+    let take = |arguments: &mut Map<String, Value>, member: &str| {
+        let value = arguments.remove(member).and_then(|value| value.as_str().map(str::to_owned));
+        value.map(|value| escaped(&value)).ok_or_else(unsendable)
+    };
+    let (method, path, in_query) = match operation {
+        Operation::Send => (Method::POST, "/message:send".to_owned(), false),
+        Operation::SendStreaming => (Method::POST, "/message:stream".to_owned(), false),
+        Operation::Get => (Method::GET, format!("/tasks/{}", take(&mut arguments, "id")?), true),
+        Operation::List => (Method::GET, "/tasks".to_owned(), true),
+        Operation::Cancel => (Method::POST, format!("/tasks/{}:cancel", take(&mut arguments, "id")?), false),
+        Operation::Subscribe => (method, format!("/tasks/{}:subscribe", take(&mut arguments, "id")?), true),
+        Operation::CreatePush => {
+            let task = arguments.get("taskId").and_then(Value::as_str).map(escaped).ok_or_else(unsendable)?;
+            (Method::POST, format!("/tasks/{task}/pushNotificationConfigs"), false)
+        }
+        Operation::ListPush => (Method::GET, format!("/tasks/{}/pushNotificationConfigs", take(&mut arguments, "taskId")?), true),
+        Operation::GetPush | Operation::DeletePush => {
+            let method = if operation == Operation::GetPush { Method::GET } else { Method::DELETE };
+            let (task, id) = (take(&mut arguments, "taskId")?, take(&mut arguments, "id")?);
+            (method, format!("/tasks/{task}/pushNotificationConfigs/{id}"), true)
+        }
+        Operation::ExtendedCard => (Method::GET, "/extendedAgentCard".to_owned(), true),
+    };
+    let tenant = match arguments.remove("tenant") {
+        Some(Value::String(tenant)) => format!("/{}", escaped(&tenant)),
+        _ => String::new(),
+    };
+    let mut url = format!("{}{tenant}{path}", interface.url.to_string().trim_end_matches('/'));
+    if !in_query {
+        return Ok((method, url.parse().map_err(|_| unsendable())?, Value::Object(arguments).to_string().into_bytes()));
+    }
+    for (index, (name, value)) in arguments.iter().enumerate() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        url.push(if index == 0 { '?' } else { '&' });
+        url.push_str(&format!("{name}={}", escaped(&value)));
+    }
+    Ok((method, url.parse().map_err(|_| unsendable())?, Vec::new()))
+}
+
 impl Asking<'_> {
-    /// The request as this interface has it.
-    fn wire(&self, mut arguments: Map<String, Value>, method: Method) -> Result<(Method, Uri, Vec<u8>), UpstreamError> {
-        let unsendable = || UpstreamError::Unsupported("the request cannot be put into a URL".into());
-        if self.interface.binding == Binding::JsonRpc {
-            let named = match self.interface.version {
-                Version::V1 => Some(self.operation.method()),
-                Version::V03 => self.operation.older_method(),
-            };
-            let named = named.ok_or_else(|| UpstreamError::Unsupported("it speaks A2A 0.3, which does not have this".into()))?;
-            if self.interface.version == Version::V03 {
-                of_newer(self.operation, &mut arguments);
-            }
-            let request = object!({ "jsonrpc": "2.0", "id": 1, "method": named, "params": arguments });
-            return Ok((Method::POST, self.interface.url.clone(), request.to_string().into_bytes()));
-        }
-        let take = |arguments: &mut Map<String, Value>, member: &str| {
-            let value = arguments.remove(member).and_then(|value| value.as_str().map(str::to_owned));
-            value.map(|value| escaped(&value)).ok_or_else(unsendable)
-        };
-        let (method, path, in_query) = match self.operation {
-            Operation::Send => (Method::POST, "/message:send".to_owned(), false),
-            Operation::SendStreaming => (Method::POST, "/message:stream".to_owned(), false),
-            Operation::Get => (Method::GET, format!("/tasks/{}", take(&mut arguments, "id")?), true),
-            Operation::List => (Method::GET, "/tasks".to_owned(), true),
-            Operation::Cancel => (Method::POST, format!("/tasks/{}:cancel", take(&mut arguments, "id")?), false),
-            Operation::Subscribe => (method, format!("/tasks/{}:subscribe", take(&mut arguments, "id")?), true),
-            Operation::CreatePush => {
-                let task = arguments.get("taskId").and_then(Value::as_str).map(escaped).ok_or_else(unsendable)?;
-                (Method::POST, format!("/tasks/{task}/pushNotificationConfigs"), false)
-            }
-            Operation::ListPush => (Method::GET, format!("/tasks/{}/pushNotificationConfigs", take(&mut arguments, "taskId")?), true),
-            Operation::GetPush | Operation::DeletePush => {
-                let method = if self.operation == Operation::GetPush { Method::GET } else { Method::DELETE };
-                let (task, id) = (take(&mut arguments, "taskId")?, take(&mut arguments, "id")?);
-                (method, format!("/tasks/{task}/pushNotificationConfigs/{id}"), true)
-            }
-            Operation::ExtendedCard => (Method::GET, "/extendedAgentCard".to_owned(), true),
-        };
-        let tenant = match arguments.remove("tenant") {
-            Some(Value::String(tenant)) => format!("/{}", escaped(&tenant)),
-            _ => String::new(),
-        };
-        let mut url = format!("{}{tenant}{path}", self.interface.url.to_string().trim_end_matches('/'));
-        if !in_query {
-            return Ok((method, url.parse().map_err(|_| unsendable())?, Value::Object(arguments).to_string().into_bytes()));
-        }
-        for (index, (name, value)) in arguments.iter().enumerate() {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            url.push(if index == 0 { '?' } else { '&' });
-            url.push_str(&format!("{name}={}", escaped(&value)));
-        }
-        Ok((method, url.parse().map_err(|_| unsendable())?, Vec::new()))
+    /// What cancels the task of this request.
+    fn to_cancel(&self) -> Result<Cancelling, UpstreamError> {
+        let mut headers = headers(Operation::Cancel, self.interface.version);
+        self.credential.attach(&mut headers)?;
+        Ok(Cancelling { interface: self.interface.clone(), headers })
     }
 
     /// The result that a message of the agent's holds, in the terms of 1.0, or its fault.

@@ -397,12 +397,15 @@ mod schema {
 }
 
 /// Reads whatever comes, as a fuzzer's target: what is read can be reviewed and read back.
-pub fn fuzz(data: &[u8]) {
+///
+/// Says whether a card was read.
+pub fn fuzz(data: &[u8]) -> bool {
     let behind = Behind { url: "https://agent.example".to_owned(), agent: None, card_key: None, skills: None };
-    let Ok((card, interface)) = read(data, &behind, &Uri::from_static("https://agent.example")) else { return };
+    let Ok((card, interface)) = read(data, &behind, &Uri::from_static("https://agent.example")) else { return false };
     assert_eq!(interface.url.host(), Some("agent.example"), "what is spoken to is at the declared address");
     let definitions = card.definitions();
     assert_eq!(definitions.first().and_then(Card::of_definition), Some(card), "what was reviewed is what was read");
+    true
 }
 
 #[cfg(test)]

@@ -396,10 +396,14 @@ fn percent_decoded(text: &str, is_form: bool) -> Option<Vec<u8>> {
 }
 
 /// Reads whatever comes, as a fuzzer's target: what is read must be in its one form.
-pub fn fuzz(data: &[u8]) {
+///
+/// Says whether a request was read.
+pub fn fuzz(data: &[u8]) -> bool {
+    let mut is_read = false;
     let limits = json::Limits { bytes_max: 1 << 16, depth_max: 32 };
     for version in [Version::V1, Version::V03] {
         let Ok(request) = rpc(data, version, &limits) else { continue };
+        is_read = true;
         let again = normal(Value::Object(request.arguments.clone()), request.operation.row().3, false);
         assert_eq!(again.as_ref(), Ok(&request.arguments), "what is read is in its one form");
         let written = json!({ "jsonrpc": "2.0", "id": request.id, "method": request.operation.method(), "params": request.arguments });
@@ -410,10 +414,11 @@ pub fn fuzz(data: &[u8]) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         for method in [Method::GET, Method::POST, Method::DELETE] {
             if let Some(Ok(route)) = route(&method, path) {
-                let _ = http(route, query, body.as_bytes(), Version::V1, &limits);
+                is_read |= http(route, query, body.as_bytes(), Version::V1, &limits).is_ok();
             }
         }
     }
+    is_read
 }
 
 #[cfg(test)]

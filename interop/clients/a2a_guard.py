@@ -1,0 +1,106 @@
+"""What stands between agents: whose a task is, who is asked, who may have whom act, and what a revocation cuts.
+
+    a2a_guard.py OWN OTHER ASKER BUNDLE BAILIWICK
+
+OWN, OTHER and ASKER are the sidecars of three agents; every message of the third has to be approved. The official SDK, unmodified.
+"""
+
+import asyncio
+import subprocess
+import sys
+
+import httpx
+from a2a.client.card_resolver import A2ACardResolver
+from a2a.client.client import ClientConfig
+from a2a.client.client_factory import ClientFactory
+from a2a.helpers.proto_helpers import get_artifact_text
+from a2a.types import CancelTaskRequest, GetTaskRequest, ListTasksRequest, SubscribeToTaskRequest
+from a2a.utils.errors import A2AError, TaskNotFoundError
+from a2a_sdk import fails, request, sent, state
+from checks import Checks
+
+
+def answer(bailiwick: str, bundle: str, word: str, task) -> None:
+    """Answers as an operator does what the task says that it waits for."""
+    ask = dict(task.status.message.metadata)["dev.bailiwick/decision"]["ask"]
+    subprocess.run([bailiwick, "approvals", word, ask, "--dir", bundle], check=True, stdout=subprocess.DEVNULL)
+
+
+async def settled(client, task):
+    for _ in range(400):
+        task = await client.get_task(GetTaskRequest(id=task.id))
+        if state(task) not in ("TASK_STATE_AUTH_REQUIRED", "TASK_STATE_WORKING", "TASK_STATE_SUBMITTED"):
+            break
+        await asyncio.sleep(0.02)
+    return task
+
+
+async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, checks: Checks) -> None:
+    async with httpx.AsyncClient(timeout=60) as http:
+
+        async def client(sidecar: str, agent: str, streaming: bool):
+            card = await A2ACardResolver(http, f"{sidecar}/a2a/{agent}").get_agent_card()
+            return ClientFactory(ClientConfig(httpx_client=http, streaming=streaming)).create(card)
+
+        mine, theirs = await client(own, "writer", False), await client(other, "writer", False)
+        (event,) = await sent(mine, "hello")
+        task = event.task
+        for what, awaited in [
+            ("found", theirs.get_task(GetTaskRequest(id=task.id))),
+            ("cancelled", theirs.cancel_task(CancelTaskRequest(id=task.id))),
+            ("written to", sent(theirs, "more", task=task.id)),
+        ]:
+            seen = await fails(TaskNotFoundError, awaited)
+            checks.that(f"another agent's task is not {what}", seen is None, seen)
+        seen = await fails(A2AError, sent(theirs, "more", context=task.context_id))
+        checks.that("nor its context entered", seen is None, seen)
+        listed = await theirs.list_tasks(ListTasksRequest())
+        checks.that("nor is it listed", task.id not in [one.id for one in listed.tasks], listed)
+
+        seen = await fails(ValueError, sent(await client(own, "other", False), "hello"))
+        checks.that("who is not declared to have another act does not", "undeclared_interaction" in str(seen), seen)
+
+        asking, following = await client(asker, "writer", False), await client(asker, "writer", True)
+        (event,) = await sent(asking, "hello")
+        waits = event.task
+        checks.that("what a person has to approve is a task that says so", state(waits) == "TASK_STATE_AUTH_REQUIRED", event)
+        checks.that("and in words", "approve" in waits.status.message.parts[0].text, event)
+        seen = await fails(TaskNotFoundError, theirs.get_task(GetTaskRequest(id=waits.id)))
+        checks.that("it is nobody else's", seen is None, seen)
+        stream = aiter(following.subscribe(SubscribeToTaskRequest(id=waits.id)))
+        event = await anext(stream)
+        checks.that("it can be followed", event.task.id == waits.id, event)
+        answer(bailiwick, bundle, "approve", waits)
+        events = [event async for event in stream]
+        chunks = "".join(get_artifact_text(event.artifact_update.artifact) for event in events if event.HasField("artifact_update"))
+        checks.that("once it is approved, who follows it hears what came of it", chunks == "heard: hello", events)
+        done = await settled(asking, waits)
+        checks.that("and it is found under the same id", (done.id, state(done)) == (waits.id, "TASK_STATE_COMPLETED"), done)
+
+        (event,) = await sent(asking, "no")
+        answer(bailiwick, bundle, "refuse", event.task)
+        done = await settled(asking, event.task)
+        checks.that("what a person refuses is rejected", state(done) == "TASK_STATE_REJECTED", done)
+        (event,) = await sent(asking, "never mind")
+        done = await asking.cancel_task(CancelTaskRequest(id=event.task.id))
+        checks.that("what waits can be cancelled", state(done) == "TASK_STATE_CANCELED", done)
+
+        streaming = await client(own, "writer", True)
+        stream = aiter(streaming.send_message(request("slow")))
+        first = await anext(stream)
+        subprocess.run([bailiwick, "revoke", "--all", "--reason", "a check", "--dir", bundle], check=True, stdout=subprocess.DEVNULL)
+        seen = None
+        try:
+            async for event in stream:
+                seen = event
+        except Exception as error:  # noqa: BLE001
+            seen = error
+        checks.that("a revocation cuts a stream", "execution_ended" in str(seen), (first, seen))
+        seen = await fails(TaskNotFoundError, mine.get_task(GetTaskRequest(id=task.id)))
+        checks.that("and nothing is done any more", seen is not None, seen)
+
+
+if __name__ == "__main__":
+    checks = Checks()
+    asyncio.run(check(*sys.argv[1:6], checks))
+    checks.end()
