@@ -1,6 +1,6 @@
 """What stands between agents: whose a task is, who is asked, who may have whom act, and what a revocation cuts.
 
-    a2a_guard.py OWN OTHER ASKER BUNDLE BAILIWICK
+    a2a_guard.py OWN OTHER ASKER BUNDLE BAILIWICK GATEWAY
 
 OWN, OTHER and ASKER are the sidecars of three agents; every message of the third has to be approved. The official SDK, unmodified.
 """
@@ -16,8 +16,10 @@ from a2a.client.client_factory import ClientFactory
 from a2a.helpers.proto_helpers import get_artifact_text
 from a2a.types import CancelTaskRequest, GetTaskRequest, ListTasksRequest, SubscribeToTaskRequest
 from a2a.utils.errors import A2AError, TaskNotFoundError
+from a2a.utils.signing import create_signature_verifier
 from a2a_sdk import fails, request, sent, state
 from checks import Checks
+from jwt import PyJWK
 
 
 def answer(bailiwick: str, bundle: str, word: str, task) -> None:
@@ -33,6 +35,22 @@ async def settled(client, task):
             break
         await asyncio.sleep(0.02)
     return task
+
+
+async def check_card(gateway: str, checks: Checks) -> None:
+    """The card as the gateway itself shows it, to whoever comes without a credential."""
+    async with httpx.AsyncClient(timeout=30) as http:
+        about = (await http.get(f"{gateway}/.well-known/oauth-protected-resource/a2a/writer")).json()
+        keys = (await http.get(about["authorization_servers"][0] + "/jwks")).json()["keys"]
+        by_id = {key["kid"]: PyJWK(key) for key in keys}
+        verifier = create_signature_verifier(lambda kid, _jku: by_id[kid], ["ES256"])
+        card = await A2ACardResolver(http, f"{gateway}/a2a/writer").get_agent_card(signature_verifier=verifier)
+        checks.that("the card is signed by our issuer", card.name == "writer", card)
+        checks.that("it leads to the gateway alone", {one.url for one in card.supported_interfaces} == {about["resource"]}, card)
+        checks.that("and shows the declared skills alone", [skill.id for skill in card.skills] == ["words"], card)
+        body = {"jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": {"id": "t"}}
+        answer = await http.post(f"{gateway}/a2a/writer", json=body, headers={"A2A-Version": "1.0"})
+        checks.that("who comes without a credential gets no further", answer.status_code == 401, answer.text)
 
 
 async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, checks: Checks) -> None:
@@ -102,5 +120,6 @@ async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, c
 
 if __name__ == "__main__":
     checks = Checks()
+    asyncio.run(check_card(sys.argv[6], checks))
     asyncio.run(check(*sys.argv[1:6], checks))
     checks.end()

@@ -86,7 +86,11 @@ fn through(tools: &Tools) -> Result<Report> {
         fronts.push((format!("http://{listen}"), Some(front)));
     }
     let mut guard = python(tools, "a2a_guard.py");
-    guard.args(fronts.iter().map(|(url, _)| url)).arg(&bundle.directory).arg(program(tools));
+    guard
+        .args(fronts.iter().map(|(url, _)| url))
+        .arg(&bundle.directory)
+        .arg(program(tools))
+        .arg(format!("http://127.0.0.1:{}", bundle.data));
     report.merge(client(tools, "a2a-guard", &mut guard)?);
     let verified = bundle.run(tools, &["log", "verify"])?;
     report.check(if verified.success { Ok(()) } else { Err(format!("the log of all this does not verify:\n{}", verified.tail(20))) });
