@@ -9,7 +9,7 @@ use bailiwick_core::flow::Sources;
 use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{Facts, History, HistoryOf, Integrity, Labels, Ledger, Share, Tracks};
 use bailiwick_core::model::{
-    AgentName, Answered, Arguments, Call, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Quarantined, Record, Revocation,
+    AgentName, Answered, Arguments, Call, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Quarantined, Record, Revocation, Revoked,
     Timestamp, Verdict,
 };
 use bailiwick_core::policy::{Question, RulingOutcome};
@@ -106,6 +106,8 @@ struct Folded {
     outcomes: BTreeMap<Position, usize>,
     intents: BTreeMap<Position, Intent>,
     revoked: Vec<(Position, ExecutionId)>,
+    /// The credentials that were revoked, which ends what was delegated by them.
+    tokens: HashSet<String>,
     /// When each agent was quarantined, or released.
     held: Vec<(Position, AgentName, bool)>,
     answers: BTreeMap<Position, Answered>,
@@ -132,6 +134,13 @@ pub(crate) fn check(world: &World) {
             Record::Revoked(revoked) if matches!(revoked.what, Revocation::Execution(_)) => {
                 revoked.execution.map(|execution| (*position, execution))
             }
+            _ => None,
+        })
+        .collect();
+    folded.tokens = records
+        .iter()
+        .filter_map(|(_, record)| match record {
+            Record::Revoked(Revoked { what: Revocation::Token(token), .. }) => Some(token.clone()),
             _ => None,
         })
         .collect();
@@ -351,10 +360,12 @@ impl Folded {
         // A revocation counts from when the gateway hears of it, which is at the latest when it has read so far.
         let ids: Vec<_> = std::iter::once(&replay).chain(&chain).map(|one| one.started.execution).collect();
         let mut revoked = self.revoked.iter().filter(|(_, execution)| ids.contains(execution));
-        let may_be_stopped = revoked.clone().next().is_some();
+        let by_token = replay.started.chain.iter().filter_map(|by| by.token.as_ref()).any(|token| self.tokens.contains(token));
+        let may_be_stopped = by_token || revoked.clone().next().is_some();
         let must_be_stopped = revoked.any(|(at, _)| *at < intent.state && *at < position);
         let agents = replay.agents();
-        let may_be_held = self.held.iter().any(|(at, agent, held)| *held && *at < position && agents.contains(&agent));
+        // A quarantine is in effect before it is on the log, and also where it could not be put there.
+        let may_be_held = world.plan.delegates;
         let must_be_held = self.is_held(intent.state, position, &agents);
         let stops = [(false, false), (false, true), (true, false)].into_iter();
         let stops = stops.filter(|(revoked, held)| {

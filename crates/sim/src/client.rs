@@ -93,7 +93,8 @@ pub(crate) async fn live(world: Arc<World>) {
         if world.plan.delegates {
             match dice.below(10) {
                 0 | 1 => delegate(&world, &house, &mut held).await,
-                2 => hold(&world, &house, dice.chance(400)).await,
+                // Which of two gateways' words came last is not known to either at once.
+                2 if world.plan.gateways == 1 => hold(&world, &house, dice.chance(400)).await,
                 _ => {}
             }
         }

@@ -70,6 +70,7 @@ pub(crate) struct House {
     pub(crate) gateway: Arc<Gateway>,
     authenticator: Authenticator,
     dice: Dice,
+    holding: tokio::sync::Mutex<()>,
 }
 
 impl House {
@@ -120,7 +121,7 @@ impl House {
         let public = key().map(|key| URL_SAFE_NO_PAD.encode(key.0.public_key().as_ref())).unwrap_or_default();
         let jwks = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k", "use": "sig", "alg": "EdDSA", "x": public }] });
         let authenticator = Authenticator::new(ISSUER, KeySet::from_jwks(&jwks).unwrap_or_default(), &dice);
-        Ok(Self { index, life, session, clock, gateway, authenticator, dice })
+        Ok(Self { index, life, session, clock, gateway, authenticator, dice, holding: tokio::sync::Mutex::default() })
     }
 
     /// Starts an execution, as the token service does: on disk before the credential is handed out.
@@ -211,9 +212,13 @@ impl House {
     pub(crate) async fn hold(&self, agent: &AgentName, is_held: bool) -> Result<(), StorageError> {
         let parts = self.gateway.parts();
         let (at, agent, by, reason) = (self.clock.now(), agent.clone(), "sim".to_owned(), "sim".to_owned());
+        let _turn = self.holding.lock().await;
         if is_held {
-            let recorded = parts.log.append(Quarantined { at, agent, since: at, by, reason }).await?;
-            parts.executions.quarantine(parts.log.durable(recorded).await?.into_value());
+            // First in effect: a log that cannot be written must not keep an agent going.
+            let quarantined = Quarantined { at, agent, since: at, by, reason };
+            parts.executions.quarantine(quarantined.clone());
+            let recorded = parts.log.append(quarantined).await?;
+            parts.log.durable(recorded).await?;
         } else {
             let recorded = parts.log.append(Released { at, agent, by, reason }).await?;
             parts.executions.release(&parts.log.durable(recorded).await?.into_value());

@@ -121,6 +121,8 @@ pub struct Identity {
     uses: Arc<Room>,
     refusals: Mutex<Refusals<Option<IpAddr>>>,
     room: Semaphore,
+    /// One at a time quarantines or releases, so that what is in effect is what the log says last.
+    holding: tokio::sync::Mutex<()>,
     /// Bounds what is sent on to AWS.
     asking: Semaphore,
     /// Bounds the reading of programs' files.
@@ -167,6 +169,7 @@ impl Identity {
             uses: Arc::new(Room::new(USES_MAX)),
             refusals: Mutex::default(),
             room: Semaphore::new(REQUESTS_MAX),
+            holding: tokio::sync::Mutex::default(),
             asking: Semaphore::new(AWS_REQUESTS_MAX),
             attesting: Semaphore::new(ATTESTED_MAX),
             pressure: Pressure::default(),

@@ -75,6 +75,7 @@ impl Identity {
     /// Quarantines an agent: from now on nothing is done in any execution that it is part of, what is under way is cut, and it gets no
     /// credentials, until it is released. Survives a restart once this returns.
     pub async fn quarantine(&self, agent: AgentName, by: Reason) -> Result<Stopped, StorageError> {
+        let _turn = self.holding.lock().await;
         let at = self.parts.clock.now();
         let since = self.parts.executions.quarantined().get(&agent).map_or(at, |known| known.since);
         let quarantined = Quarantined { at, agent, since, by: by.by, reason: by.reason };
@@ -86,6 +87,7 @@ impl Identity {
     /// Releases a quarantined agent, once that is on the log; its executions that have not ended go on. Nothing where it is not
     /// quarantined.
     pub async fn release(&self, agent: &AgentName, by: Reason) -> Result<Option<Position>, StorageError> {
+        let _turn = self.holding.lock().await;
         if !self.parts.executions.quarantined().contains_key(agent) {
             return Ok(None);
         }
@@ -100,12 +102,14 @@ impl Identity {
         let is_due = |known: &&Quarantined| now.as_second().saturating_sub(known.at.as_second()) >= SAID_AGAIN_S;
         let due: Vec<_> = self.parts.executions.quarantined().values().filter(is_due).cloned().collect();
         for known in due {
+            let _turn = self.holding.lock().await;
+            if !self.parts.executions.quarantined().contains_key(&known.agent) {
+                continue; // it was released meanwhile
+            }
             let agent = known.agent.clone();
             let again = Quarantined { at: now, ..known };
             match self.durably(again.clone()).await {
-                // Unless it was released meanwhile.
-                Ok(_) if self.parts.executions.quarantined().contains_key(&agent) => self.parts.executions.quarantine(again),
-                Ok(_) => {}
+                Ok(_) => self.parts.executions.quarantine(again),
                 Err(error) => tracing::error!(%error, "the log could not be told again that `{agent}` is quarantined"),
             }
         }
