@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::bundle::{Behind, Transport};
 use crate::delegation::{Delegation, NotDelegated};
 use crate::execution::Executions;
 use crate::flow::{Origin, Provenance, Seen, Sources};
@@ -138,6 +139,24 @@ fn nobody_does_for_another_what_either_may_not() {
     // Alone the clerk may, and the person's chain is one shorter.
     let alone = world.start("clerk", &all);
     assert_eq!(world.code(&alone, "bank/pay"), Code::Allowed);
+}
+
+#[test]
+fn an_agent_reaches_only_those_that_it_is_declared_to_have_act() {
+    // What was `bank` is the agent `clerk` from here on.
+    let reach = |agent: &str, chain_max: usize| {
+        let mut world = World::of(house().agent("stranger", &[], &["bank/look"]));
+        let clerk = Some("clerk".parse().unwrap());
+        let behind = Behind { url: "https://clerk.example".to_owned(), agent: clerk, card_key: None, skills: None };
+        world.snapshot.servers.get_mut(&"bank".parse().unwrap()).unwrap().transport = Transport::A2a(behind);
+        world.snapshot.settings.limits.chain_max = chain_max;
+        let execution = world.start(agent, &Grant::default());
+        let decision = world.judge(&execution, &call("bank/look", &json!({}))).decision;
+        (decision.code, decision.answers.delegation.holds)
+    };
+    assert_eq!(reach("front", 5), (Code::Allowed, Some(true)));
+    assert_eq!(reach("front", 1), (Code::UndeclaredInteraction, Some(false)), "no room is left in the chain");
+    assert_eq!(reach("stranger", 5), (Code::UndeclaredInteraction, Some(false)));
 }
 
 #[test]
