@@ -97,7 +97,14 @@ async fn another_enforcement_point_gets_the_decisions_that_the_gateway_would_mak
         (&judged["agent"], &judged["subject"], &judged["protocol"]),
         (&json!("helper"), &json!("user:bob@example.com"), &json!("authzen"))
     );
-    let ended = written.iter().find(|record| record["kind"] == "outcome" && record["execution"] == judged["execution"]).unwrap();
+    // Nobody waits for an outcome to be on the disk, from where the records are read here.
+    let ended = loop {
+        let of_call = |record: &Value| record["kind"] == "outcome" && record["execution"] == judged["execution"];
+        match house.records().into_iter().find(of_call) {
+            Some(ended) => break ended,
+            None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+        }
+    };
     assert_eq!(ended["code"], "elsewhere");
 
     // Several at once, with what they have in common said once, and until the first that is so.
