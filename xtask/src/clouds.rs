@@ -1,10 +1,11 @@
-//! Others who accept our tokens: AWS' STS as moto answers for it, behind boto3 as it is, and a relying party on `authlib`.
+//! Others who accept our tokens and certificates: AWS' STS as moto answers for it, behind boto3 as it is, a relying party on `authlib`, and a
+//! workload on the Python library `spiffe`.
 
 use std::fs;
 use std::process::Command;
 
 use crate::Result;
-use crate::gateway::{Bundle, private};
+use crate::gateway::{AGENT, Bundle, private};
 use crate::interop::{client, python};
 use crate::process::{Server, free_port};
 use crate::report::Report;
@@ -38,4 +39,24 @@ pub(crate) fn check(tools: &Tools, bundle: &Bundle) -> Result<Report> {
     workload.args(["clients/aws_web_identity.py", &file, &format!("http://127.0.0.1:{port}")]);
     report.merge(client(tools, "aws-web-identity", &mut workload)?);
     Ok(report)
+}
+
+/// A workload that asks the Workload API of a gateway on this machine.
+pub(crate) fn check_spiffe(tools: &Tools) -> Result<Report> {
+    tools.python_environment("spiffe", &tools.root.join("interop/spiffe.txt"))?;
+    let python = tools.cache().join("spiffe/bin/python");
+    // The kernel names the file itself, and whose process it is.
+    let (executable, uid) = (fs::canonicalize(&python)?, std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self")?));
+    let declared = format!(
+        "[[agent.federation]]\nlocal = {{ uid = {uid}, executable = \"{}\" }}\n[[agent.outbound]]\naudience = \"peer\"\nafter_untrusted = true\n",
+        executable.display()
+    );
+    let bundle = Bundle::write_with(tools, "spiffe", "[\"none/*\"]", "x509_svid = true\n", &declared)?;
+    bundle.add("servers/none.toml", "[server]\nname = \"none\"\nmcp = \"https://none.acme.example/mcp\"\n")?;
+    let _server = bundle.serve(tools)?;
+    let socket = bundle.directory.join(".bailiwick/spiffe.sock").display().to_string();
+    let agent = format!("spiffe://acme.example/agent/{AGENT}");
+    let mut workload = Command::new(python);
+    workload.current_dir(tools.root.join("interop"));
+    client(tools, "spiffe-workload", workload.args(["clients/spiffe_workload.py", &bundle.issuer(), &socket, &agent, "peer"]))
 }

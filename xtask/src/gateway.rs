@@ -42,6 +42,11 @@ impl Bundle {
     /// Writes a bundle with one agent that may call what `may` says, a TOML array of patterns; `more` is added to the
     /// agent's file.
     pub(crate) fn write(tools: &Tools, name: &str, may: &str, more: &str) -> Result<Self> {
+        Self::write_with(tools, name, may, "", more)
+    }
+
+    /// The same, where the agent's own table says `own` besides.
+    pub(crate) fn write_with(tools: &Tools, name: &str, may: &str, own: &str, more: &str) -> Result<Self> {
         let home = tools.cache().join("run").join(name);
         if home.exists() {
             fs::remove_dir_all(&home)?;
@@ -60,7 +65,7 @@ impl Bundle {
         bundle.add(
             &format!("agents/{AGENT}.toml"),
             &format!(
-                "[agent]\nname = \"{AGENT}\"\nowner = \"checks@acme.example\"\npurpose = \"Show that others' parts work\"\nroles = [\"checker\"]\n\
+                "[agent]\nname = \"{AGENT}\"\nowner = \"checks@acme.example\"\npurpose = \"Show that others' parts work\"\nroles = [\"checker\"]\n{own}\
                  [agent.may]\ncall = {may}\n\
                  [[agent.key]]\nkid = \"k1\"\njwk = {{ kty = \"EC\", crv = \"P-256\", x = \"{}\", y = \"{}\" }}\n{more}",
                 part("x"),

@@ -69,6 +69,7 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     let resource = format!("http://127.0.0.1:{}/mcp/everything", bundle.data);
     report.merge(client(tools, "oauth4webapi", tools.node()?.args(["clients/oauth_dpop.mjs", &resource, &third_party, AGENT, AUDIENCE]))?);
     report.merge(clouds::check(tools, &bundle)?);
+    report.merge(clouds::check_spiffe(tools)?);
 
     let verified = bundle.run(tools, &["log", "verify"])?;
     report.check(if verified.success { Ok(()) } else { Err(format!("the log of all this does not verify:\n{}", verified.tail(20))) });

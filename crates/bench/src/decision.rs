@@ -360,6 +360,7 @@ fn bundle(count: usize) -> Result<Bundle> {
             keys: Vec::new(),
             credential: CredentialRules::default(),
             outbound: Vec::new(),
+            x509_svid: false,
             call: vec![format!("{server}/*").parse()?],
             delegate_to: Vec::new(),
             decide_for: DecideFor::Nobody,

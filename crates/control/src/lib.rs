@@ -8,6 +8,7 @@ mod foreign;
 pub mod issuer;
 pub mod people;
 mod secret;
+pub mod spiffe;
 pub mod svid;
 pub mod token;
 pub mod webhook;

@@ -9,6 +9,9 @@ mod attacks;
 #[path = "federation/aws.rs"]
 mod aws;
 #[cfg(test)]
+#[path = "federation/id_jag.rs"]
+mod id_jag;
+#[cfg(test)]
 #[path = "federation/kubernetes.rs"]
 mod kubernetes;
 #[cfg(test)]

@@ -23,6 +23,7 @@ use bailiwick_control::approvals::{Answer, Approvals};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::people::People;
+use bailiwick_control::spiffe::WorkloadApi;
 use bailiwick_control::token::{self, Identity, Reason};
 use bailiwick_control::webhook::Teller;
 use bailiwick_core::bundle::{Live, Problem, Snapshot};
@@ -54,6 +55,9 @@ use crate::machine::{MachineClock, MachineEntropy};
 /// The socket's name in the data directory, on which programs of this machine ask for credentials.
 const LOCAL_SOCKET: &str = "identity.sock";
 
+/// The socket of the SPIFFE Workload API, beside that one.
+const SPIFFE_SOCKET: &str = "spiffe.sock";
+
 /// How often the token service tends its keys and forgets what ended.
 const TEND_EVERY: Duration = Duration::from_secs(5);
 
@@ -84,7 +88,7 @@ pub(crate) struct Server {
     face: Arc<Face>,
     doors: Vec<JoinHandle<()>>,
     chores: Vec<JoinHandle<()>>,
-    sockets: [PathBuf; 2],
+    sockets: [PathBuf; 3],
 }
 
 impl Server {
@@ -130,12 +134,19 @@ impl Server {
         .into_diagnostic()?;
         let (signing, signing_clock) = (Arc::clone(&identity), Arc::clone(&clock));
         let signers: Signers = Arc::new(move |algorithm| signing.issuer().signer(algorithm, signing_clock.now()));
+        let chained = Arc::clone(&executions);
         let vault: Arc<dyn Vault> = Arc::new(
             Broker::new(Sources {
                 bundle: Arc::clone(&live),
                 base: base.clone(),
                 issuer: identity.issuer().url().to_owned(),
                 signers: Arc::clone(&signers),
+                chains: Arc::new(move |id| {
+                    let execution = chained.find(id);
+                    execution
+                        .map(|execution| execution.started().chain.iter().map(|member| member.agent.clone()).collect())
+                        .unwrap_or_default()
+                }),
                 clock: Arc::clone(&clock),
                 entropy: Arc::clone(&entropy),
             })
@@ -192,6 +203,8 @@ impl Server {
         let tokens = identity_door.serve(router_answers(identity.router().merge(asked)), stopped.clone());
         let local_socket = settings.local_socket.as_ref().map_or_else(|| data.join(LOCAL_SOCKET), |path| directory.resolve(path));
         let programs = local::serve(&local_socket, identity.router(), &settings.limits, stopped.clone())?;
+        let spiffe_socket = local_socket.with_file_name(SPIFFE_SOCKET);
+        let workloads = local::serve(&spiffe_socket, WorkloadApi::new(Arc::clone(&identity)).router(), &settings.limits, stopped.clone())?;
         let socket = data.join(crate::admin::SOCKET);
         let approvals = Approvals { bundle: Arc::clone(&live), executions, log: log.clone(), clock: Arc::clone(&clock) };
         let router = Admin { identity: Arc::clone(&identity), loader: Arc::clone(&loader), approvals: approvals.clone() }.router();
@@ -202,7 +215,8 @@ impl Server {
             base: base.clone(),
         }));
         let operators = admin::serve(&socket, router, stopped.clone())?;
-        let mut doors = vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(programs), tokio::spawn(operators)];
+        let mut doors =
+            vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(programs), tokio::spawn(workloads), tokio::spawn(operators)];
         if let Some(door) = envoy_door {
             let envoy = Arc::new(Envoy::new(Arc::clone(&gateway), Arc::clone(identity.authenticator())));
             doors.push(tokio::spawn(door.serve(router_answers(ext_authz::router(envoy)), stopped.clone())));
@@ -238,7 +252,7 @@ impl Server {
             face,
             doors,
             chores,
-            sockets: [socket, local_socket],
+            sockets: [socket, local_socket, spiffe_socket],
         })
     }
 

@@ -28,6 +28,8 @@ pub(crate) fn authorization_server(issuer: &str) -> Map<String, Value> {
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         "dpop_signing_alg_values_supported": algorithms,
         "authorization_details_types_supported": ["tool_call"],
+        "authorization_grant_profiles_supported": ["urn:ietf:params:oauth:grant-profile:id-jag"],
+        "identity_chaining_requested_token_types_supported": ["urn:ietf:params:oauth:token-type:id-jag", "urn:ietf:params:oauth:token-type:jwt"],
     });
     match document {
         Value::Object(members) => members,

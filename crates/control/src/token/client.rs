@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
-use super::attest::Peer;
+use super::attest::{Attested, Peer};
 use super::form::Form;
 use super::meant::meant_for;
 use super::{AWS_CLIENT, Asked, Identity, JWT_BEARER_CLIENT, JWT_SPIFFE_CLIENT, aws, review};
@@ -23,7 +23,7 @@ use crate::svid::{self, Shown};
 /// The longest name of a person that is taken from another's token, in bytes.
 const SUBJECT_BYTES_MAX: usize = 256;
 
-const NO_ISSUER: &str = "no issuer of that name is trusted";
+pub(super) const NO_ISSUER: &str = "no issuer of that name is trusted";
 
 /// An agent that has proven itself.
 #[derive(Debug)]
@@ -149,11 +149,23 @@ impl Identity {
         Ok(Proven { agent, by: format!("x509-svid {} {id}", issuer.name) })
     }
 
-    /// The agent among `agents` whose declared program is at the other end of the socket.
-    async fn attested<'a>(&self, agents: Vec<&'a Agent>, peer: Arc<Peer>) -> Result<Proven<'a>, String> {
+    /// What the kernel says of the program at the other end of the socket.
+    async fn attest(&self, peer: Arc<Peer>) -> Result<Attested, String> {
         let _room = self.attesting.acquire().await.map_err(|error| error.to_string())?;
         let attested = tokio::task::spawn_blocking(move || peer.attest()).await.map_err(|error| error.to_string())?;
-        let attested = attested.map_err(|error| error.to_string())?;
+        attested.map_err(|error| error.to_string())
+    }
+
+    /// The agents that the program at the other end of the socket is, and what the kernel says of it.
+    pub(crate) async fn programs(&self, snapshot: &Snapshot, peer: Arc<Peer>) -> Result<(Vec<AgentName>, String), String> {
+        let attested = self.attest(peer).await?;
+        let matching = snapshot.agents.values().filter(|agent| agent.local.iter().any(|local| attested.is(local)));
+        Ok((matching.map(|agent| agent.name.clone()).collect(), format!("local {}", attested.shown())))
+    }
+
+    /// The agent among `agents` whose declared program is at the other end of the socket.
+    async fn attested<'a>(&self, agents: Vec<&'a Agent>, peer: Arc<Peer>) -> Result<Proven<'a>, String> {
+        let attested = self.attest(peer).await?;
         let shown = attested.shown();
         let matching = agents.into_iter().filter(|agent| agent.local.iter().any(|local| attested.is(local)));
         let agent = only(matching, None, &format!("the program that asked ({shown})"))?;
@@ -170,7 +182,12 @@ impl Identity {
             return Err("the token proves an agent, and names no person".to_owned());
         }
         meant_for(snapshot, actor, issuer, claims)?;
-        let sub = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
+        self.subject_of(issuer, &jws, now)
+    }
+
+    /// Whom the token of `issuer`, which was verified, is about, as a person; unless that person's tokens were revoked since.
+    pub(super) fn subject_of(&self, issuer: &Trusted, jws: &Jws<'_>, now: Timestamp) -> Result<String, String> {
+        let sub = jws.claims().get("sub").and_then(Value::as_str).unwrap_or_default();
         if sub.is_empty() || sub.len() > SUBJECT_BYTES_MAX || sub.chars().any(hides) {
             return Err("the token's `sub` is empty, too long or not printable".to_owned());
         }
@@ -295,7 +312,7 @@ fn of_domain<'a>(snapshot: &'a Snapshot, domain: &str) -> Option<&'a Trusted> {
 }
 
 /// The agent that a client id names: the agent's SPIFFE id, or its bare name.
-fn named(snapshot: &Snapshot, id: &str) -> Option<AgentName> {
+pub(super) fn named(snapshot: &Snapshot, id: &str) -> Option<AgentName> {
     match id.parse::<SpiffeId>() {
         Ok(spiffe) => (*spiffe.domain() == snapshot.settings.trust_domain).then(|| spiffe.agent().clone()),
         Err(_) => id.parse().ok(),

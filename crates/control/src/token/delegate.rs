@@ -122,8 +122,8 @@ impl Identity {
         };
         let other = snapshot.agents.get(to).filter(|_| agent.delegate_to.contains(to));
         let other = other.ok_or_else(|| refused(format!("`{}` is not declared to delegate to `{to}`", agent.name)))?;
-        let audiences = issue::audiences(snapshot, form, Some(token))?;
-        let wanted = issue::grant(snapshot, other, form, None, &audiences)?;
+        let audiences = issue::audiences(snapshot, form, Some(&token.audiences))?;
+        let wanted = issue::grant(snapshot, other, form, &Grant::default(), &audiences)?;
         let delegated = self.delegate(execution, Some(&token.id), to, &wanted, audiences).await.map_err(|error| match error {
             DelegateError::NotDelegated(NotDelegated::Grant(error)) => Refusal::new("invalid_authorization_details", error.to_string()),
             DelegateError::NotDelegated(error) => refused(error.to_string()),
@@ -166,7 +166,7 @@ impl Identity {
             key: None,
             grant: Grant::default(),
         };
-        Ok(Purpose { subject, renewed: Some((execution, credential)), redeems: Some(delegation.id), delegate_to: None, outbound: None })
+        Ok(Purpose { subject, renewed: Some((execution, credential)), redeems: Some(delegation.id), ..Purpose::default() })
     }
 }
 

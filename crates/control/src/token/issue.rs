@@ -17,10 +17,12 @@ use super::answer::Refusal;
 use super::client::Proven;
 use super::delegate::named_agents;
 use super::form::Form;
-use super::{AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, TOKEN_EXCHANGE, outbound};
+use super::id_jag::{self, Asserted};
+use super::{AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, JWT_DPOP, TOKEN_EXCHANGE, outbound};
 
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub(super) const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 pub(super) const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// The longest that any credential lives, in seconds.
@@ -47,6 +49,8 @@ pub(super) struct Purpose {
     pub(super) delegate_to: Option<AgentName>,
     /// What is asked for is a token for somebody else, of this type, and no credential.
     pub(super) outbound: Option<&'static str>,
+    /// What another domain asserted, which bounds what there is.
+    pub(super) asserted: Option<Asserted>,
 }
 
 impl Identity {
@@ -94,11 +98,16 @@ impl Identity {
         match form.one("grant_type") {
             None => Err(Refusal::request("`grant_type` is missing")),
             Some(CLIENT_CREDENTIALS) => Ok((client.ok_or_else(nobody)?, Purpose::default())),
-            Some(JWT_BEARER) => {
+            Some(JWT_BEARER | JWT_DPOP) => {
                 let assertion = form.one("assertion").ok_or_else(|| Refusal::request("`assertion` is missing"))?;
                 let refused = |detail| Refusal::hidden("invalid_grant", "the assertion was not accepted", detail);
                 // Who has authenticated brings the word of a person; who has not brings that of the agent's own platform.
                 match client {
+                    Some(client) if id_jag::is_one(assertion) => {
+                        let asserted = self.asserted(snapshot, client.agent, assertion, now).await;
+                        let (subject, asserted) = asserted.map_err(|detail| refused(detail).of(&client.agent.name))?;
+                        Ok((client, Purpose { subject: Some(subject), asserted: Some(asserted), ..Purpose::default() }))
+                    }
                     Some(client) => {
                         let subject = self.person(snapshot, client.agent, assertion, now).await;
                         let subject = subject.map_err(|detail| refused(detail).of(&client.agent.name))?;
@@ -156,7 +165,7 @@ impl Identity {
                     _ => return Err(Refusal::new("invalid_target", "a delegation is for one agent of this trust domain")),
                 };
                 let outbound = outbound.filter(|_| delegate_to.is_none());
-                Ok(Purpose { subject, renewed: Some((execution, token)), delegate_to, redeems: None, outbound })
+                Ok(Purpose { subject, renewed: Some((execution, token)), delegate_to, outbound, ..Purpose::default() })
             }
             // Only an execution that is on the log already has tokens for others.
             Some(JWT | ID_TOKEN) if outbound.is_some() => {
@@ -184,8 +193,18 @@ impl Identity {
         let (agent, now) = (proven.agent, *now);
         let renewed = purpose.renewed.as_ref();
         let key = self.binding(agent, renewed.map(|(_, token)| token), proof)?;
-        let audiences = audiences(snapshot, form, renewed.map(|(_, token)| token))?;
-        let grant = grant(snapshot, agent, form, renewed.map(|(execution, _)| execution.as_ref()), &audiences)?;
+        let asserted = purpose.asserted.as_ref();
+        if let Some(asserted) = asserted.filter(|asserted| asserted.key.is_some() && asserted.key != key) {
+            let detail = format!("the ID-JAG of `{}` is bound to another key than that of the proof", asserted.issuer);
+            return Err(Refusal::hidden("invalid_grant", "the assertion was not accepted", detail));
+        }
+        let reach = renewed.map(|(_, token)| token.audiences.as_slice()).or(asserted.and_then(Asserted::reach));
+        let audiences = audiences(snapshot, form, reach)?;
+        let present = match (renewed, asserted) {
+            (Some((execution, _)), _) => execution.grant(),
+            (None, asserted) => Arc::new(asserted.map(|asserted| asserted.grant.clone()).unwrap_or_default()),
+        };
+        let grant = grant(snapshot, agent, form, &present, &audiences)?;
         let task = task(form, renewed.map(|(execution, _)| execution.as_ref()))?;
         let expires_s = expiry(agent, renewed.map(|(execution, _)| execution.as_ref()), now)?;
         if renewed.is_none() && self.parts.executions.len() >= EXECUTIONS_MAX {
@@ -288,46 +307,49 @@ fn chain(execution: &Execution) -> Vec<SpiffeId> {
 
 /// The endpoints that the credential is for (RFC 8707 §2): ours only, and on renewal none that it did not reach before. A
 /// credential for all servers reaches each of them, so one for a single server is narrower.
-pub(super) fn audiences(snapshot: &Snapshot, form: &Form, renewed: Option<&AccessToken>) -> Result<Vec<String>, Refusal> {
-    let all = format!("{}/mcp", snapshot.settings.data.origin);
+pub(super) fn audiences(snapshot: &Snapshot, form: &Form, reach: Option<&[String]>) -> Result<Vec<String>, Refusal> {
+    let all = everywhere(snapshot);
     let mut audiences: Vec<String> = Vec::new();
-    let logical = form.all("audience").iter().filter(|name| renewed.is_none() || name.parse::<SpiffeId>().is_err());
+    let logical = form.all("audience").iter().filter(|name| reach.is_none() || name.parse::<SpiffeId>().is_err());
     for wanted in form.all("resource").iter().chain(logical) {
-        let server = wanted.strip_prefix(&all).and_then(|rest| rest.strip_prefix('/')).and_then(|server| server.parse().ok());
-        let agents = format!("{}/a2a/", snapshot.settings.data.origin);
-        let is_agent = wanted.strip_prefix(&agents).is_some_and(|name| snapshot.reached_as(name).is_some());
-        let ours = *wanted == all || is_agent || server.is_some_and(|server| snapshot.servers.contains_key(&server));
-        if !ours {
+        if !is_ours(snapshot, wanted) {
             // What is no address may be a credential in the wrong place, and this is shown and recorded.
             let shown = if wanted.starts_with("http") { wanted.chars().take(120).collect() } else { "what is no address".to_owned() };
             return Err(Refusal::new("invalid_target", format!("`{shown}` is no resource of this gateway")));
         }
-        if renewed.is_some_and(|token| !token.audiences.contains(wanted) && !token.audiences.contains(&all)) {
-            return Err(Refusal::new("invalid_target", format!("the credential that is renewed is not for `{wanted}`")));
+        if reach.is_some_and(|reach| !reach.contains(wanted) && !reach.contains(&all)) {
+            return Err(Refusal::new("invalid_target", format!("what is exchanged is not for `{wanted}`")));
         }
         if !audiences.contains(wanted) {
             audiences.push(wanted.clone());
         }
     }
-    match (audiences.is_empty(), renewed) {
+    match (audiences.is_empty(), reach) {
         (false, _) => Ok(audiences),
-        (true, Some(token)) => Ok(token.audiences.clone()),
+        (true, Some(reach)) => Ok(reach.to_vec()),
         (true, None) => Ok(vec![all]),
     }
 }
 
+/// The endpoint for all servers.
+fn everywhere(snapshot: &Snapshot) -> String {
+    format!("{}/mcp", snapshot.settings.data.origin)
+}
+
+/// Whether this is an endpoint of the gateway.
+pub(super) fn is_ours(snapshot: &Snapshot, resource: &str) -> bool {
+    let all = everywhere(snapshot);
+    let server = resource.strip_prefix(&all).and_then(|rest| rest.strip_prefix('/')).and_then(|server| server.parse().ok());
+    let agents = format!("{}/a2a/", snapshot.settings.data.origin);
+    let is_agent = resource.strip_prefix(&agents).is_some_and(|name| snapshot.reached_as(name).is_some());
+    resource == all || is_agent || server.is_some_and(|server| snapshot.servers.contains_key(&server))
+}
+
 /// What the execution may do at most: never more than the agent, nor than the execution so far.
-pub(super) fn grant(
-    snapshot: &Snapshot,
-    agent: &Agent,
-    form: &Form,
-    renewed: Option<&Execution>,
-    audiences: &[String],
-) -> Result<Grant, Refusal> {
+pub(super) fn grant(snapshot: &Snapshot, agent: &Agent, form: &Form, present: &Grant, audiences: &[String]) -> Result<Grant, Refusal> {
     let invalid = |text: String| Refusal::new("invalid_authorization_details", text);
-    let present = renewed.map(Execution::grant).unwrap_or_default();
     let details = match (form.one("authorization_details"), form.one("effects")) {
-        (None, None) => return Ok(Grant::clone(&present)),
+        (None, None) => return Ok(present.clone()),
         (Some(_), Some(_)) => return Err(Refusal::request("`effects` and `authorization_details` say the same: send one of them")),
         (Some(text), None) => json::parse(text.as_bytes(), &DETAILS).map_err(|error| invalid(error.to_string()))?,
         (None, Some(effects)) => effect_details(agent, effects)?,
@@ -341,7 +363,7 @@ pub(super) fn grant(
 
 /// The details that a list of effects stands for: what the agent may read, and of what it may do besides, these effects, or these
 /// tools whatever they do.
-fn effect_details(agent: &Agent, effects: &str) -> Result<Value, Refusal> {
+pub(super) fn effect_details(agent: &Agent, effects: &str) -> Result<Value, Refusal> {
     let mut kinds = BTreeSet::from([Effect::Read]);
     let mut details = Vec::new();
     for word in effects.split_ascii_whitespace() {

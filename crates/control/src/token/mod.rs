@@ -10,6 +10,7 @@ mod aws;
 mod client;
 mod delegate;
 pub mod form;
+mod id_jag;
 mod introspect;
 mod issue;
 mod meant;
@@ -44,6 +45,7 @@ use tokio::sync::Semaphore;
 use crate::fetch::Fetcher;
 use crate::foreign::Foreign;
 use crate::issuer::{Issuer, IssuerError, KeyFiles, authorization_server, openid};
+use crate::spiffe::{self, Authority};
 use crate::svid::Shown;
 use answer::{Refusal, uncached};
 use attest::Peer;
@@ -56,6 +58,8 @@ pub use revoke::{Reason, Stopped};
 pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// The JWT bearer grant, as draft-parecki-oauth-jwt-dpop-grant calls it where a proof is needed.
+const JWT_DPOP: &str = "urn:ietf:params:oauth:grant-type:jwt-dpop";
 const JWT_BEARER_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const JWT_SPIFFE_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 /// A signed AWS request as a client's assertion: ours, since no standard has one.
@@ -114,6 +118,7 @@ pub struct Parts {
 pub struct Identity {
     parts: Parts,
     issuer: Issuer,
+    authority: Authority,
     authenticator: Arc<Authenticator>,
     foreign: Foreign,
     used: Mutex<HashMap<AgentName, Used>>,
@@ -158,12 +163,15 @@ impl Identity {
         let origin = parts.bundle.load().settings.identity.origin.clone();
         let now = parts.clock.now();
         let issuer = Issuer::open(origin.clone(), Arc::clone(&parts.keys), now)?;
+        let domain = parts.bundle.load().settings.trust_domain.to_string();
+        let authority = Authority::open(domain, Arc::clone(&parts.keys), now)?;
         let authenticator = Arc::new(Authenticator::new(origin, issuer.public_keys(), parts.entropy.as_ref()));
         let nobody = issuer.jwks().pointer("/keys/0").cloned().unwrap_or_default();
         Ok(Arc::new(Self {
             foreign: Foreign::new(parts.fetcher.clone(), parts.base.clone()),
             parts,
             issuer,
+            authority,
             authenticator,
             used: Mutex::default(),
             uses: Arc::new(Room::new(USES_MAX)),
@@ -203,6 +211,11 @@ impl Identity {
         &self.issuer
     }
 
+    /// The authority of the trust domain, which signs X.509-SVIDs.
+    pub(crate) const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// The endpoints of the identity listener. Serve them with the peer's address as [`ConnectInfo<SocketAddr>`], the certificates
     /// that it showed as [`Shown`], and the process at the other end of a local socket as `Arc<Peer>`, each in the request's extensions.
     pub fn router(self: &Arc<Self>) -> Router {
@@ -212,6 +225,7 @@ impl Identity {
             .route("/introspect", post(introspect))
             .route("/revoke", post(revoke))
             .route("/jwks", get(jwks))
+            .route("/spiffe-bundle", get(spiffe_bundle))
             .route("/.well-known/oauth-authorization-server", get(metadata))
             .route("/.well-known/openid-configuration", get(openid_metadata))
             .with_state(Arc::clone(self))
@@ -226,6 +240,7 @@ impl Identity {
         self.say_quarantines_again(now).await;
         self.note_left_out(now).await;
         self.note_turned_away(now).await;
+        self.authority.tend(now)?;
         if self.issuer.tend(now)? {
             self.authenticator.set_keys(self.issuer.public_keys());
         }
@@ -234,6 +249,7 @@ impl Identity {
 
     /// Publishes new keys that take over within the hour.
     pub fn rotate_keys(&self) -> Result<(), IssuerError> {
+        self.authority.rotate(self.parts.clock.now())?;
         self.issuer.rotate(self.parts.clock.now())?;
         self.authenticator.set_keys(self.issuer.public_keys());
         Ok(())
@@ -241,6 +257,7 @@ impl Identity {
 
     /// Replaces the keys at once; every credential issued so far is refused from now on.
     pub fn replace_keys(&self) -> Result<(), IssuerError> {
+        self.authority.replace(self.parts.clock.now())?;
         self.issuer.replace(self.parts.clock.now())?;
         self.authenticator.set_keys(self.issuer.public_keys());
         Ok(())
@@ -448,6 +465,12 @@ fn is_form(headers: &HeaderMap) -> bool {
 
 async fn jwks(State(identity): State<Arc<Identity>>) -> Response {
     published(identity.issuer.jwks())
+}
+
+/// The bundle of our trust domain, for those who federate with it (SPIFFE Federation §5, profile `https_web`).
+async fn spiffe_bundle(State(identity): State<Arc<Identity>>) -> Response {
+    let sequence = identity.parts.clock.now().as_second();
+    published(spiffe::bundle(identity.authority.jwks(), &identity.issuer.jwks(), sequence))
 }
 
 async fn metadata(State(identity): State<Arc<Identity>>) -> Response {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::answer::Refusal;
 use super::form::Form;
-use super::issue::{ACCESS_TOKEN, ID_TOKEN, JWT};
+use super::issue::{ACCESS_TOKEN, ID_JAG, ID_TOKEN, JWT};
 use super::{Asked, Identity};
 
 impl Identity {
@@ -36,8 +36,8 @@ impl Identity {
         proof: Option<Proof>,
     ) -> Result<Value, Refusal> {
         let Asked { form, now, .. } = asked;
-        self.binding(agent, Some(token), proof)?;
-        let to = declared(snapshot, form, agent, execution).map_err(|refusal| refusal.about(execution.id()))?;
+        let key = self.binding(agent, Some(token), proof)?;
+        let to = declared(snapshot, form, agent, execution, kind).map_err(|refusal| refusal.about(execution.id()))?;
         may_have(execution, to).map_err(|refusal| refusal.about(execution.id()))?;
         let name = SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.name.clone());
         if name.to_string().len() > SUB_BYTES_MAX {
@@ -59,11 +59,12 @@ impl Identity {
             agent: &name,
             owner: &agent.owner,
             subject: started.subject.as_deref(),
-            chain: started.chain.iter().map(|member| member.agent.agent().as_str()).collect(),
-            execution: execution.id(),
+            chain: started.chain.iter().map(|member| member.agent.clone()).collect(),
+            execution: Some(execution.id()),
             id: &id,
             issued_s: now.as_second(),
             expires_s,
+            key: key.as_deref(),
             to,
         };
         let signer = self.issuer.signer(to.algorithm, *now).ok_or_else(|| Refusal::unavailable("the issuer has no key"))?;
@@ -72,7 +73,7 @@ impl Identity {
         let issued = TokenIssued {
             at: *now,
             bundle: snapshot.digest,
-            execution: execution.id(),
+            execution: Some(execution.id()),
             agent: agent.name.clone(),
             subject: started.subject.clone(),
             audience: to.audience.clone(),
@@ -104,23 +105,31 @@ pub(super) fn requested(form: &Form) -> Result<Option<&'static str>, Refusal> {
         None | Some(ACCESS_TOKEN) => Ok(None),
         Some(JWT) => Ok(Some(JWT)),
         Some(ID_TOKEN) => Ok(Some(ID_TOKEN)),
-        Some(_) => Err(Refusal::request("what can be requested is an access token, or a JWT or ID token for others")),
+        Some(ID_JAG) => Ok(Some(ID_JAG)),
+        Some(_) => Err(Refusal::request("what can be requested is an access token, or a JWT, an ID token or an ID-JAG for others")),
     }
 }
 
 /// What the bundle says of whom the token is to be for: the agent's own declaration, where each agent that it acts for has one too.
-fn declared<'a>(snapshot: &Snapshot, form: &Form, agent: &'a Agent, execution: &Execution) -> Result<&'a Outbound, Refusal> {
+fn declared<'a>(snapshot: &Snapshot, form: &Form, agent: &'a Agent, execution: &Execution, kind: &str) -> Result<&'a Outbound, Refusal> {
     let invalid = |sentence: String| Refusal::new("invalid_target", sentence);
-    if form.one("resource").is_some() {
-        return Err(invalid("a token for others is for an `audience` and for no `resource`".to_owned()));
-    }
     let [audience] = form.all("audience") else {
         return Err(invalid("a token for others is for exactly one `audience`".to_owned()));
     };
     // What is asked for is not repeated: it may be a credential in the wrong place.
-    let own = agent.outbound.iter().find(|to| to.audience == *audience).ok_or_else(|| {
+    let is_kind = |to: &&Outbound| to.id_jag.is_some() == (kind == ID_JAG);
+    let own = agent.outbound.iter().filter(is_kind).find(|to| to.audience == *audience).ok_or_else(|| {
         invalid(format!("`{}` has no tokens for this audience; its operator can declare it under `[[agent.outbound]]`", agent.name))
     })?;
+    match (form.all("resource"), &own.id_jag) {
+        ([], _) => {}
+        ([resource], Some(to)) if *resource == to.resource => {}
+        (_, Some(_)) => return Err(invalid("the assertion is for another `resource`; leave it out, or ask the operator".to_owned())),
+        (_, None) => return Err(invalid("a token for others is for an `audience` and for no `resource`".to_owned())),
+    }
+    if own.id_jag.is_some() && execution.started().subject.is_none() {
+        return Err(invalid("this execution acts for no person, and an ID-JAG asserts one".to_owned()));
+    }
     let lacks = |name| snapshot.agents.get(name).is_none_or(|above| above.outbound.iter().all(|to| to.audience != own.audience));
     match execution.started().chain.iter().map(|member| member.agent.agent()).find(|name| lacks(name)) {
         Some(name) => Err(invalid(format!("this execution acts for `{name}`, which has no tokens for this audience itself"))),

@@ -64,6 +64,7 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
         keys,
         credential,
         outbound: outbound::outbound(&table),
+        x509_svid: table.flag("x509_svid").is_some_and(Spanned::into_inner),
         call,
         delegate_to,
         decide_for,

@@ -309,6 +309,8 @@ pub struct Agent {
     pub credential: CredentialRules,
     /// For whom else it may have tokens of ours.
     pub outbound: Vec<Outbound>,
+    /// Whether its programs on this machine have an X.509-SVID, by the SPIFFE Workload API.
+    pub x509_svid: bool,
     /// What it may ever call.
     pub call: Vec<ToolPattern>,
     /// The agents that it may delegate to.
@@ -506,6 +508,8 @@ pub enum BrokerAuth {
         audience: String,
         /// `ES256` or `RS256`.
         algorithm: String,
+        /// Whether each call is shown with a transaction token besides.
+        txn: bool,
     },
     /// A secret from a file, put into a header. A last resort that `check` reports.
     Static {

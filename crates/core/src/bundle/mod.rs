@@ -32,7 +32,7 @@ pub use declared::{
 };
 pub use expect::Expectation;
 pub use live::Live;
-pub use outbound::{Outbound, Said};
+pub use outbound::{IdJag, Outbound, Said};
 pub use pattern::{ToolPattern, ToolPatterns};
 pub use problem::{Problem, Severity};
 pub use read::{Bundle, FOLDERS, Files, concerns, digest, read};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 
 use super::fields::Fields;
-use super::schema;
+use super::{schema, url};
 use crate::identity::Algorithm;
 use crate::identity::outbound::{TAG_CHARS_MAX, TAG_NAME_CHARS_MAX, is_tag_text};
 use crate::model::Duration;
@@ -32,6 +32,19 @@ pub struct Outbound {
     pub source_identity: Option<Said>,
     /// Whether an execution gets it also after it has read what a third party may have written, or what is confidential.
     pub after_untrusted: bool,
+    /// What is asserted to an authorization server of another domain in place of a token; then the audience is its issuer.
+    pub id_jag: Option<IdJag>,
+}
+
+/// What an identity assertion for another domain's authorization server says (ID-JAG, draft-ietf-oauth-identity-assertion-authz-grant).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdJag {
+    /// The agent's client id at that authorization server.
+    pub client_id: String,
+    /// The resource there, such as an MCP server.
+    pub resource: String,
+    /// The scopes that the assertion names; none, and the server decides.
+    pub scopes: Vec<String>,
 }
 
 /// What a token says at some place.
@@ -72,6 +85,7 @@ pub(super) fn outbound(agent: &Fields<'_>) -> Vec<Outbound> {
         }
         let source_identity = table.choice("source_identity", &[("subject", ()), ("agent", ())]).map(|_| said(&table, "source_identity"));
         let tags = tags(&table);
+        let id_jag = id_jag(&table);
         let Some(audience) = audience else { continue };
         all.push(Outbound {
             audience: audience.into_inner(),
@@ -80,9 +94,28 @@ pub(super) fn outbound(agent: &Fields<'_>) -> Vec<Outbound> {
             tags,
             source_identity: source_identity.flatten(),
             after_untrusted: after_untrusted.is_some_and(Spanned::into_inner),
+            id_jag,
         });
     }
     all
+}
+
+fn id_jag(outbound: &Fields<'_>) -> Option<IdJag> {
+    let table = outbound.table::<schema::IdJagTable>("id_jag")?;
+    for key in ["tags", "source_identity"] {
+        if let Some(value) = outbound.value(key) {
+            table.source().error(value.span(), format!("`{key}` means nothing with `id_jag`"), "take it out");
+        }
+    }
+    let client_id = table.required_text("client_id", "write the agent's client id at that authorization server");
+    let resource = table.required_text("resource", "write the identifier of the resource, such as the MCP server's URL");
+    if let Some(resource) = &resource
+        && let Err((fault, mend)) = url::parse(resource.get_ref())
+    {
+        table.source().error(resource.span(), format!("the resource {fault}"), mend);
+    }
+    let scopes = table.texts("scopes").into_iter().map(Spanned::into_inner).collect();
+    Some(IdJag { client_id: client_id?.into_inner(), resource: resource?.into_inner(), scopes })
 }
 
 /// The word under `key`, without braces.

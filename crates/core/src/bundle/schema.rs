@@ -309,6 +309,8 @@ pub struct AgentTable {
     pub credential: Option<CredentialTable>,
     /// For whom else it may have tokens of ours: clouds, Kubernetes API servers.
     pub outbound: Option<Vec<OutboundTable>>,
+    /// Whether its programs on this machine have an X.509-SVID of our trust domain, by the SPIFFE Workload API.
+    pub x509_svid: Option<bool>,
     /// What it may do; nothing unless set.
     pub may: Option<MayTable>,
 }
@@ -378,6 +380,20 @@ pub struct OutboundTable {
     pub source_identity: Option<OutboundIdentity>,
     /// Whether an execution gets it also after it has read what a third party may have written, or what is confidential.
     pub after_untrusted: Option<bool>,
+    /// The audience is another domain's authorization server, and is given an identity assertion (ID-JAG).
+    pub id_jag: Option<IdJagTable>,
+}
+
+/// What an identity assertion for another domain's authorization server says.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct IdJagTable {
+    /// The agent's client id at that authorization server.
+    pub client_id: String,
+    /// The resource there, such as an MCP server's URL.
+    pub resource: String,
+    /// The scopes that the assertion names; the server decides unless set.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// What a token for others is signed with.
@@ -523,6 +539,8 @@ pub struct JwtTable {
     pub audience: String,
     /// `ES256` (unless set) or `RS256`.
     pub algorithm: Option<String>,
+    /// Whether each call brings a transaction token too, in the header `Txn-Token`: who acts, through whom, and which call it is.
+    pub txn: Option<bool>,
 }
 
 /// A secret in a header.

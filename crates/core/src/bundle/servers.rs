@@ -279,7 +279,11 @@ fn auth(server: &Fields<'_>) -> BrokerAuth {
             only("`jwt`", &[]);
             let Some(jwt) = table.table::<schema::JwtTable>("jwt") else { return BrokerAuth::None };
             let algorithm = jwt.choice("algorithm", &[("ES256", "ES256"), ("RS256", "RS256")]).map_or("ES256", Spanned::into_inner);
-            BrokerAuth::OwnJwt { audience: needed(&jwt, "audience", "write the audience of the server"), algorithm: algorithm.to_owned() }
+            BrokerAuth::OwnJwt {
+                audience: needed(&jwt, "audience", "write the audience of the server"),
+                algorithm: algorithm.to_owned(),
+                txn: jwt.flag("txn").is_some_and(Spanned::into_inner),
+            }
         }
         "static" => {
             only("`static`", &[]);

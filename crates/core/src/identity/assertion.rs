@@ -75,6 +75,14 @@ pub fn foreign<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> Res
     trusted(token, trust, TYPES, now)
 }
 
+/// Checks an identity assertion of a trusted issuer (ID-JAG, draft-ietf-oauth-identity-assertion-authz-grant §4.3) and gives its claims.
+pub fn id_jag<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {
+    let claims = trusted(token, trust, &[super::outbound::ID_JAG], now)?;
+    token.text("jti")?;
+    token.text("client_id")?;
+    Ok(claims)
+}
+
 /// Checks the ID token of a login that began with `nonce` (OpenID Connect Core 1.0 §3.1.3.7) and gives its claims: the audience
 /// is our client alone, and it was issued just now.
 pub fn id_token<'a>(token: &'a Jws<'_>, trust: &Trust<'_>, nonce: &str, now: Timestamp) -> Result<&'a Map<String, Value>, InvalidJwt> {

@@ -22,7 +22,7 @@ pub use grant::{Admission, Grant, InvalidGrant};
 pub use key::{Algorithm, InvalidKey, KeySet, PublicKey, Signer, SigningFailed, thumbprint};
 pub use refusals::Refusals;
 pub use replay::{Replayed, Replays, Room};
-pub use token::{AccessToken, DelegationToken};
+pub use token::{AccessToken, DelegationToken, act};
 
 #[cfg(test)]
 mod tests;

@@ -11,8 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::jws;
 use super::key::{Signer, SigningFailed};
-use crate::bundle::{Outbound, Said};
+use super::token::act;
+use crate::bundle::{IdJag, Outbound, Said};
 use crate::model::{Digest, ExecutionId, SpiffeId};
+
+/// The type of an identity assertion for another domain's authorization server.
+pub const ID_JAG: &str = "oauth-id-jag+jwt";
 
 /// The longest `sub` that all of them take, in bytes (Google's `google.subject`).
 pub const SUB_BYTES_MAX: usize = 127;
@@ -38,15 +42,17 @@ pub struct OutboundToken<'a> {
     /// On whose behalf it acts.
     pub subject: Option<&'a str>,
     /// The agents that it acts for, nearest first.
-    pub chain: Vec<&'a str>,
-    /// The execution.
-    pub execution: ExecutionId,
+    pub chain: Vec<SpiffeId>,
+    /// The execution, where there is one.
+    pub execution: Option<ExecutionId>,
     /// The token's own id (`jti`).
     pub id: &'a str,
     /// When it was issued (`iat`, `nbf`), in seconds since the epoch.
     pub issued_s: i64,
     /// When it expires (`exp`), in seconds since the epoch.
     pub expires_s: i64,
+    /// The thumbprint of the key that an assertion is bound to.
+    pub key: Option<&'a str>,
     /// For whom it is, and what the bundle says of it.
     pub to: &'a Outbound,
 }
@@ -54,7 +60,34 @@ pub struct OutboundToken<'a> {
 impl OutboundToken<'_> {
     /// The token, signed; with a `kid`, and of the type that nobody takes for a credential of ours.
     pub fn sign(&self, signer: &dyn Signer) -> Result<String, SigningFailed> {
-        jws::sign("JWT", &self.claims(), signer)
+        match &self.to.id_jag {
+            Some(to) => jws::sign(ID_JAG, &self.asserted(to), signer),
+            None => jws::sign("JWT", &self.claims(), signer),
+        }
+    }
+
+    /// What another domain's authorization server is told: the person, and that the agent acts (ID-JAG §3).
+    fn asserted(&self, to: &IdJag) -> Value {
+        let mut claims = json!({
+            "iss": self.issuer,
+            "sub": self.subject,
+            "aud": self.to.audience,
+            "client_id": to.client_id,
+            "resource": to.resource,
+            "iat": self.issued_s,
+            "exp": self.expires_s,
+            "jti": self.id,
+            "act": act(self.issuer, self.agent, &self.chain),
+        });
+        if let Some(claims) = claims.as_object_mut() {
+            if !to.scopes.is_empty() {
+                claims.insert("scope".to_owned(), json!(to.scopes.join(" ")));
+            }
+            if let Some(key) = self.key {
+                claims.insert("cnf".to_owned(), json!({ "jkt": key }));
+            }
+        }
+        claims
     }
 
     fn claims(&self) -> Map<String, Value> {
@@ -69,12 +102,15 @@ impl OutboundToken<'_> {
         put("jti", json!(self.id));
         put("agent", json!(self.agent.agent().as_str()));
         put("owner", json!(self.owner));
-        put("execution", json!(self.execution.to_string()));
+        if let Some(execution) = self.execution {
+            put("execution", json!(execution.to_string()));
+        }
         if let Some(subject) = self.subject {
             put("person", json!(subject));
         }
         if !self.chain.is_empty() {
-            put("chain", json!(self.chain.join(" ")));
+            let names: Vec<_> = self.chain.iter().map(|agent| agent.agent().as_str()).collect();
+            put("chain", json!(names.join(" ")));
         }
         if !self.to.tags.is_empty() {
             let tags: Map<_, _> = self.to.tags.iter().map(|(name, said)| (name.clone(), json!([self.tag(said)]))).collect();
@@ -99,7 +135,7 @@ impl OutboundToken<'_> {
             Said::Agent => self.agent.agent().to_string(),
             Said::Owner => self.owner.to_owned(),
             Said::Subject => self.subject.map_or_else(|| self.agent.agent().to_string(), str::to_owned),
-            Said::Execution => self.execution.to_string(),
+            Said::Execution => self.execution.map(|execution| execution.to_string()).unwrap_or_default(),
             Said::Text(text) => text.clone(),
         }
     }

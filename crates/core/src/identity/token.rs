@@ -122,7 +122,7 @@ fn subject(person: Option<&str>, agent: &SpiffeId, chain: &[SpiffeId]) -> String
 }
 
 /// Who acts, and within it each agent that it acts for.
-fn act(issuer: &str, agent: &SpiffeId, chain: &[SpiffeId]) -> Value {
+pub fn act(issuer: &str, agent: &SpiffeId, chain: &[SpiffeId]) -> Value {
     let of = |agent: &SpiffeId| json!({ "iss": issuer, "sub": agent.to_string(), "sub_profile": "ai_agent" });
     let before = chain.iter().rev().fold(None, |before: Option<Value>, agent| {
         let mut act = of(agent);

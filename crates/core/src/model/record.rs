@@ -173,18 +173,19 @@ pub struct TokenIssued {
     pub at: Timestamp,
     /// The bundle in force.
     pub bundle: Digest,
-    /// The execution.
-    pub execution: ExecutionId,
+    /// The execution; absent for what a program of this host gets by the SPIFFE Workload API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<ExecutionId>,
     /// Who acts.
     pub agent: AgentName,
     /// On whose behalf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Whom the token is for (`aud`).
+    /// Whom the token is for (`aud`); `x509-svid` for a certificate.
     pub audience: String,
-    /// Its `jti`.
+    /// Its `jti`, or the certificate's digest.
     pub token: String,
-    /// The `jti` of the credential that it was exchanged for.
+    /// The `jti` of the credential that it was exchanged for, or what the kernel says of the program.
     pub by: String,
     /// When it expires.
     pub expires: Timestamp,

@@ -34,6 +34,7 @@ impl Fixture {
             keys: Vec::new(),
             credential: CredentialRules::default(),
             outbound: Vec::new(),
+            x509_svid: false,
             call: call.iter().map(|pattern| pattern.parse().unwrap()).collect(),
             delegate_to: Vec::new(),
             decide_for: crate::bundle::DecideFor::Nobody,

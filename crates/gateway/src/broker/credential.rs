@@ -13,7 +13,14 @@ use super::BrokerError;
 ///
 /// Clones are the same credential: what is refused for one is refused for all.
 #[derive(Clone)]
-pub struct Credential(Option<Arc<Shown>>);
+pub struct Credential {
+    shown: Option<Arc<Shown>>,
+    /// The transaction token of one call, beside it.
+    txn: Option<Arc<Zeroizing<String>>>,
+}
+
+/// The header of a transaction token (draft-ietf-oauth-transaction-tokens-10).
+const TXN_TOKEN: HeaderName = HeaderName::from_static("txn-token");
 
 struct Shown {
     header: HeaderName,
@@ -24,17 +31,28 @@ struct Shown {
 impl Credential {
     /// Nothing: the server wants none, or finds it in its environment.
     pub const fn none() -> Self {
-        Self(None)
+        Self { shown: None, txn: None }
     }
 
     /// A header with a secret value.
     pub fn header(name: HeaderName, value: Zeroizing<String>) -> Self {
-        Self(Some(Arc::new(Shown { header: name, secret: value, refused: AtomicBool::new(false) })))
+        Self { shown: Some(Arc::new(Shown { header: name, secret: value, refused: AtomicBool::new(false) })), txn: None }
+    }
+
+    /// The same with the transaction token of one call. It says what the call is, and lets nobody in.
+    #[must_use]
+    pub fn with_txn(self, token: Zeroizing<String>) -> Self {
+        Self { txn: Some(Arc::new(token)), ..self }
     }
 
     /// Adds it to a request; fails, without showing it, when the secret cannot stand in a header.
     pub fn attach(&self, headers: &mut HeaderMap) -> Result<(), BrokerError> {
-        let Some(shown) = &self.0 else { return Ok(()) };
+        if let Some(token) = &self.txn {
+            let mut value = HeaderValue::from_str(token).map_err(|_| BrokerError("the transaction token is no header's value".into()))?;
+            value.set_sensitive(true);
+            headers.insert(TXN_TOKEN, value);
+        }
+        let Some(shown) = &self.shown else { return Ok(()) };
         let mut value = HeaderValue::from_str(&shown.secret)
             .map_err(|_| BrokerError(format!("the secret for `{}` has characters that a header cannot hold", shown.header).into()))?;
         value.set_sensitive(true);
@@ -44,14 +62,14 @@ impl Credential {
 
     /// Remembers that the server did not accept it, so that the broker does not give it out again.
     pub fn refuse(&self) {
-        if let Some(shown) = &self.0 {
+        if let Some(shown) = &self.shown {
             shown.refused.store(true, Ordering::Release);
         }
     }
 
     /// Whether the server did not accept it.
     pub fn is_refused(&self) -> bool {
-        self.0.as_ref().is_some_and(|shown| shown.refused.load(Ordering::Acquire))
+        self.shown.as_ref().is_some_and(|shown| shown.refused.load(Ordering::Acquire))
     }
 }
 

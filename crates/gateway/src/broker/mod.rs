@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bailiwick_core::model::ServerName;
 pub use credential::Credential;
-pub use real::{Broker, Signers, Sources};
+pub use real::{Broker, Chains, Signers, Sources};
 
 use crate::Permit;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bailiwick_core::bundle::{BrokerAuth, Live, Snapshot};
 use bailiwick_core::form::{encode, escape};
-use bailiwick_core::identity::{Algorithm, Signer, jws};
+use bailiwick_core::identity::{Algorithm, Signer, act, jws};
 use bailiwick_core::model::{AgentName, Clock, Entropy, ExecutionId, ServerName, SpiffeId, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -38,6 +38,12 @@ const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many credentials are remembered.
 const KNOWN_MAX: usize = 10_000;
 
+/// How long a transaction token lives, in seconds: the call is on its way.
+const TXN_LIFE_S: i64 = 60;
+
+/// Gives the agents that an execution acts for, nearest first.
+pub type Chains = Arc<dyn Fn(ExecutionId) -> Vec<SpiffeId> + Send + Sync>;
+
 /// Gives the key of ours that signs now with an algorithm; nothing when there is none.
 pub type Signers = Arc<dyn Fn(Algorithm) -> Option<Arc<dyn Signer>> + Send + Sync>;
 
@@ -52,6 +58,8 @@ pub struct Sources {
     pub issuer: String,
     /// Our issuer's keys.
     pub signers: Signers,
+    /// Whom executions act for.
+    pub chains: Chains,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// For the ids of what we sign.
@@ -81,6 +89,20 @@ struct Named {
     agent: AgentName,
     subject: Option<String>,
     execution: ExecutionId,
+    /// The agents that it acts for, nearest first.
+    chain: Vec<SpiffeId>,
+}
+
+impl Named {
+    /// Whom it is about: the person, or else the first agent of the chain.
+    fn sub(&self, agent: &SpiffeId) -> String {
+        self.subject.clone().unwrap_or_else(|| self.chain.last().unwrap_or(agent).to_string())
+    }
+
+    /// Who acts, through whom (RFC 8693 §4.1); nothing where the agent acts for itself alone.
+    fn act(&self, issuer: &str, agent: &SpiffeId) -> Option<Value> {
+        (self.subject.is_some() || !self.chain.is_empty()).then(|| act(issuer, agent, &self.chain))
+    }
 }
 
 type Slot = Arc<tokio::sync::Mutex<Option<Held>>>;
@@ -184,7 +206,7 @@ impl Broker {
                 }
                 self.ask(token_url, HeaderMap::new(), &parameters).await.and_then(bearer)
             }
-            BrokerAuth::OwnJwt { audience, algorithm } => {
+            BrokerAuth::OwnJwt { audience, algorithm, .. } => {
                 let algorithm = match algorithm.as_str() {
                     "RS256" => Algorithm::Rs256,
                     _ => Algorithm::Es256,
@@ -214,23 +236,47 @@ impl Broker {
         match named {
             // The gateway itself, which reads what a server offers.
             None => drop(claims.insert("sub".to_owned(), json!(format!("spiffe://{domain}/gateway")))),
-            Some(Named { agent, subject, execution }) => {
-                let agent = SpiffeId::new(domain.clone(), agent.clone()).to_string();
-                claims.insert("sub".to_owned(), json!(subject.as_ref().unwrap_or(&agent)));
-                if subject.is_some() {
-                    claims.insert("act".to_owned(), json!({ "iss": self.sources.issuer, "sub": agent, "sub_profile": "ai_agent" }));
+            Some(named) => {
+                let agent = SpiffeId::new(domain.clone(), named.agent.clone());
+                claims.insert("sub".to_owned(), json!(named.sub(&agent)));
+                if let Some(act) = named.act(&self.sources.issuer, &agent) {
+                    claims.insert("act".to_owned(), act);
                 }
-                claims.insert("client_id".to_owned(), json!(agent));
-                claims.insert("txn".to_owned(), json!(execution));
+                claims.insert("client_id".to_owned(), json!(agent.to_string()));
+                claims.insert("txn".to_owned(), json!(named.execution));
             }
         }
-        self.sign("JWT", claims, audience, algorithm, now)
+        self.sign("JWT", claims, audience, (algorithm, OWN_LIFE_S), now)
+    }
+
+    /// The transaction token of one call (draft-ietf-oauth-transaction-tokens-10 §5, with `act` and `agentic_ctx` as
+    /// draft-araut-oauth-transaction-tokens-for-agents-02 names them): who asks for what, through whom, and where that is on the log.
+    fn txn_token(&self, snapshot: &Snapshot, permit: &Permit, named: &Named) -> Result<Zeroizing<String>, BrokerError> {
+        let (domain, intent) = (&snapshot.settings.trust_domain, permit.intent());
+        let agent = SpiffeId::new(domain.clone(), named.agent.clone());
+        let act = act(&self.sources.issuer, &agent, &named.chain);
+        let claims = json!({
+            "txn": named.execution,
+            "sub": named.sub(&agent),
+            "act": act,
+            "scope": intent.tool.as_str(),
+            "req_wl": format!("spiffe://{domain}/gateway"),
+            "tctx": {
+                "tool": intent.tool.as_str(),
+                "effect": intent.effect,
+                "args_digest": intent.arguments_digest,
+                "decision": permit.position(),
+            },
+            "agentic_ctx": { "chain_depth": named.chain.len() },
+        });
+        let claims = if let Value::Object(claims) = claims { claims } else { Map::new() };
+        self.sign("txntoken+jwt", claims, &domain.to_string(), (Algorithm::Es256, TXN_LIFE_S), self.sources.clock.now())
     }
 
     /// What authenticates us as `client` (RFC 7523 §2.2).
     fn assertion(&self, client: &str, audience: &str, now: Timestamp) -> Result<Zeroizing<String>, BrokerError> {
         let claims = Map::from_iter([("iss".to_owned(), json!(client)), ("sub".to_owned(), json!(client))]);
-        self.sign("JWT", claims, audience, Algorithm::Es256, now)
+        self.sign("JWT", claims, audience, (Algorithm::Es256, OWN_LIFE_S), now)
     }
 
     fn sign(
@@ -238,7 +284,7 @@ impl Broker {
         typ: &str,
         mut claims: Map<String, Value>,
         audience: &str,
-        algorithm: Algorithm,
+        (algorithm, life_s): (Algorithm, i64),
         now: Timestamp,
     ) -> Result<Zeroizing<String>, BrokerError> {
         let mut id = [0; 16];
@@ -247,7 +293,7 @@ impl Broker {
         claims.entry("iss").or_insert_with(|| json!(self.sources.issuer));
         claims.insert("aud".to_owned(), json!(audience));
         claims.insert("iat".to_owned(), json!(iat));
-        claims.insert("exp".to_owned(), json!(iat.saturating_add(OWN_LIFE_S)));
+        claims.insert("exp".to_owned(), json!(iat.saturating_add(life_s)));
         claims.insert("jti".to_owned(), json!(URL_SAFE_NO_PAD.encode(id)));
         let signer = (self.sources.signers)(algorithm).ok_or_else(|| said("our issuer has no key of the declared algorithm"))?;
         jws::sign(typ, &claims, signer.as_ref()).map(Zeroizing::new).map_err(|error| said(error.to_string()))
@@ -290,8 +336,15 @@ impl Broker {
 impl Vault for Broker {
     async fn credential(&self, permit: &Permit) -> Result<Credential, BrokerError> {
         let intent = permit.intent();
-        let named = Named { agent: intent.agent.clone(), subject: intent.subject.clone(), execution: intent.execution };
-        self.give(permit.call().tool.server(), Some(named)).await
+        let (execution, chain) = (intent.execution, (self.sources.chains)(intent.execution));
+        let named = Named { agent: intent.agent.clone(), subject: intent.subject.clone(), execution, chain };
+        let server = permit.call().tool.server();
+        let credential = self.give(server, Some(named.clone())).await?;
+        let snapshot = self.sources.bundle.load();
+        match snapshot.servers.get(server).map(|declared| &declared.auth) {
+            Some(BrokerAuth::OwnJwt { txn: true, .. }) => Ok(credential.with_txn(self.txn_token(&snapshot, permit, &named)?)),
+            _ => Ok(credential),
+        }
     }
 
     async fn own(&self, server: &ServerName) -> Result<Credential, BrokerError> {

@@ -62,6 +62,7 @@ impl Brokered {
                 bundle: Arc::clone(bundle),
                 base: base.to_owned(),
                 issuer: ISSUER.to_owned(),
+                chains: Arc::new(|_| vec!["spiffe://acme.example/agent/front".parse().unwrap()]),
                 signers: Arc::new(move |algorithm| (algorithm == Algorithm::Es256).then(|| Arc::clone(&signer))),
                 clock: Arc::new(MachineClock),
                 entropy: Arc::new(Random),
@@ -146,16 +147,46 @@ async fn a_token_of_our_own_names_the_agent_the_person_and_the_execution() {
     ] {
         assert_eq!(claims[claim], value, "{claim}");
     }
-    assert_eq!(claims["act"]["sub"], agent);
+    assert_eq!((&claims["act"]["sub"], &claims["act"]["act"]["sub"]), (&json!(agent), &json!("spiffe://acme.example/agent/front")));
 
     assert_eq!(brokered.call_of(&execution).await.unwrap(), shown, "one execution is given one token while it lasts");
     let alone = brokered.call(None).await.unwrap();
     let claims = brokered.claims(alone.strip_prefix("Bearer ").unwrap());
-    assert_eq!((&claims["sub"], claims.get("act")), (&json!(agent), None));
+    assert_eq!((&claims["sub"], &claims["act"]["sub"]), (&json!("spiffe://acme.example/agent/front"), &json!(agent)));
 
     let list = brokered.server.requests(|request| request.rpc() == "tools/list").remove(0);
     let claims = brokered.claims(list.header("authorization").strip_prefix("Bearer ").unwrap());
     assert_eq!((&claims["sub"], claims.get("txn")), (&json!("spiffe://acme.example/gateway"), None), "lists are read on nobody's behalf");
+}
+
+#[tokio::test]
+async fn a_server_that_wants_it_is_told_of_each_call_by_a_transaction_token() {
+    let brokered = Brokered::start("{ jwt = { audience = \"crm\", txn = true } }", |_| false).await;
+    let execution = brokered.world.execution_for(Some("ada@acme.example"));
+    let (first, again) = (brokered.call_of(&execution).await.unwrap(), brokered.call_of(&execution).await.unwrap());
+    assert_eq!(first, again, "one execution is given one credential while it lasts");
+    let calls = brokered.server.requests(|request| request.rpc() == "tools/call");
+    let tokens: Vec<_> = calls.iter().map(|call| call.header("txn-token").to_owned()).collect();
+    let [claims, later] = [&tokens[0], &tokens[1]].map(|token| brokered.claims(token));
+    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(tokens[0].split('.').next().unwrap()).unwrap()).unwrap();
+    assert_eq!(header["typ"], "txntoken+jwt", "so that nobody takes it for a credential");
+    let decision = |claims: &Value| claims["tctx"]["decision"].as_u64().unwrap();
+    assert!(decision(&later) > decision(&claims) && later["jti"] != claims["jti"], "each call has its own");
+    for (pointer, value) in [
+        ("/aud", json!("acme.example")),
+        ("/txn", json!(execution.id())),
+        ("/sub", json!("ada@acme.example")),
+        ("/act/sub", json!("spiffe://acme.example/agent/bot")),
+        ("/act/act/sub", json!("spiffe://acme.example/agent/front")),
+        ("/req_wl", json!("spiffe://acme.example/gateway")),
+        ("/scope", claims["tctx"]["tool"].clone()),
+        ("/agentic_ctx/chain_depth", json!(1)),
+    ] {
+        assert_eq!(claims.pointer(pointer), Some(&value), "{pointer}");
+    }
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
+    let list = brokered.server.requests(|request| request.rpc() == "tools/list").remove(0);
+    assert_eq!(list.header("txn-token"), "", "a list is no transaction");
 }
 
 #[tokio::test]
