@@ -53,7 +53,7 @@ const refusal = (grant, parameters) => token(grant, parameters).then((answer) =>
 const granted = await token(JWT_BEARER, { assertion: await workload() });
 check('a workload’s JWT is traded for a token (RFC 7523)', granted.token_type === 'dpop', granted.token_type);
 check('the token lives at most fifteen minutes', granted.expires_in <= 900, granted.expires_in);
-const person = await workload({ sub: 'ada', repository: undefined });
+const person = await workload({ sub: 'ada', azp: clientId, repository: undefined });
 const exchanged = await token(
   TOKEN_EXCHANGE,
   { subject_token: person, subject_token_type: 'urn:ietf:params:oauth:token-type:jwt' },

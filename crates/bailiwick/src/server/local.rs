@@ -16,6 +16,8 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
+use super::authority::Mended;
+
 /// The most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
 
@@ -75,7 +77,7 @@ pub(super) fn serve(
                 let stopped = async move {
                     let _ = stopped.wait_for(|stopping| *stopping).await;
                 };
-                if let Err(error) = connection::serve(stream, answer, patience, stopped).await {
+                if let Err(error) = connection::serve(Mended::new(stream), answer, patience, stopped).await {
                     tracing::debug!("a local connection ended: {error}");
                 }
                 drop(place);

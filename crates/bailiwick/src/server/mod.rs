@@ -1,6 +1,7 @@
 //! The server: everything introduced to everything else, and kept running.
 
 mod admin;
+mod authority;
 mod data;
 mod decisions;
 mod ext_authz;

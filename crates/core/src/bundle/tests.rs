@@ -324,7 +324,7 @@ fn what_is_wrong_with_an_agent() {
         ("[[agent.outbound]]\naudience = \"a\"\ntags = { \"a|b\" = \"x\" }", (7, 8), "no tag's name"),
         ("[[agent.outbound]]\naudience = \"a\"\nsource_identity = \"ana\"", (7, 19), "cannot be `ana`"),
         ("[[agent.outbound]]\naudience = \"a\"\nid_jag = { client_id = \"c\" }", (7, 10), "has no `resource`"),
-        ("[[agent.outbound]]\naudience = \"a\"\nid_jag = { client_id = \"c\", resource = \"ftp://a\" }", (7, 39), "is not an `https` URL"),
+        ("[[agent.outbound]]\naudience = \"a\"\nid_jag = { client_id = \"c\", resource = \"ftp://a\" }", (7, 40), "is not an `https` URL"),
         (
             "[[agent.outbound]]\naudience = \"a\"\ntags = { a = \"b\" }\nid_jag = { client_id = \"c\", resource = \"https://a/\" }",
             (7, 8),
