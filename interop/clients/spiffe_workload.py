@@ -3,13 +3,14 @@
     spiffe_workload.py ISSUER SOCKET AGENT_ID AUDIENCE
 """
 
+import base64
 import json
 import sys
 import urllib.request
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from spiffe import JwtBundle, TrustDomain, WorkloadApiClient, X509Bundle
+from spiffe import JwtBundle, TrustDomain, WorkloadApiClient
 from spiffe.svid.jwt_svid import JwtSvid
 
 from checks import Checks
@@ -47,11 +48,12 @@ with WorkloadApiClient(socket_path=f"unix://{socket}") as client:
     except Exception as error:
         checks.that("there is none for an audience that is not declared", True, error)
 
-published = urllib.request.urlopen(f"{issuer}/spiffe-bundle").read()
-document = json.loads(published)
+document = json.load(urllib.request.urlopen(f"{issuer}/spiffe-bundle"))
 checks.that("the bundle has a sequence and a hint", document["spiffe_sequence"] > 0 and document["spiffe_refresh_hint"] > 0, document)
-validated = JwtSvid.parse_and_validate(token.token, JwtBundle.parse(domain, published), {audience})
+# The library reads bundles of one kind of key.
+jwt_keys = {"keys": [key for key in document["keys"] if key["use"] == "jwt-svid"]}
+validated = JwtSvid.parse_and_validate(token.token, JwtBundle.parse(domain, json.dumps(jwt_keys).encode()), {audience})
 checks.that("the published bundle validates the JWT-SVID", str(validated.spiffe_id) == agent)
-der = [x509.load_der_x509_certificate(__import__("base64").b64decode(key["x5c"][0])) for key in document["keys"] if key["use"] == "x509-svid"]
+der = [x509.load_der_x509_certificate(base64.b64decode(key["x5c"][0])) for key in document["keys"] if key["use"] == "x509-svid"]
 checks.that("the published bundle has the root", der == roots and isinstance(der[0].public_key(), ec.EllipticCurvePublicKey), der)
 checks.end()

@@ -128,6 +128,8 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| IssuerError::Generation)?;
         let (id, expires_s) = (agent.to_string(), now.as_second().saturating_add(LIFE_S));
         let mut leaf = named(&id, now.as_second(), expires_s)?;
+        // Said in so many words, as some who check it want.
+        leaf.is_ca = IsCa::ExplicitNoCa;
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
