@@ -130,3 +130,62 @@ async fn a_program_of_this_machine_is_known_by_its_user_file_and_digest() {
     std::fs::rename(&replaced, &copy).unwrap();
     assert_eq!(asked_by(&copy, &socket, &world_of_copy).await, 400, "what was put into its place");
 }
+
+#[tokio::test]
+async fn only_a_declared_program_that_is_not_quarantined_has_svids_and_each_is_on_the_log() {
+    use bailiwick_control::spiffe::WorkloadApi;
+    use bailiwick_control::token::Reason;
+    use bailiwick_core::bundle;
+    use bailiwick_core::model::Record;
+    use tower::ServiceExt as _;
+
+    let (uid, own) = (std::fs::metadata("/proc/self").unwrap().uid(), std::fs::canonicalize(std::env::current_exe().unwrap()).unwrap());
+    let (world, _) = world(&format!("{{ uid = {uid}, executable = \"{}\" }}", own.display())).await;
+    let (near, _far) = UnixStream::pair().unwrap();
+    let peer = Arc::new(Peer::of(&near.peer_cred().unwrap()).unwrap());
+    // The method, what it is sent, and whether the request says that it means this API; the status, as gRPC numbers them.
+    let call = async |method: &str, message: &[u8], marked: bool| {
+        let body = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], message].concat();
+        let mut request = http::Request::post(format!("/SpiffeWorkloadAPI/{method}")).header("content-type", "application/grpc");
+        if marked {
+            request = request.header("workload.spiffe.io", "true");
+        }
+        let router = WorkloadApi::new(Arc::clone(&world.identity)).router().layer(axum::Extension(Arc::clone(&peer)));
+        let response = router.oneshot(request.body(axum::body::Body::from(body)).unwrap()).await.unwrap();
+        response.headers().get("grpc-status").map_or(0, |status| status.to_str().unwrap().parse::<u8>().unwrap())
+    };
+    let declare = |from: &str, to: &str| {
+        let mut files = world.sources.clone();
+        let text = String::from_utf8(files["agents/bot.toml"].clone()).unwrap();
+        assert!(text.contains(from), "{text}");
+        files.insert("agents/bot.toml".to_owned(), text.replace(from, to).into_bytes());
+        world.bundle.activate(bundle::read(&files).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot);
+    };
+    // `JWTSVIDRequest` with one audience, and with two.
+    let (one, two) = (&b"\x0a\x04peer"[..], &b"\x0a\x04peer\x0a\x05other"[..]);
+    assert_eq!(call("FetchX509SVID", b"", true).await, 7, "the agent's file says nothing of it");
+    assert_eq!(call("FetchJWTSVID", one, true).await, 7, "nor of the audience");
+    declare("name = \"bot\"", "name = \"bot\"\nx509_svid = true\noutbound = [{ audience = \"peer\" }]");
+    assert_eq!(call("FetchJWTSVID", one, true).await, 7, "what the agent has read is not known here");
+    declare("name = \"bot\"", "name = \"bot\"\nx509_svid = true\noutbound = [{ audience = \"peer\", after_untrusted = true }]");
+    assert_eq!([call("FetchX509SVID", b"", true).await, call("FetchJWTSVID", one, true).await], [0, 0]);
+    let issued =
+        world.records().into_iter().filter_map(|record| if let Record::TokenIssued(issued) = record { Some(issued) } else { None });
+    let audiences: Vec<_> = issued.map(|issued| (issued.audience, issued.execution, issued.by.starts_with("local uid"))).collect();
+    assert_eq!(audiences, [("x509-svid".to_owned(), None, true), ("peer".to_owned(), None, true)]);
+
+    assert_eq!(call("FetchX509SVID", b"", false).await, 3, "a request that does not say what it means");
+    assert_eq!(call("FetchJWTSVID", two, true).await, 3, "two audiences");
+    assert_eq!(call("FetchWITSVID", b"", true).await, 12, "what there is not");
+    let reason = Reason { by: "ops".to_owned(), reason: String::new() };
+    world.identity.quarantine("bot".parse().unwrap(), reason).await.unwrap();
+    assert_eq!([call("FetchX509SVID", b"", true).await, call("FetchJWTSVID", one, true).await], [7, 7], "a quarantined agent");
+    world.identity.release(&"bot".parse().unwrap(), Reason { by: "ops".to_owned(), reason: String::new() }).await.unwrap();
+    assert_eq!(call("FetchX509Bundles", b"", true).await, 0);
+    declare(&own.display().to_string(), "/usr/bin/another");
+    for method in ["FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles"] {
+        assert_eq!(call(method, b"", true).await, 7, "{method} by another program");
+    }
+    let refused = world.refusals().pop().unwrap();
+    assert_eq!((refused.stage.as_str(), refused.code.as_str()), ("workload", "permission_denied"));
+}
