@@ -161,20 +161,12 @@ impl Front {
         method: &Method,
         (resource, path): (&str, &str),
     ) -> Result<Authenticated, Response<Body>> {
-        let every = |name: &str| -> Vec<&str> {
-            // A value that is no text cannot be a credential, but it counts as one that was sent.
-            headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
-        };
-        let (authorization, dpop) = (every("authorization"), every("dpop"));
         let origin = &snapshot.settings.data.origin;
         let (audience, url) = (format!("{origin}{resource}"), format!("{origin}{path}"));
-        let presented = Presented { authorization: &authorization, dpop: &dpop, method: method.as_str(), url: &url, audience: &audience };
-        let parts = self.gateway.parts();
-        let error = match self.authenticator.authenticate(&presented, &parts.executions, parts.clock.now()) {
+        let error = match self.identify(headers, peer.map(|peer| peer.ip()), method.as_str(), (&audience, &url)).await {
             Ok(who) => return Ok(who),
             Err(error) => error,
         };
-        self.refuse_unauthenticated(&error, peer).await;
         let code = error.code().unwrap_or("invalid_request");
         let said = json!({ "error": code, "error_description": error.code().map_or("a credential is needed", metadata::sentence) });
         let mut response = json_response(StatusCode::UNAUTHORIZED, text(&said));
@@ -186,10 +178,36 @@ impl Front {
         Err(response)
     }
 
+    /// Who sends a request with these headers to `url`, with a credential for `audience`. Whoever is nobody is recorded.
+    pub(crate) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+        method: &str,
+        (audience, url): (&str, &str),
+    ) -> Result<Authenticated, Unauthenticated> {
+        let every = |name: &str| -> Vec<&str> {
+            // A value that is no text cannot be a credential, but it counts as one that was sent.
+            headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
+        };
+        let (authorization, dpop) = (every("authorization"), every("dpop"));
+        let presented = Presented { authorization: &authorization, dpop: &dpop, method, url, audience };
+        let parts = self.gateway.parts();
+        let who = self.authenticator.authenticate(&presented, &parts.executions, parts.clock.now());
+        if let Err(error) = &who {
+            self.refuse_unauthenticated(error, peer).await;
+        }
+        who
+    }
+
+    /// The nonce that a next proof has to carry.
+    pub(crate) fn nonce(&self) -> String {
+        self.authenticator.nonce(self.gateway.parts().clock.now())
+    }
+
     /// Offers the caller the nonce that its next proof has to carry.
     pub(crate) fn offer_nonce(&self, response: &mut Response<Body>) {
-        let nonce = self.authenticator.nonce(self.gateway.parts().clock.now());
-        if let Ok(nonce) = HeaderValue::from_str(&nonce) {
+        if let Ok(nonce) = HeaderValue::from_str(&self.nonce()) {
             response.headers_mut().insert(HeaderName::from_static("dpop-nonce"), nonce);
         }
     }
@@ -219,14 +237,14 @@ impl Front {
         }
     }
 
-    async fn refuse_unauthenticated(&self, error: &Unauthenticated, peer: Option<SocketAddr>) {
+    async fn refuse_unauthenticated(&self, error: &Unauthenticated, peer: Option<IpAddr>) {
         let known = error.known();
         let refused = Refused {
             at: self.gateway.parts().clock.now(),
             stage: "authenticate".to_owned(),
             code: error.code().unwrap_or("missing_credential").to_owned(),
             detail: error.detail(),
-            peer: peer.map(|peer| peer.ip().to_string()),
+            peer: peer.map(|peer| peer.to_string()),
             agent: known.agent,
             execution: known.execution,
         };

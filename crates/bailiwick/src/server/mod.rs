@@ -219,7 +219,7 @@ impl Server {
         let mut doors =
             vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(programs), tokio::spawn(workloads), tokio::spawn(operators)];
         if let Some(door) = envoy_door {
-            let envoy = Arc::new(Envoy::new(Arc::clone(&gateway), Arc::clone(identity.authenticator())));
+            let envoy = Arc::new(Envoy::new(Arc::clone(face.front())));
             doors.push(tokio::spawn(door.serve(router_answers(ext_authz::router(envoy)), stopped.clone())));
         }
         if let Some((door, listen)) = people_door.zip(settings.approvals.listen.clone()) {

@@ -14,7 +14,7 @@ const MESH: &str = "https://crm.mesh.example";
 
 impl World {
     fn envoy(&self) -> Envoy {
-        Envoy::new(self.gateway.clone(), self.authenticator.clone())
+        Envoy::new(std::sync::Arc::clone(self.face.front()))
     }
 
     /// A request of `agent` with a good proof, as Envoy hands it over; `spoil` changes it before.

@@ -8,22 +8,23 @@
 pub mod wire;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bailiwick_core::bundle::Snapshot;
-use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Refusals};
+use bailiwick_core::identity::Authenticated;
 use bailiwick_core::json;
-use bailiwick_core::model::{Call, Protocol, Refused, ServerName};
+use bailiwick_core::model::{Call, Protocol, ServerName};
 use bailiwick_log::Position;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use self::wire::{CheckRequest, CheckResponse, Denied, Header, HeaderOption, HttpRequest, HttpStatus, Passes, Status, Verdict};
 use super::denial;
+use crate::Refusal;
+use crate::front::Front;
 use crate::mcp::parse::{self, Era, Fault, Message, code};
 use crate::mcp::reply::{self, Settled};
 use crate::mcp::{Route, called, challenges};
-use crate::{Gateway, Refusal};
 
 /// What a route has to say of itself in its `context_extensions`: which declared server is behind it.
 const SERVER: &str = "bailiwick_server";
@@ -57,9 +58,7 @@ const UNAUTHENTICATED: i32 = 16;
 
 /// Answers Envoy.
 pub struct Envoy {
-    gateway: Arc<Gateway>,
-    authenticator: Arc<Authenticator>,
-    refusals: Mutex<Refusals<Option<IpAddr>>>,
+    front: Arc<Front>,
 }
 
 /// Why a request does not pass: what its client is answered.
@@ -105,9 +104,9 @@ impl Stop {
 }
 
 impl Envoy {
-    /// Answers by this gateway.
-    pub fn new(gateway: Arc<Gateway>, authenticator: Arc<Authenticator>) -> Self {
-        Self { gateway, authenticator, refusals: Mutex::default() }
+    /// Answers by the gateway behind this front.
+    pub const fn new(front: Arc<Front>) -> Self {
+        Self { front }
     }
 
     /// `Check`: whether one request passes.
@@ -117,8 +116,7 @@ impl Envoy {
             Err(stop) => {
                 let mut response = stop.into_response();
                 if let Some(Verdict::Denied(denied)) = &mut response.verdict {
-                    let nonce = self.authenticator.nonce(self.gateway.parts().clock.now());
-                    let header = Header { key: "dpop-nonce".to_owned(), value: nonce, raw_value: Vec::new() };
+                    let header = Header { key: "dpop-nonce".to_owned(), value: self.front.nonce(), raw_value: Vec::new() };
                     denied.headers.push(HeaderOption { header: Some(header), append_action: 2 });
                 }
                 response
@@ -128,7 +126,7 @@ impl Envoy {
 
     /// The record of the call that the request makes, if it makes one; or why it does not pass.
     async fn passes(&self, request: CheckRequest) -> Result<Option<Position>, Stop> {
-        let snapshot = self.gateway.parts().bundle.load();
+        let snapshot = self.front.gateway.parts().bundle.load();
         let attributes = request.attributes.unwrap_or_default();
         let of_route = |key: &str| attributes.context_extensions.get(key);
         let server = of_route(SERVER).and_then(|name| name.parse::<ServerName>().ok()).filter(|name| snapshot.servers.contains_key(name));
@@ -186,7 +184,7 @@ impl Envoy {
             parse::mirrored_arguments(headers, schema, arguments.value()).map_err(|fault| Stop::fault(fault.to(&request.id)))?;
         }
         let call = Call { tool, protocol: Protocol::ExtAuthz, method, arguments };
-        let refusal = match self.gateway.decide_for_other(&who.execution, call).await {
+        let refusal = match self.front.gateway.decide_for_other(&who.execution, call).await {
             Ok(record) => return Ok(Some(record)),
             Err(refusal) => refusal,
         };
@@ -210,30 +208,11 @@ impl Envoy {
         url: &str,
         peer: Option<IpAddr>,
     ) -> Result<Authenticated, Stop> {
-        let every = |name: &str| -> Vec<&str> {
-            // A value that is no text cannot be a credential, but it counts as one that was sent.
-            headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
-        };
-        let (authorization, dpop) = (every("authorization"), every("dpop"));
         let audience = format!("{}{}", snapshot.settings.data.origin, route.path());
-        let presented = Presented { authorization: &authorization, dpop: &dpop, method, url, audience: &audience };
-        let parts = self.gateway.parts();
-        let now = parts.clock.now();
-        let error = match self.authenticator.authenticate(&presented, &parts.executions, now) {
+        let error = match self.front.identify(headers, peer, method, (&audience, url)).await {
             Ok(who) => return Ok(who),
             Err(error) => error,
         };
-        let known = error.known();
-        let refused = Refused {
-            at: now,
-            stage: "authenticate".to_owned(),
-            code: error.code().unwrap_or("missing_credential").to_owned(),
-            detail: error.detail(),
-            peer: peer.map(|peer| peer.to_string()),
-            agent: known.agent,
-            execution: known.execution,
-        };
-        self.note(refused, peer).await;
         let headers = challenges(&error, &route.path(), snapshot).into_iter().map(|challenge| (http::header::WWW_AUTHENTICATE, challenge));
         Err(Stop {
             code: UNAUTHENTICATED,
@@ -242,27 +221,6 @@ impl Envoy {
             headers: headers.collect(),
             body: serde_json::json!({ "error": error.code().unwrap_or("invalid_request") }),
         })
-    }
-
-    /// Records that someone was turned away, unless there are too many.
-    async fn note(&self, refused: Refused, peer: Option<IpAddr>) {
-        let (left_out, is_recorded) = {
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            (refusals.left_out(refused.at), refusals.is_recorded(&peer))
-        };
-        let others = left_out.into_iter().map(|(peer, count)| Refused {
-            code: "too_many".to_owned(),
-            detail: format!("{count} more refusals in one second were not recorded one by one"),
-            peer: peer.flatten().map(|peer| peer.to_string()),
-            agent: None,
-            execution: None,
-            ..refused.clone()
-        });
-        for refused in others.collect::<Vec<_>>().into_iter().chain(is_recorded.then_some(refused)) {
-            if let Err(error) = self.gateway.parts().log.append(refused).await {
-                tracing::warn!(%error, "a refusal could not be recorded");
-            }
-        }
     }
 }
 
