@@ -50,7 +50,7 @@ async fn measured() -> Result {
     let mut others = JoinSet::new();
     let mut client = client(true);
     for number in 0..OTHERS / PER_EXECUTION {
-        if number * PER_EXECUTION % PER_CONNECTION == 0 {
+        if (number * PER_EXECUTION).is_multiple_of(PER_CONNECTION) {
             client = self::client(true);
         }
         let token = house.quiet().await?;
