@@ -14,10 +14,9 @@ use bailiwick_core::tasks::{Owned, owner};
 use bailiwick_log::Position;
 use bytes::Bytes;
 use futures_util::stream as streams;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame as BodyFrame};
-use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Map, Value, json as object};
 use tokio::sync::mpsc;
 
@@ -27,7 +26,7 @@ use super::fault::{self, Fault};
 use super::parse::{self, Operation, Parameters, Request, Routed, Version};
 use super::v03;
 use crate::broker::Signers;
-use crate::front::{self, Body, Front, KEEP_ALIVE, NoBody, empty, json_response, not_allowed};
+use crate::front::{self, Body, Front, KEEP_ALIVE, NoBody, empty, event_stream, json_response, not_allowed};
 use crate::mcp::metadata;
 use crate::{Answered, Arrival, Caller, Extras, Refusal, Running, ToolFault};
 
@@ -612,12 +611,7 @@ async fn respond(reply: Reply, mut frames: mpsc::Receiver<Frame>) -> Response<Bo
         };
         Some((Ok::<_, Infallible>(BodyFrame::data(chunk)), (None, frames, reply)))
     });
-    let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    event_stream(stream)
 }
 
 impl Reply {

@@ -17,7 +17,6 @@ use futures_util::stream;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame as BodyFrame};
-use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -32,7 +31,7 @@ use super::route::{Route, own};
 use super::seal::{Bound, Seal, State};
 use super::session::{Session, Sessions};
 use super::{Offered, Offers, metadata};
-use crate::front::{self, Body, Front, KEEP_ALIVE, NoBody, Unfit, empty, not_allowed};
+use crate::front::{self, Body, Front, KEEP_ALIVE, NoBody, Unfit, empty, event_stream, not_allowed};
 use crate::{Busy, Extras, Gateway};
 
 /// The agents' side of MCP.
@@ -602,12 +601,7 @@ fn events(id: Value, first: Option<Frame>, frames: Frames) -> Response<Body> {
         };
         Some((Ok::<_, Infallible>(BodyFrame::data(chunk)), (None, frames, bytes)))
     });
-    let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    event_stream(stream)
 }
 
 fn json_response(status: StatusCode, text: Bytes) -> Response<Body> {
