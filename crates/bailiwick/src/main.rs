@@ -3,6 +3,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod admin;
+mod authorities;
 mod cli;
 mod commands;
 mod demo;

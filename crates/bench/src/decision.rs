@@ -308,6 +308,7 @@ fn snapshot(
             trust_domain: "acme.example".parse()?,
             data_dir: ".bailiwick".into(),
             local_socket: None,
+            ca_file: None,
             data: listen,
             identity,
             ext_authz: None,

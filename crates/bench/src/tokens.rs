@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use axum::body::Body;
-use bailiwick_control::fetch::Fetcher;
+use bailiwick_control::fetch::{Fetcher, public_roots};
 use bailiwick_control::issuer::KeyFiles;
 use bailiwick_control::token::{Identity, Parts};
 use bailiwick_core::bundle::{self, Live};
@@ -117,7 +117,7 @@ async fn issued(whom: &str, issuer: Option<&Key>) -> Result<[String; 5]> {
         clock: Arc::new(WallClock),
         entropy: Arc::new(Random),
         keys: Arc::new(Nowhere::default()),
-        fetcher: Fetcher::new()?,
+        fetcher: Fetcher::new(public_roots())?,
         base: directory.path().to_owned(),
     };
     let identity = Identity::open(parts)?;

@@ -83,12 +83,10 @@ struct Sent {
 }
 
 impl Fetcher {
-    /// One that resolves as this machine is configured to, and trusts the certificate authorities that browsers do.
-    pub fn new() -> io::Result<Self> {
+    /// One that resolves as this machine is configured to, and believes servers by these certificate authorities.
+    pub fn new(roots: RootCertStore) -> io::Result<Self> {
         // Without a resolver configuration only literal addresses can be reached; that is an error of each fetch.
         let resolver = TokioResolver::builder_tokio().ok().and_then(|builder| builder.build().ok());
-        let mut roots = RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         Self::over(resolver, &trusting(roots)?)
     }
 
@@ -168,6 +166,12 @@ impl Fetcher {
         };
         tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| FetchError::TimedOut(url.to_owned()))?
     }
+}
+
+/// The certificate authorities that browsers believe.
+#[must_use]
+pub fn public_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
 /// What believes servers by `roots`.
@@ -330,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_never_fetched() {
-        let fetcher = Fetcher::new().unwrap();
+        let fetcher = Fetcher::new(public_roots()).unwrap();
         for url in [
             "http://issuer.example/jwks",
             "https://user:secret@issuer.example/jwks",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use bailiwick_control::fetch::public_roots;
 use bailiwick_core::bundle::schema::schemas;
 use bailiwick_core::bundle::{self, Files};
 use bailiwick_core::model::{AgentName, ServerName, TrustDomain};
@@ -15,9 +16,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::Args;
 use miette::{IntoDiagnostic as _, WrapErr as _};
+use rustls::RootCertStore;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use crate::authorities;
 use crate::init::plan::{Plan, Surroundings, plan};
 use crate::init::{ask, clients, write};
 use crate::problems::{self, counted};
@@ -45,6 +48,9 @@ pub(crate) struct Init {
     /// The name of the first agent.
     #[arg(long, value_name = "NAME", default_value = "first-agent")]
     agent: AgentName,
+    /// The certificate authorities to believe beside the public ones, a PEM file.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Do not start or call the servers; their tools stay unknown.
     #[arg(long)]
     offline: bool,
@@ -57,6 +63,11 @@ impl Init {
             let help = "name another directory with `--out`; `bailiwick check` looks at this one";
             return Err(miette::miette!(help = help, "`{}` holds a bundle already", self.dir.display()));
         }
+        let ca = self.ca.as_deref().map(fs::canonicalize).transpose().into_diagnostic().wrap_err("`--ca` names no file")?;
+        let mut roots = public_roots();
+        if let Some(file) = &ca {
+            authorities::add(&mut roots, file).into_diagnostic()?;
+        }
         let plan = match &self.from {
             Some(file) => plan_from(file)?,
             None => Plan::default(),
@@ -67,13 +78,14 @@ impl Init {
         for (file, secret) in &plan.secrets {
             write_secret(&dir.join(file), secret)?;
         }
-        let definitions = if self.offline { BTreeMap::new() } else { definitions(&plan, &dir).await };
+        let definitions = if self.offline { BTreeMap::new() } else { definitions(&plan, &dir, &roots).await };
 
         let (key_file, jwk) = agent_key(&self.agent)?;
         let owner = std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
         let from = self.from.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let facts = write::Facts {
             trust_domain: self.trust_domain.as_str(),
+            ca_file: ca.as_deref(),
             from: &from,
             owner: &owner,
             agent: self.agent.as_str(),
@@ -139,11 +151,11 @@ impl Surroundings for Machine<'_> {
 }
 
 /// Asks every server at once; tells of those that do not answer.
-async fn definitions(plan: &Plan, dir: &Path) -> BTreeMap<ServerName, Vec<Value>> {
+async fn definitions(plan: &Plan, dir: &Path, roots: &RootCertStore) -> BTreeMap<ServerName, Vec<Value>> {
     let mut asked = tokio::task::JoinSet::new();
     for planned in plan.servers.clone() {
-        let dir = dir.to_owned();
-        asked.spawn(async move { (planned.name, ask::definitions(&planned.way, &dir).await) });
+        let (dir, roots) = (dir.to_owned(), roots.clone());
+        asked.spawn(async move { (planned.name, ask::definitions(&planned.way, &dir, &roots).await) });
     }
     let mut definitions = BTreeMap::new();
     while let Some(Ok((name, answer))) = asked.join_next().await {

@@ -18,6 +18,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::connect::Execution;
+use crate::authorities;
 use crate::machine::MachineClock;
 use crate::show::{self, safe, say};
 
@@ -92,7 +93,7 @@ impl Why {
         let bundle = bailiwick_core::bundle::read(&files)
             .map_err(|_| miette!(help = "`bailiwick check` explains every one", "the bundle has mistakes"))?;
         let text = Zeroizing::new(self.read().map_err(|error| miette!("`{}` cannot be read: {error}", self.file.display()))?);
-        let fetcher = Fetcher::new().into_diagnostic()?;
+        let fetcher = Fetcher::new(authorities::of_bundle(&self.bundle, &bundle.snapshot.settings).into_diagnostic()?).into_diagnostic()?;
         let explained = why(fetcher, self.bundle, &bundle.snapshot, text.trim(), MachineClock.now()).await;
         if self.json {
             show::json(&serde_json::to_value(&explained).into_diagnostic()?);

@@ -16,11 +16,13 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::RootCertStore;
 use serde_json::{Value, json as object};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::plan::Way;
+use crate::authorities;
 
 /// How long a program may take: its first start may have to fetch it.
 const PROGRAM: Duration = Duration::from_secs(180);
@@ -36,11 +38,11 @@ const PAGES_MAX: usize = 100;
 const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
 
-/// The definitions of a server's tools. `bundle` is where the files are that its environment and headers name. Fails
-/// with a sentence for the person, which shows no secret.
-pub(crate) async fn definitions(way: &Way, bundle: &Path) -> Result<Vec<Value>, String> {
+/// The definitions of a server's tools. `bundle` is where the files are that its environment and headers name; a server at a URL is
+/// believed by `roots`. Fails with a sentence for the person, which shows no secret.
+pub(crate) async fn definitions(way: &Way, bundle: &Path, roots: &RootCertStore) -> Result<Vec<Value>, String> {
     let asked = async {
-        let mut line = Line::open(way, bundle)?;
+        let mut line = Line::open(way, bundle, roots)?;
         let listed = list(&mut line).await;
         line.close().await;
         listed
@@ -106,7 +108,7 @@ struct Remote {
 }
 
 impl Line {
-    fn open(way: &Way, bundle: &Path) -> Result<Self, String> {
+    fn open(way: &Way, bundle: &Path, roots: &RootCertStore) -> Result<Self, String> {
         let way = match way {
             Way::Program { command, env, directory } => {
                 let (program, arguments) = command.split_first().ok_or("it names no program")?;
@@ -127,12 +129,8 @@ impl Line {
                 Wire::Program(Program { child, input, output: BufReader::new(output).take(BYTES_MAX as u64) })
             }
             Way::Url { url, header } => {
-                let connector = hyper_rustls::HttpsConnectorBuilder::new()
-                    .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())
-                    .map_err(|error| error.to_string())?
-                    .https_or_http()
-                    .enable_all_versions()
-                    .build();
+                let tls = authorities::client(roots.clone()).map_err(|error| error.to_string())?;
+                let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().build();
                 let secret = header.as_ref().map(|header| -> Result<_, String> {
                     let value = header.prefix.clone() + &resolved(&format!("file:{}", header.file), bundle)?;
                     let name = HeaderName::try_from(&header.name).map_err(|_| format!("`{}` is no header", header.name))?;
@@ -330,7 +328,7 @@ mod tests {
     async fn asked(answers: &[&str]) -> Result<Vec<Value>, String> {
         let script: String = answers.iter().map(|answer| format!("read -r line; echo '{answer}'; ")).collect();
         let command = ["sh", "-c", &script].map(str::to_owned).to_vec();
-        definitions(&Way::Program { command, env: BTreeMap::new(), directory: None }, Path::new(".")).await
+        definitions(&Way::Program { command, env: BTreeMap::new(), directory: None }, Path::new("."), &RootCertStore::empty()).await
     }
 
     #[tokio::test]
@@ -359,10 +357,10 @@ mod tests {
     #[tokio::test]
     async fn what_went_wrong_is_told() {
         let way = Way::Program { command: vec!["no-such-program-here".to_owned()], env: BTreeMap::new(), directory: None };
-        assert!(definitions(&way, Path::new(".")).await.unwrap_err().contains("did not start"));
+        assert!(definitions(&way, Path::new("."), &RootCertStore::empty()).await.unwrap_err().contains("did not start"));
         assert!(asked(&[]).await.unwrap_err().contains("ended"));
         let way = Way::Url { url: "http://127.0.0.1:1/mcp".to_owned(), header: None };
-        assert!(definitions(&way, Path::new(".")).await.unwrap_err().contains("cannot be reached"));
+        assert!(definitions(&way, Path::new("."), &RootCertStore::empty()).await.unwrap_err().contains("cannot be reached"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use bailiwick_core::bundle::Files;
 use bailiwick_core::model::{Effect, ServerName, ToolName};
@@ -14,6 +15,8 @@ use super::plan::{Plan, Planned, Way};
 pub(crate) struct Facts<'a> {
     /// The root of names.
     pub(crate) trust_domain: &'a str,
+    /// The certificate authorities that are believed beside the public ones.
+    pub(crate) ca_file: Option<&'a Path>,
     /// Where the servers come from, for people.
     pub(crate) from: &'a str,
     /// Who answers for the first agent.
@@ -65,13 +68,14 @@ pub(crate) fn bundle(plan: &Plan, facts: &Facts<'_>) -> (Files, Vec<String>) {
 fn settings(facts: &Facts<'_>) -> String {
     format!(
         "{schema}# Written by `bailiwick init`.\n\
-         trust_domain = {domain}        # review: the root of all agents' names\n\n\
+         trust_domain = {domain}        # review: the root of all agents' names\n{ca_file}\n\
          [data]                         # agents call here\n\
          listen = \"127.0.0.1:8480\"\n\n\
          [identity]                     # agents get their credentials here\n\
          listen = \"127.0.0.1:8481\"\n",
         schema = schema_line("bailiwick", ""),
         domain = quoted(facts.trust_domain),
+        ca_file = facts.ca_file.map(|file| format!("ca_file = {}\n", quoted(&file.to_string_lossy()))).unwrap_or_default(),
     )
 }
 
@@ -284,6 +288,7 @@ mod tests {
         let Value::Object(jwk) = json!({ "kty": "EC", "crv": "P-256", "x": point, "y": point }) else { panic!() };
         let facts = Facts {
             trust_domain: "acme.example",
+            ca_file: Some(Path::new("/etc/ssl/acme.pem")),
             from: "mcp.json",
             owner: "me",
             agent: "first-agent",

@@ -51,6 +51,7 @@ use zeroize::Zeroizing;
 use self::data::Opened;
 use self::keys::IssuerFiles;
 use self::listen::{DRAIN, Door};
+use crate::authorities;
 use crate::machine::{MachineClock, MachineEntropy};
 
 /// The socket's name in the data directory, on which programs of this machine ask for credentials.
@@ -104,6 +105,7 @@ impl Server {
         let (snapshot, warnings) = (read.snapshot, read.warnings);
         let settings = snapshot.settings.clone();
         let data = directory.resolve(&settings.data_dir);
+        let roots = authorities::of_bundle(&base, &settings).into_diagnostic()?;
 
         // Before anything is changed on disk: a second server on the same ports ends here.
         let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
@@ -129,7 +131,7 @@ impl Server {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             keys: Arc::new(IssuerFiles(keys)),
-            fetcher: Fetcher::new().into_diagnostic()?,
+            fetcher: Fetcher::new(roots.clone()).into_diagnostic()?,
             base: base.clone(),
         })
         .into_diagnostic()?;
@@ -140,6 +142,7 @@ impl Server {
             Broker::new(Sources {
                 bundle: Arc::clone(&live),
                 base: base.clone(),
+                roots: roots.clone(),
                 issuer: identity.issuer().url().to_owned(),
                 signers: Arc::clone(&signers),
                 chains: Arc::new(move |id| {
@@ -156,6 +159,7 @@ impl Server {
         let held = Arc::new(ArcSwap::default());
         let peers = Peers::new(House {
             base: base.clone(),
+            roots,
             log: log.clone(),
             clock: Arc::clone(&clock),
             vault: Arc::clone(&vault),

@@ -1,7 +1,6 @@
 //! The sidecar's HTTP client: TLS unless the other side is this machine, no redirects, no proxies from the environment.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
@@ -13,10 +12,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use tokio::net::UnixStream;
+
+use crate::authorities::{self, Unreadable};
 
 /// The largest document that is read whole: metadata, tokens, errors.
 const DOCUMENT_BYTES_MAX: usize = 1 << 20;
@@ -58,8 +57,11 @@ pub(crate) enum HttpError {
         error: String,
     },
     /// The certificates could not be read.
-    #[error("no certificate could be read from `{0}`; give a PEM file")]
-    Certificates(String),
+    #[error(transparent)]
+    Authorities(#[from] Unreadable),
+    /// The cryptography for TLS cannot be set up.
+    #[error("the cryptography for TLS cannot be set up: {0}")]
+    Tls(rustls::Error),
 }
 
 impl Http {
@@ -68,22 +70,9 @@ impl Http {
         let mut roots = RootCertStore::empty();
         match authorities {
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Some(file) => {
-                let unreadable = || HttpError::Certificates(file.display().to_string());
-                for certificate in CertificateDer::pem_file_iter(file).map_err(|_| unreadable())? {
-                    roots.add(certificate.map_err(|_| unreadable())?).map_err(|_| unreadable())?;
-                }
-                if roots.is_empty() {
-                    return Err(unreadable());
-                }
-            }
+            Some(file) => authorities::add(&mut roots, file)?,
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| HttpError::Certificates("the built-in set".to_owned()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = authorities::client(roots).map_err(HttpError::Tls)?;
         let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().build();
         Ok(Self(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector)))
     }

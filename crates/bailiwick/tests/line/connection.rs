@@ -1,7 +1,7 @@
 //! Agents that prove themselves by their connection alone: as a program of the gateway's machine, and by an X.509-SVID.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -116,4 +116,79 @@ fn svid(authority: &CertifiedIssuer<'static, KeyPair>, name: SanType) -> (Vec<Ce
     let key = KeyPair::generate().unwrap();
     let certificate = parameters.signed_by(&key, authority).unwrap();
     (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+}
+
+#[test]
+fn a_tool_server_of_the_house_is_believed_by_the_houses_own_authority() {
+    // What offers the tools is a sidecar, with TLS in front of it that an authority of the house vouches for.
+    let inside = House::start(MAY);
+    let (_sidecar, url) = inside.sidecar(&["--server", "tickets"]);
+    let authority = CertifiedIssuer::self_signed(
+        {
+            let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            parameters
+        },
+        KeyPair::generate().unwrap(),
+    )
+    .unwrap();
+    let front = in_front_of(&url, svid(&authority, SanType::IpAddress([127, 0, 0, 1].into())));
+
+    let mut house = House::start(MAY);
+    assert!(house.stop());
+    house.write("ca.pem", &authority.pem());
+    let tickets = house.read("servers/tickets.toml");
+    let stdio = tickets.lines().find(|line| line.starts_with("stdio")).unwrap();
+    house.write("servers/tickets.toml", &tickets.replace(stdio, &format!("mcp = \"https://{front}/mcp\"")));
+    house.serve();
+    let call = |house: &House| house.connect(&[]).modern("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 5 } }));
+    assert!(!call(&house).to_string().contains("T-1041"), "nobody vouches for it");
+
+    assert!(house.stop());
+    house.write("bailiwick.toml", &format!("ca_file = \"ca.pem\"\n{}", house.read("bailiwick.toml")));
+    house.serve();
+    let answer = call(&house);
+    assert!(answer.to_string().contains("T-1041"), "{answer} {}", house.said());
+
+    // `init` believes it likewise, and writes that down.
+    house.write("../mcp.json", &json!({ "mcpServers": { "tickets": { "url": format!("https://{front}/mcp") } } }).to_string());
+    let first = |more: &[&str]| {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("first");
+        let mut init = bailiwick();
+        init.arg("init").arg("--from").arg(house.bundle().with_file_name("mcp.json")).arg("--out").arg(&out).args(more);
+        init.env("HOME", directory.path()).env_remove("XDG_CONFIG_HOME").output().unwrap();
+        (std::fs::read_to_string(out.join("bailiwick.toml")).unwrap(), out.join("servers/tickets.tools.json").exists())
+    };
+    assert!(!first(&[]).1);
+    let ca = house.bundle().join("ca.pem");
+    let (settings, has_tools) = first(&["--ca", ca.to_str().unwrap()]);
+    assert!(has_tools && settings.contains(&format!("ca_file = {}", json!(ca.canonicalize().unwrap()))), "{settings}");
+}
+
+/// Listens with TLS, and passes on to the plain server at `url`, until the test ends.
+fn in_front_of(url: &str, (chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)) -> SocketAddr {
+    let behind = url.trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let tls = tls.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, behind) = (acceptor.clone(), behind.clone());
+                tokio::spawn(async move {
+                    let mut stream = acceptor.accept(stream).await?;
+                    let mut plain = tokio::net::TcpStream::connect(behind).await?;
+                    tokio::io::copy_bidirectional(&mut stream, &mut plain).await
+                });
+            }
+        });
+    });
+    address
 }

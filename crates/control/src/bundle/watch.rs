@@ -198,6 +198,7 @@ fn fixed_differences<'a>(before: &'a Snapshot, after: &'a Snapshot) -> Vec<&'sta
         ("`trust_domain`", before.trust_domain == after.trust_domain),
         ("`data_dir`", before.data_dir == after.data_dir),
         ("`local_socket`", before.local_socket == after.local_socket),
+        ("`ca_file`", before.ca_file == after.ca_file),
         ("`data.listen`", before.data.address == after.data.address),
         ("`data.origin`", before.data.origin == after.data.origin),
         ("`data.tls`", before.data.tls == after.data.tls),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aws_lc_rs::{digest, hmac};
 use axum::extract::State;
 use axum::routing::post;
+use bailiwick_control::fetch::{Fetcher, public_roots};
 use bailiwick_control::people::People;
 use bailiwick_control::webhook::Teller;
 use bailiwick_core::approval::State as Stands;
@@ -647,7 +648,7 @@ async fn each_ask_and_each_answer_is_told_signed_and_again_until_it_is_heard() {
     let (_, execution) = world.identity.authenticator().read(reply.token(), &world.executions, world.now()).unwrap();
     // Asked before anybody was there to tell, as before a restart.
     let ask = world.ask_people(&execution, &json!({ "to": "secret@b.example" }), Vec::new()).await;
-    let teller = Teller::new(&world.approvals(), directory.path().to_owned(), bailiwick_control::fetch::Fetcher::new().unwrap());
+    let teller = Teller::new(&world.approvals(), directory.path().to_owned(), Fetcher::new(public_roots()).unwrap());
     let telling = tokio::spawn(teller.tell());
     let by = bailiwick_core::model::Person { issuer: "people".to_owned(), subject: "ana".to_owned(), name: None };
     let mut heard = heard.subscribe();

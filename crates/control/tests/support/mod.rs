@@ -12,7 +12,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use axum::Router;
 use bailiwick_control::approvals::Approvals;
-use bailiwick_control::fetch::Fetcher;
+use bailiwick_control::fetch::{Fetcher, public_roots};
 use bailiwick_control::issuer::KeyFiles;
 use bailiwick_control::token::{Identity, Parts};
 use bailiwick_core::approval::Standing;
@@ -242,7 +242,7 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             entropy: Arc::new(Random),
             keys: Arc::clone(&keys) as Arc<dyn KeyFiles>,
-            fetcher: Fetcher::new().unwrap(),
+            fetcher: Fetcher::new(public_roots()).unwrap(),
             base: directory.path().to_owned(),
         })
         .unwrap();

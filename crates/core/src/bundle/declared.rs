@@ -57,6 +57,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The socket on which programs of this machine ask for credentials; `identity.sock` in the data directory when absent.
     pub local_socket: Option<PathBuf>,
+    /// The PEM file of the certificate authorities that are believed beside the public ones wherever others are called.
+    pub ca_file: Option<PathBuf>,
     /// The gateway's listener.
     pub data: Listen,
     /// The token service's listener; its origin is the issuer.

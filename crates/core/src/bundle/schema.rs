@@ -74,6 +74,9 @@ pub struct BailiwickFile {
     pub data_dir: Option<String>,
     /// The Unix socket on which programs of this machine ask for credentials; `identity.sock` in the data directory unless set.
     pub local_socket: Option<String>,
+    /// The PEM file of your own certificate authorities, which are believed beside the public ones wherever this server calls
+    /// others over TLS: tool servers, agents, token endpoints, issuers, webhooks.
+    pub ca_file: Option<String>,
     /// The gateway's listener, which agents call.
     pub data: Option<ListenTable>,
     /// The token service's listener; its origin is the issuer of the credentials.

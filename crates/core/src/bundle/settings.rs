@@ -21,6 +21,7 @@ pub(super) fn settings(file: &Fields<'_>) -> Option<Settings> {
     let trust_domain = file.required("trust_domain", "name the root of all agents' names, such as `trust_domain = \"acme.example\"`");
     let data_dir = file.text("data_dir").map_or_else(|| PathBuf::from(".bailiwick"), |text| PathBuf::from(text.into_inner()));
     let local_socket = file.text("local_socket").map(|text| PathBuf::from(text.into_inner()));
+    let ca_file = file.text("ca_file").map(|text| PathBuf::from(text.into_inner()));
     let data = listen(file, "data", 8480);
     let identity = listen(file, "identity", 8481);
     if data.address == identity.address && data.address.port() != 0 {
@@ -48,7 +49,7 @@ pub(super) fn settings(file: &Fields<'_>) -> Option<Settings> {
             }
         }
     }
-    Some(Settings { trust_domain: trust_domain?.into_inner(), data_dir, local_socket, data, identity, ext_authz, approvals, limits })
+    Some(Settings { trust_domain: trust_domain?.into_inner(), data_dir, local_socket, ca_file, data, identity, ext_authz, approvals, limits })
 }
 
 fn place(file: &Fields<'_>, table: &str, key: &str) -> std::ops::Range<usize> {

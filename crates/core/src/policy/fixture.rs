@@ -134,6 +134,7 @@ impl Fixture {
                 trust_domain: "acme.example".parse().unwrap(),
                 data_dir: ".bailiwick".into(),
                 local_socket: None,
+                ca_file: None,
                 data: listen.clone(),
                 identity: listen,
                 ext_authz: None,

@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use rustls::RootCertStore;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -54,6 +55,8 @@ pub struct Sources {
     pub bundle: Arc<Live>,
     /// The bundle's directory, which secret files are named relative to.
     pub base: PathBuf,
+    /// The certificate authorities by which token endpoints are believed.
+    pub roots: RootCertStore,
     /// Our issuer's URL, the `iss` of what we sign.
     pub issuer: String,
     /// Our issuer's keys.
@@ -115,7 +118,8 @@ struct Held {
 impl Broker {
     /// Fails when the cryptography for TLS cannot be set up.
     pub fn new(sources: Sources) -> Result<Self, rustls::Error> {
-        Ok(Self { sources, client: HttpClient::new()?, known: Mutex::default() })
+        let client = HttpClient::new(sources.roots.clone())?;
+        Ok(Self { sources, client, known: Mutex::default() })
     }
 
     async fn give(&self, server: &ServerName, named: Option<Named>) -> Result<Credential, BrokerError> {

@@ -12,6 +12,7 @@ use bailiwick_core::model::Entropy;
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::RootCertStore;
 use serde_json::{Value, json};
 
 use crate::common::{Key, MachineClock, soon};
@@ -61,6 +62,7 @@ impl Brokered {
             let sources = Sources {
                 bundle: Arc::clone(bundle),
                 base: base.to_owned(),
+                roots: RootCertStore::empty(),
                 issuer: ISSUER.to_owned(),
                 chains: Arc::new(|_| vec!["spiffe://acme.example/agent/front".parse().unwrap()]),
                 signers: Arc::new(move |algorithm| (algorithm == Algorithm::Es256).then(|| Arc::clone(&signer))),

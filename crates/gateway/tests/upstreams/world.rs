@@ -20,6 +20,7 @@ use bailiwick_gateway::{Answer, Answered, Arrival, Caller, Extras, Gateway, Part
 use bailiwick_log::note::Ed25519Signer;
 use bailiwick_log::{Log, Position};
 use bailiwick_store::embedded;
+use rustls::RootCertStore;
 use serde_json::value::RawValue;
 use serde_json::{Value, json as object};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -105,6 +106,7 @@ impl World {
         let executions = Arc::new(Executions::default());
         let house = House {
             base: directory.path().to_owned(),
+            roots: RootCertStore::empty(),
             log: log.clone(),
             clock: Arc::clone(&clock),
             vault: Arc::clone(&vault),

@@ -19,11 +19,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -81,19 +81,17 @@ enum Way {
 }
 
 impl Connections {
-    /// Connections that trust the public roots. Fails when the cryptography cannot be set up.
-    pub(super) fn new() -> Result<Self, rustls::Error> {
+    /// Connections that believe servers by these certificate authorities. Fails when the cryptography cannot be set up.
+    pub(super) fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider).map(Self::over)
-    }
-
-    fn over(tls: HttpsConnectorBuilder<WantsSchemes>) -> Self {
+        let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
         let mut connector = HttpConnector::new_with_resolver(Reachable(GaiResolver::new()));
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
-        let connector = tls.https_or_http().enable_all_versions().wrap_connector(connector);
-        Self { connector, kept: Arc::default() }
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(connector);
+        Ok(Self { connector, kept: Arc::default() })
     }
 
     /// Sends a request, whose address is absolute, and waits for the head of the answer. A request that provably was not
@@ -347,7 +345,7 @@ mod tests {
     use hyper::service::service_fn;
     use hyper_util::server::conn::auto;
     use rustls::pki_types::PrivateKeyDer;
-    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use rustls::ServerConfig;
     use tokio::net::TcpListener;
     use tokio::sync::Notify;
     use tokio_rustls::TlsAcceptor;
@@ -415,7 +413,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_used_again_once_its_answer_was_read_and_replaced_once_it_has_ended() {
-        let (server, connections) = (Server::start(None).await, Connections::new().unwrap());
+        let (server, connections) = (Server::start(None).await, Connections::new(RootCertStore::empty()).unwrap());
         let sent = |number: usize| format!("{number} HTTP/1.1 /mcp?x=1 Some(true)");
         for _ in 0..3 {
             assert_eq!(said(connections.send(server.request()).await.unwrap()).await, sent(1));
@@ -436,14 +434,12 @@ mod tests {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+        let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let mut server = server.with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
         server.alpn_protocols = vec![b"h2".to_vec()];
         let mut roots = RootCertStore::empty();
         roots.add(certified.cert.der().clone()).unwrap();
-        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let client = client.with_root_certificates(roots).with_no_client_auth();
-        let connections = Connections::over(HttpsConnectorBuilder::new().with_tls_config(client));
+        let connections = Connections::new(roots).unwrap();
 
         let server = Server::start(Some(server)).await;
         let sent = |number: usize| format!("{number} HTTP/2.0 /mcp?x=1 None");
@@ -462,7 +458,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         drop(listener);
-        let failed = Connections::new().unwrap().send(Request::get(url).body(Full::default()).unwrap()).await;
+        let failed = Connections::new(RootCertStore::empty()).unwrap().send(Request::get(url).body(Full::default()).unwrap()).await;
         assert!(matches!(failed, Err(Failed::Connect(_))), "{failed:?}");
     }
 }

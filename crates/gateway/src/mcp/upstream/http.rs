@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
+use rustls::RootCertStore;
 
 use super::connections::{Connections, Failed, Received};
 use super::message::garbage;
@@ -25,9 +26,9 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct HttpClient(Connections);
 
 impl HttpClient {
-    /// A client that trusts the public roots. Fails when the cryptography cannot be set up.
-    pub(crate) fn new() -> Result<Self, rustls::Error> {
-        Connections::new().map(Self)
+    /// A client that believes servers by these certificate authorities. Fails when the cryptography cannot be set up.
+    pub(crate) fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        Connections::new(roots).map(Self)
     }
 
     /// Sends one request and waits at most `wait` for the head of the answer.

@@ -10,6 +10,7 @@ use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::execution::Executions;
 use bailiwick_core::model::{Clock, ServerName, ToolName};
 use bailiwick_log::Log;
+use rustls::RootCertStore;
 use tokio::sync::broadcast;
 
 use super::http::HttpClient;
@@ -24,6 +25,8 @@ use crate::{Answer, Caller, Extras, Permit, Upstream, UpstreamError};
 pub struct House {
     /// The bundle's directory, which files and working directories are named relative to.
     pub base: PathBuf,
+    /// The certificate authorities by which servers are believed.
+    pub roots: RootCertStore,
     /// The log, for tools that are held back.
     pub log: Log,
     /// The clock, for those records.
@@ -49,7 +52,8 @@ pub struct Peers {
 impl Peers {
     /// No servers yet; [`Self::apply`] brings them. Fails when the cryptography for TLS cannot be set up.
     pub fn new(house: House) -> Result<Self, rustls::Error> {
-        Ok(Self { house: Arc::new(house), client: HttpClient::new()?, changes: broadcast::Sender::new(256), peers: ArcSwap::default() })
+        let client = HttpClient::new(house.roots.clone())?;
+        Ok(Self { house: Arc::new(house), client, changes: broadcast::Sender::new(256), peers: ArcSwap::default() })
     }
 
     /// Brings the servers that `snapshot` declares, and lets go of those that it does not. One that is reached as before
