@@ -502,6 +502,21 @@ fn with_certificates_everything_is_encrypted_and_a_stranger_is_not_believed() {
     assert!(text(&client.modern("tools/call", call)).contains("T-1041"));
     let stranger = house.agent("token", &["--url", &url]).output().unwrap();
     assert!(!stranger.status.success(), "a certificate of nobody's is not believed");
+
+    // One that is renewed is shown without a restart; while its key is not there yet, the one before is.
+    let renewed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    house.write("renewed.pem", &renewed.cert.pem());
+    let is_shown = |file: &str| {
+        let ca = house.bundle().join(file);
+        house.agent("token", &["--url", &url, "--ca", ca.to_str().unwrap()]).output().unwrap().status.success()
+    };
+    house.write("first.pem", &certified.cert.pem());
+    house.write("cert.pem", &renewed.cert.pem());
+    wait_for("the half to be told of", || house.said().contains("the certificate before is still shown"));
+    assert!(is_shown("first.pem") && !is_shown("renewed.pem"));
+    house.write("key.pem", &renewed.signing_key.serialize_pem());
+    wait_for("the renewed certificate", || is_shown("renewed.pem"));
+    assert!(!is_shown("first.pem"));
 }
 
 #[test]

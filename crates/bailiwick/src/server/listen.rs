@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
 use rustls::server::danger::ClientCertVerifier;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use super::certificate::Certificate;
 
 /// The most connections of one listener; more wait to be accepted.
 const CONNECTIONS_MAX: u32 = 8_192;
@@ -31,7 +32,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 pub(crate) struct Door {
     name: &'static str,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<(TlsAcceptor, Arc<Certificate>)>,
     /// How long a client may take over a TLS handshake, and what [`connection::serve`] says.
     patience: Duration,
 }
@@ -63,7 +64,7 @@ impl Door {
                 "cannot listen on `{address}`: {error}"
             )
         })?;
-        let tls = listen.tls.as_ref().map(|(cert, key)| acceptor(&bundle.join(cert), &bundle.join(key), certificates)).transpose()?;
+        let tls = listen.tls.as_ref().map(|(cert, key)| acceptor(bundle.join(cert), bundle.join(key), certificates)).transpose()?;
         Ok(Self { name, listener, tls, patience: limits.request_timeout.std() })
     }
 
@@ -76,6 +77,12 @@ impl Door {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+        let (tls, certificate) = self.tls.unzip();
+        // It ends with this function.
+        let mut fresh = JoinSet::new();
+        if let Some(certificate) = certificate {
+            fresh.spawn(certificate.keep_fresh());
+        }
         loop {
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { break };
             let stopped = stopping.clone();
@@ -93,7 +100,7 @@ impl Door {
                 }
             };
             let _ = stream.set_nodelay(true);
-            let (answer, tls, patience) = (answer.clone(), self.tls.clone(), self.patience);
+            let (answer, tls, patience) = (answer.clone(), tls.clone(), self.patience);
             tokio::spawn(async move {
                 match tls {
                     None => connection(stream, (peer, None), answer, patience, stopped).await,
@@ -149,18 +156,18 @@ fn shown(stream: &TlsStream<TcpStream>) -> Option<Shown> {
     Some(Shown(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()))
 }
 
-fn acceptor(certificates: &Path, key: &Path, clients: Arc<dyn ClientCertVerifier>) -> miette::Result<TlsAcceptor> {
-    let unreadable = |file: &Path, error: &dyn std::fmt::Display| {
-        miette::miette!(help = "`tls` names a certificate chain and its private key, both PEM files", "`{}`: {error}", file.display())
-    };
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(certificates).and_then(Iterator::collect).map_err(|error| unreadable(certificates, &error))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+/// TLS by the certificate in two files, and what keeps it fresh.
+fn acceptor(chain: PathBuf, key: PathBuf, clients: Arc<dyn ClientCertVerifier>) -> miette::Result<(TlsAcceptor, Arc<Certificate>)> {
+    let help = "`tls` names a certificate chain and its private key, both PEM files";
+    let unusable = |error: &dyn std::fmt::Display| miette::miette!(help = help, "{error}");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificate = Certificate::open(chain, key, Arc::clone(&provider)).map_err(|error| unusable(&error))?;
+    let certificate = Arc::new(certificate);
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, secret))
-        .map_err(|error| unreadable(certificates, &error))?;
+        .map_err(|error| unusable(&error))?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::<Certificate>::clone(&certificate));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((TlsAcceptor::from(Arc::new(config)), certificate))
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod authority;
+mod certificate;
 mod data;
 mod decisions;
 mod ext_authz;
