@@ -130,7 +130,8 @@ impl Line {
             }
             Way::Url { url, header } => {
                 let tls = authorities::client(roots.clone()).map_err(|error| error.to_string())?;
-                let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().build();
+                let connector =
+                    hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().build();
                 let secret = header.as_ref().map(|header| -> Result<_, String> {
                     let value = header.prefix.clone() + &resolved(&format!("file:{}", header.file), bundle)?;
                     let name = HeaderName::try_from(&header.name).map_err(|_| format!("`{}` is no header", header.name))?;

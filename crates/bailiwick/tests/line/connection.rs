@@ -141,7 +141,8 @@ fn a_tool_server_of_the_house_is_believed_by_the_houses_own_authority() {
     let stdio = tickets.lines().find(|line| line.starts_with("stdio")).unwrap();
     house.write("servers/tickets.toml", &tickets.replace(stdio, &format!("mcp = \"https://{front}/mcp\"")));
     house.serve();
-    let call = |house: &House| house.connect(&[]).modern("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 5 } }));
+    let call =
+        |house: &House| house.connect(&[]).modern("tools/call", json!({ "name": "tickets__list", "arguments": { "since_days": 5 } }));
     assert!(!call(&house).to_string().contains("T-1041"), "nobody vouches for it");
 
     assert!(house.stop());

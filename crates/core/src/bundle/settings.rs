@@ -49,7 +49,17 @@ pub(super) fn settings(file: &Fields<'_>) -> Option<Settings> {
             }
         }
     }
-    Some(Settings { trust_domain: trust_domain?.into_inner(), data_dir, local_socket, ca_file, data, identity, ext_authz, approvals, limits })
+    Some(Settings {
+        trust_domain: trust_domain?.into_inner(),
+        data_dir,
+        local_socket,
+        ca_file,
+        data,
+        identity,
+        ext_authz,
+        approvals,
+        limits,
+    })
 }
 
 fn place(file: &Fields<'_>, table: &str, key: &str) -> std::ops::Range<usize> {

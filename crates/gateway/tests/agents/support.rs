@@ -359,7 +359,8 @@ impl World {
             held.store(Arc::default());
             let (base, log, held) = (directory.path().to_owned(), log.clone(), Arc::clone(&held));
             let (clock, vault, executions) = (Arc::new(MachineClock), Arc::new(NoSecrets), Arc::clone(&executions));
-            let peers = Peers::new(House { base, roots: RootCertStore::empty(), log, clock, vault, held, executions, delegator: None }).unwrap();
+            let peers =
+                Peers::new(House { base, roots: RootCertStore::empty(), log, clock, vault, held, executions, delegator: None }).unwrap();
             peers.apply(&bundle.snapshot);
             let peers = Arc::new(peers);
             (Arc::clone(&peers) as Arc<dyn Upstream>, peers as Arc<dyn Offers>)

@@ -344,8 +344,8 @@ mod tests {
     use http_body_util::BodyExt;
     use hyper::service::service_fn;
     use hyper_util::server::conn::auto;
-    use rustls::pki_types::PrivateKeyDer;
     use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
     use tokio::net::TcpListener;
     use tokio::sync::Notify;
     use tokio_rustls::TlsAcceptor;
