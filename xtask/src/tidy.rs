@@ -47,6 +47,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("tasks", &["model"]),
     ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow", "approval"]),
     ("delegation", &["model", "bundle", "identity", "execution"]),
+    ("detect", &["model"]),
 ];
 
 /// Crates that bring a runtime, a socket, a file or a clock. None may be under core or log, however deep.

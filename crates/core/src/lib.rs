@@ -9,6 +9,7 @@ pub mod approval;
 pub mod bundle;
 pub mod catalog;
 pub mod delegation;
+pub mod detect;
 pub mod execution;
 pub mod flow;
 pub mod form;

@@ -1,0 +1,10 @@
+//! What is out of the ordinary: rules over what happened, and the findings that they lead to.
+//!
+//! Nothing here is in the way of a call. It reads what is on the log, or what a cloud says was done in its own, and is a pure
+//! function of it: the same records give the same findings, whoever reads them and however often.
+
+pub mod cloudtrail;
+pub mod finding;
+pub mod rules;
+
+pub use finding::{Finding, Findings};
