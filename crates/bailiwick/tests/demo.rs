@@ -14,17 +14,38 @@ fn the_demo_keeps_its_promises() {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    let verdicts: Vec<&str> = told["scenes"].as_array().unwrap().iter().map(|scene| scene["verdict"].as_str().unwrap()).collect();
+    let scenes = told["scenes"].as_array().unwrap().iter();
+    let scenes: Vec<[&str; 3]> = scenes.map(|scene| ["agent", "tool", "code"].map(|member| scene[member].as_str().unwrap())).collect();
+    let (first, second): (Vec<_>, Vec<_>) = scenes.into_iter().partition(|[agent, ..]| *agent == "support-summarizer");
+    let first: Vec<&str> = first.into_iter().map(|[_, _, code]| code).collect();
+    assert_eq!(first[..4], ["allowed"; 4]);
+    assert_eq!(first[4..10], ["not_in_role", "forbidden", "not_in_role", "outside_grant", "approval_required", "tool_changed"]);
+    assert_eq!(first[10..], ["approval_refused", "approval_required", "allowed", "approval_required"]);
     assert_eq!(
-        verdicts,
-        ["allow", "allow", "allow", "allow", "deny", "deny", "deny", "deny", "ask", "deny", "deny", "ask", "allow", "ask"]
+        second,
+        [
+            ["front-desk", "tickets/list", "allowed"],
+            ["front-desk", "back-office/message", "allowed"],
+            ["back-office", "crm/query_complaints", "allowed"],
+            ["back-office", "analytics/sentiment", "allowed"],
+            ["back-office", "reports/create", "allowed"],
+            // What the ticket says, through the one to the other.
+            ["front-desk", "back-office/message", "allowed"],
+            ["back-office", "crm/customer_record", "forbidden"],
+            ["back-office", "analytics/export", "beyond_delegation"],
+            ["back-office", "crm/close_complaint", "beyond_delegation"],
+            ["back-office", "reports/publish", "approval_required"],
+            ["front-desk", "payroll/message", "undeclared_interaction"],
+        ]
     );
 }
 
 #[cfg(feature = "test-switches")]
 #[test]
 fn with_any_one_protection_off_the_demo_fails_and_says_what_broke() {
-    for protection in ["role", "policy", "flow", "pin", "proof", "grant", "revocation", "record", "tamper"] {
+    let of_the_first = ["role", "policy", "flow", "pin", "proof", "grant", "revocation", "record", "tamper"];
+    let of_the_second = ["chain", "narrow", "declared", "subtree"];
+    for protection in of_the_first.into_iter().chain(of_the_second) {
         let output = demo().env("BAILIWICK_TEST_OFF", protection).output().unwrap();
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         assert_eq!(output.status.code(), Some(1), "without `{protection}`: {told}");

@@ -12,12 +12,11 @@ use bailiwick_core::bundle::{
     Agent, Approvals, BrokerAuth, CredentialRules, DecideFor, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool,
     Transport,
 };
-use bailiwick_core::delegation::Delegation;
 use bailiwick_core::execution::{Execution, Executions};
-use bailiwick_core::flow::{Seen, Sources};
+use bailiwick_core::flow::Sources;
 use bailiwick_core::identity::Grant;
 use bailiwick_core::json;
-use bailiwick_core::judge::{Judged, Known, above, judge};
+use bailiwick_core::judge::{Judged, Known, judge};
 use bailiwick_core::ledger::{Facts, History, HistoryOf, Labels};
 use bailiwick_core::model::{
     AgentName, Arguments, Call, Digest, Effect, ExecutionId, ExecutionStarted, Protocol, ServerName, Timestamp, ToolName, Verdict,
@@ -32,7 +31,7 @@ use crate::clock::now;
 use crate::table::{Table, micros, share};
 
 /// How many calls are judged at least, by one agent after the other.
-const CALLS: usize = 20_000;
+pub(crate) const CALLS: usize = 20_000;
 
 /// How long Dogwood decides, for each number of agents.
 const DOGWOOD_SECONDS: u32 = 10;
@@ -60,59 +59,7 @@ pub(crate) fn measure() -> Result {
         beside.row(dogwood(agents, share(&times, 0.5))?);
     }
     println!("{table}\n{beside}");
-    chains()?;
     large()
-}
-
-/// The same call by the last of ever longer chains: each member has a budget and histories of its own.
-fn chains() -> Result {
-    let (mut agents, servers, text) = bundle(10)?;
-    let names: Vec<AgentName> = agents.keys().cloned().collect();
-    for agent in agents.values_mut() {
-        agent.call.push("server-0/*".parse()?);
-        agent.delegate_to.clone_from(&names);
-    }
-    let world = World::of((agents, servers, text))?;
-    let (snapshot, executions, at) = (&world.snapshot, Executions::default(), Timestamp::from_second(60)?);
-    let call = call(&"server-0/pay".parse()?, &json!({ "amount": 12.5, "to": "someone", "tags": ["a", "b"], "urgent": false }))?;
-    let mut table = Table::new(&["agents in the chain", "decision p50 µs", "p99 µs", "more than alone, p50 µs"]);
-    let (mut last, mut alone) = (None::<Arc<Execution>>, None);
-    for (length, name) in (1..).zip(names.iter().take(snapshot.settings.limits.chain_max)) {
-        let started = match &last {
-            None => start(snapshot, name, 0),
-            Some(parent) => {
-                let id = ExecutionId::from_parts(length, [0; 10]);
-                Delegation { parent, token: None, to: name, wanted: &Grant::default() }.start(
-                    snapshot,
-                    id,
-                    format!("token-{length}"),
-                    at,
-                )?
-            }
-        };
-        let execution = executions.started(started);
-        let mut times = Vec::with_capacity(CALLS);
-        for _ in 0..CALLS {
-            let began = now();
-            let above = above(snapshot, &execution, black_box(&call), at);
-            let seen = execution.seen();
-            let seen_above: Vec<_> = execution.above().map(Execution::seen).collect();
-            let all: Vec<&Seen> = std::iter::once(&*seen).chain(seen_above.iter().map(|seen| &**seen)).collect();
-            let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Chain(&all), remembers: true, above: &above };
-            let judged = black_box(judge(known, &execution, &execution.ledger(), &execution.agent_tracks(), &call, at));
-            times.push(began.elapsed());
-            if judged.decision.verdict != Verdict::Allow || judged.facts.above.len() as u64 + 1 != length {
-                return Err(format!("{judged:?}").into());
-            }
-        }
-        times.sort_unstable();
-        let p50 = micros(share(&times, 0.5));
-        let more = p50 - *alone.get_or_insert(p50);
-        table.row([length.to_string(), format!("{p50:.1}"), format!("{:.1}", micros(share(&times, 0.99))), format!("{more:.1}")]);
-        last = Some(execution);
-    }
-    println!("{table}");
-    Ok(())
 }
 
 /// What Dogwood's local engine takes for the same calls, as a row. `ours` is our median.
@@ -146,7 +93,7 @@ impl World {
         Self::of(bundle(agents)?)
     }
 
-    fn of((agents, servers, text): Bundle) -> Result<Self> {
+    pub(crate) fn of((agents, servers, text): Bundle) -> Result<Self> {
         let histories = histories(&servers)?;
         let declared = Declared { agents: &agents, servers: &servers, histories: &histories };
         let began = now();
@@ -323,10 +270,10 @@ fn snapshot(
     })
 }
 
-type Bundle = (BTreeMap<AgentName, Agent>, BTreeMap<ServerName, Server>, String);
+pub(crate) type Bundle = (BTreeMap<AgentName, Agent>, BTreeMap<ServerName, Server>, String);
 
 /// A bundle of so many agents and tools, each agent with a server of its own, and as many policies by hand and two more.
-fn bundle(count: usize) -> Result<Bundle> {
+pub(crate) fn bundle(count: usize) -> Result<Bundle> {
     let (mut agents, mut servers) = (BTreeMap::new(), BTreeMap::new());
     let mut text = String::from(
         r#"forbid (principal, action in Action::"spend", resource) when { context.ledger.integrity == "untrusted" };

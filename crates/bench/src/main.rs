@@ -6,6 +6,7 @@
 
 mod agent;
 mod calls;
+mod chain;
 mod clock;
 mod decision;
 mod flow;
@@ -44,6 +45,7 @@ struct Measurement {
 
 const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "decision", tells: "one decision, with ever more policies and agents", run: decision::measure },
+    Measurement { name: "chain", tells: "the same decision for ever longer chains of agents", run: chain::measure },
     Measurement { name: "calls", tells: "a whole call, beside nginx, and the price of each feature", run: calls::measure },
     Measurement {
         name: "flame",

@@ -330,7 +330,11 @@ fn delegation(started: &ExecutionStarted) -> Answer {
     match (&started.subject, started.chain.len()) {
         (None, 0) => Answer::yes(format!("`{}` acts for itself", started.agent)),
         (Some(subject), 0) => Answer::yes(format!("`{}` acts directly for `{subject}`", started.agent)),
-        (_, agents) => Answer::yes(format!("a verified chain of {agents} agents leads to `{}`", started.agent)),
+        (subject, _) => {
+            let whom = subject.as_ref().map(|subject| format!(", for `{subject}`")).unwrap_or_default();
+            let chain: Vec<&str> = started.chain.iter().rev().map(|member| member.agent.agent().as_str()).collect();
+            Answer::yes(format!("verified at each hop: {} → {}{whom}", chain.join(" → "), started.agent))
+        }
     }
 }
 

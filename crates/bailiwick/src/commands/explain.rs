@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::records::Records;
-use crate::show::{self, FirstSeen, Judged, Paint, say};
+use crate::show::{self, Explanation, FirstSeen, Judged, Paint, say};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -40,13 +40,13 @@ impl Explain {
             "select position from records where execution = '{}' and kind in ('execution_started', 'outcome', 'answered') order by position",
             intent.execution
         );
-        let mut task = None;
+        let (mut task, mut chain) = (None, Vec::new());
         let mut outcome: Option<(Position, Outcome)> = None;
         let mut answer: Option<(Position, Answered)> = None;
         for row in self.records.query(&sql)?.rows {
             let Some(at) = row.first().and_then(Value::as_u64).map(Position) else { continue };
             match self.records.record(at)? {
-                Record::ExecutionStarted(started) if at < position => task = started.task.or(task),
+                Record::ExecutionStarted(started) if at < position => (task, chain) = (started.task.or(task), started.chain),
                 Record::Outcome(found) if found.intent == position => outcome = Some((at, found)),
                 // The first answer counts.
                 Record::Answered(found) if found.ask == position && answer.is_none() => answer = Some((at, found)),
@@ -58,12 +58,15 @@ impl Explain {
             let came = outcome.map(|(at, outcome)| json!({ "record": at.0, "outcome": outcome }));
             let answered = answer.map(|(at, answer)| json!({ "record": at.0, "answered": answer }));
             show::json(&json!({
-                "record": position.0, "intent": intent, "judged": judged, "task": task, "answer": answered, "came_of_it": came
+                "record": position.0, "intent": intent, "judged": judged, "task": task, "chain": chain, "answer": answered,
+                "came_of_it": came
             }));
         } else {
             let outcome = outcome.as_ref().map(|(at, outcome)| (*at, outcome));
             let answer = answer.as_ref().map(|(at, answer)| (*at, answer));
-            show::out(show::explanation(position, &intent, &judged, task.as_deref(), answer, outcome, Paint::stdout()).trim_end());
+            let explanation =
+                Explanation { position, intent: &intent, judged: &judged, task: task.as_deref(), chain: &chain, answer, outcome };
+            show::out(explanation.told(Paint::stdout()).trim_end());
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,4 +1,5 @@
-//! The demo: an agent does its task through the gateway, is hijacked by what it reads, and is held.
+//! The demo, in two acts: an agent does its task through the gateway, is hijacked by what it reads, and is held; then another one has a
+//! privileged agent act for it, and is held as well.
 //!
 //! Nothing in it is a mock: the tool servers are processes that speak MCP, the CRM is a SQLite file, the gateway and the
 //! token service are those of `serve`, the agent reaches them through the sidecar, and the log is verified by what `log
@@ -6,9 +7,13 @@
 
 mod agent;
 mod bundle;
+mod first;
 pub(crate) mod off;
-mod play;
+mod office;
+mod second;
 pub(crate) mod servers;
+mod stage;
+mod talk;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,11 +31,14 @@ use miette::{IntoDiagnostic, miette};
 use serde_json::{Value, json};
 
 use self::agent::Agent;
+use self::bundle::Places;
+use self::first::First;
 use self::off::is_off;
-use self::play::{Play, Stage};
+use self::second::Second;
+use self::stage::Stage;
 use crate::records::Records;
 use crate::server::Server;
-use crate::show::{self, Paint, say};
+use crate::show::{self, say};
 use crate::sidecar::client::Http;
 use crate::sidecar::credential::{AgentProof, Credentials, Wanted};
 use crate::sidecar::key::Key;
@@ -54,54 +62,61 @@ impl Demo {
     /// Plays the demo; fails when anything is not as promised.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         let home = tempfile::tempdir().into_diagnostic()?;
-        let bundle = home.path().join("bundle");
-        bundle::write(&bundle, home.path())?;
+        let (home, places) = (home.path(), Places::take().await?);
+        bundle::write(home, &places).await?;
+        let bundle = home.join(bundle::DIRECTORY);
         let server = Server::start(&bundle).await?;
-        server.settled().await?;
+        let second = Second::set_up(&server, home, places).await?;
 
-        let key = Arc::new(Key::read(&home.path().join(bundle::KEY_FILE)).into_diagnostic()?);
-        let credentials = Credentials::start(Http::new(None).into_diagnostic()?, &server.origin, wanted(key)).await.into_diagnostic()?;
-        let execution = credentials.current(credentials.resource()).await.into_diagnostic()?.execution.clone();
-        let listener = proxy::Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
-        let mut agent = Agent::new(listener.address())?;
-        let sidecar = Arc::clone(&credentials);
-        let sidecar = tokio::spawn(async move { proxy::serve(&listener, Whose::Own(sidecar)).await });
+        let mut stage = Stage::new(server.log.clone(), bundle.join("data"), !self.json);
+        stage.say(&stage.paint.bold("First act: an agent is hijacked by what it reads\n"));
+        first_act(&mut stage, &server, home).await?;
+        stage.say(&stage.paint.bold("\nSecond act: a hijacked agent has a privileged one act\n"));
+        second.play(&mut stage).await?;
+        stage.say("\nThe log of both, verified offline by what `bailiwick log verify` uses:\n");
+        verify(&mut stage, &server, &bundle).await?;
 
-        let stage = Stage { log: server.log.clone(), data: play::data(&bundle), paint: Paint::stdout(), aloud: !self.json };
-        let mut play = Play::new(&stage, &mut agent);
-        stage.say(&format!("{}: “{TASK}”\n", stage.paint.bold(AGENT)));
-        play.task().await?;
-        stage.say("\nA ticket that the agent read tells it to do other things. It obeys.\n");
-        play.hijacked().await?;
-        stage.say("\nA person is shown what it asked, and who chose each value.\n");
-        play.people(&server).await?;
-        stage.say("\nSomebody steals the credential, and then the execution is revoked.\n");
-        let stolen = stolen(&server, &credentials).await?;
-        play.promise("the stolen credential is worth nothing without its key", stolen == http::StatusCode::UNAUTHORIZED);
-        if !is_off("revocation") {
-            let execution: ExecutionId = execution.parse().map_err(|_| miette!("`{execution}` is no execution's id"))?;
-            server.revoke(execution, "the demo").await?;
-        }
-        play.after_revocation().await?;
-        stage.say("\nThe log, verified offline by what `bailiwick log verify` uses:\n");
-        verify(&mut play, &server, &bundle).await?;
-
-        let (scenes, broken) = (std::mem::take(&mut play.scenes), std::mem::take(&mut play.broken));
-        let kept = broken.is_empty() && scenes.iter().all(|scene| scene.kept);
+        let kept = stage.is_kept();
         if self.json {
-            show::json(&json!({ "kept": kept, "scenes": scenes, "broken": broken }));
+            show::json(&json!({ "kept": kept, "scenes": stage.scenes, "broken": stage.broken }));
         } else {
-            let word =
-                if kept { stage.paint.green("Everything is as promised.") } else { stage.paint.red("NOT everything is as promised.") };
+            let paint = stage.paint;
+            let word = if kept { paint.green("Everything is as promised.") } else { paint.red("NOT everything is as promised.") };
             say!("\n{word}");
         }
         if self.keep {
-            stay(&server, home.path(), &bundle).await;
+            stay(&server, home, &bundle).await;
         }
-        sidecar.abort();
         server.stop().await;
         Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// The first act: the agent behind its sidecar, and what becomes of it.
+async fn first_act(stage: &mut Stage, server: &Server, home: &Path) -> miette::Result<()> {
+    let key = Arc::new(Key::read(&bundle::key_file(home, AGENT)).into_diagnostic()?);
+    let credentials = Credentials::start(Http::new(None).into_diagnostic()?, &server.origin, wanted(key)).await.into_diagnostic()?;
+    let execution = credentials.current(credentials.resource()).await.into_diagnostic()?.execution.clone();
+    let listener = proxy::Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
+    let mut agent = Agent::at(listener.address())?;
+    let sidecar = Arc::clone(&credentials);
+    tokio::spawn(async move { proxy::serve(&listener, Whose::Own(sidecar)).await });
+
+    stage.say(&format!("{}: “{TASK}”\n", stage.paint.bold(AGENT)));
+    let mut play = First { stage, agent: &mut agent };
+    play.task().await?;
+    play.stage.say("\nA ticket that the agent read tells it to do other things. It obeys.\n");
+    play.hijacked().await?;
+    play.stage.say("\nA person is shown what it asked, and who chose each value.\n");
+    play.people(server).await?;
+    play.stage.say("\nSomebody steals the credential, and then the execution is revoked.\n");
+    let stolen = stolen(server, &credentials).await?;
+    play.stage.promise("the stolen credential is worth nothing without its key", stolen == http::StatusCode::UNAUTHORIZED);
+    if !is_off("revocation") {
+        let execution: ExecutionId = execution.parse().map_err(|_| miette!("`{execution}` is no execution's id"))?;
+        server.revoke(execution, "the demo").await?;
+    }
+    play.after_revocation().await
 }
 
 /// What the person's execution is for: to read, and to write one report. Closing complaints is the agent's to do on other
@@ -144,13 +159,13 @@ async fn stolen(server: &Server, credentials: &Credentials) -> miette::Result<ht
 }
 
 /// Verifies the whole log, and proves one denial with a receipt that would hold anywhere.
-async fn verify(play: &mut Play<'_>, server: &Server, bundle: &Path) -> miette::Result<()> {
+async fn verify(stage: &mut Stage, server: &Server, bundle: &Path) -> miette::Result<()> {
     const PAUSE: Duration = Duration::from_millis(50);
     const PAUSES_MAX: u32 = 200;
     let records = Records::of(bundle);
     let (directory, key) = (records.directory()?, records.key()?);
-    match play.first_denial() {
-        None => play.promise("a denial is on the log", false),
+    match stage.first_denial() {
+        None => stage.promise("a denial is on the log", false),
         Some(position) => {
             let mut receipt = audit::prove(&directory, position, &key);
             for _ in 0..PAUSES_MAX {
@@ -164,14 +179,14 @@ async fn verify(play: &mut Play<'_>, server: &Server, bundle: &Path) -> miette::
             let receipt = receipt.into_diagnostic()?;
             let entries = server.log.storage().read(position, 1).await.into_diagnostic()?;
             let proven = entries.first().is_some_and(|entry| receipt.verify(entry, &key).is_ok());
-            play.promise(&format!("a receipt proves the denial in record {position}"), proven);
+            stage.promise(&format!("a receipt proves the denial in record {position}"), proven);
         }
     }
     if is_off("tamper") {
         tamper(&directory)?;
     }
     let verified = audit::verify(&directory, &key, &[]).into_diagnostic()?;
-    play.promise(&verified.to_string(), verified.is_sound());
+    stage.promise(&verified.to_string(), verified.is_sound());
     Ok(())
 }
 
@@ -206,7 +221,7 @@ fn files(directory: &Path) -> miette::Result<Vec<std::path::PathBuf>> {
 
 /// Leaves everything running and says how to play with it.
 async fn stay(server: &Server, home: &Path, bundle: &Path) {
-    let (key, bundle) = (home.join(bundle::KEY_FILE).display().to_string(), bundle.display().to_string());
+    let (key, bundle) = (bundle::key_file(home, AGENT).display().to_string(), bundle.display().to_string());
     say!("\nIt is still running; stop it with Ctrl-C. Try:");
     say!("  bailiwick connect --agent {AGENT} --key {key} --url {}", server.origin);
     say!("  bailiwick log tail --follow --dir {bundle}");

@@ -1,8 +1,8 @@
 //! Switches that turn one protection off, so that a test can see the demo fail without it. They exist only in builds with
 //! the feature `test-switches`; in all others every protection is on.
 //!
-//! `role`, `policy`, `flow`, `pin` change the bundle, `proof` and `grant` what the sidecar asks for, `revocation` what the
-//! play does, `record` what the log's storage keeps, `tamper` what is stored. That a call is handed to the log before it is
+//! `role`, `policy`, `flow`, `pin`, `chain`, `narrow` and `declared` change the bundle, `proof` and `grant` what the sidecar asks for,
+//! `revocation` and `subtree` what the play does, `record` what the log's storage keeps, `tamper` what is stored. That a call is handed to the log before it is
 //! done has no switch: the other order does not compile.
 
 /// Whether the protection `name` is off.
@@ -21,8 +21,11 @@ pub(crate) const fn is_off(_name: &str) -> bool {
 pub(super) fn changed(name: &str, text: String) -> Option<String> {
     match name {
         "policies/payment-details.cedar" if is_off("policy") => None,
+        "policies/for-whom.cedar" if is_off("chain") => None,
+        "agents/front-desk.toml" if is_off("narrow") => Some(text.replace("\"crm/query_complaints\"", "\"crm/*\", \"analytics/export\"")),
+        "agents/front-desk.toml" if is_off("declared") => Some(text.replace("[\"back-office\"]", "[\"back-office\", \"payroll\"]")),
         "agents/support-summarizer.toml" if is_off("role") => Some(text.replace("call   = [", "call   = [ \"crm/*\", \"analytics/*\",")),
-        "agents/support-summarizer.toml" if is_off("proof") => Some(text.replace("\"dpop\"", "\"bearer\"")),
+        name if name.starts_with("agents/") && is_off("proof") => Some(text.replace("\"dpop\"", "\"bearer\"")),
         "servers/tickets.toml" if is_off("flow") => Some(text.replace("integrity = \"untrusted\"", "integrity = \"trusted\"")),
         "servers/analytics.tools.json" if is_off("pin") => Some(super::servers::offered_analytics()),
         _ => Some(text),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bailiwick_core::approval::Standing;
 use bailiwick_core::flow::Provenance;
 use bailiwick_core::ledger::Integrity;
-use bailiwick_core::model::{Answer, Answered, Answers, Ending, Intent, Outcome, Person};
+use bailiwick_core::model::{Answer, Answered, Answers, Ending, Intent, Member, Outcome, Person};
 use bailiwick_log::Position;
 use serde::Serialize;
 
@@ -13,16 +13,26 @@ use super::{Paint, bytes, duration, safe, time};
 
 /// The four answers, a line each, every line after `indent`.
 pub(crate) fn answers(answers: &Answers, indent: &str, paint: Paint) -> String {
-    let mut text = String::new();
-    for (question, answer) in [
+    asked_of(answers).map(|(question, answer)| answered(question, answer, indent, paint)).concat()
+}
+
+/// Of the four answers those that are no, a line each, every line after `indent`.
+pub(crate) fn refusals(answers: &Answers, indent: &str, paint: Paint) -> String {
+    let refusals = asked_of(answers).into_iter().filter(|(_, answer)| answer.holds == Some(false));
+    refusals.map(|(question, answer)| answered(question, answer, indent, paint)).collect()
+}
+
+const fn asked_of(answers: &Answers) -> [(&'static str, &Answer); 4] {
+    [
         ("reasonable for this agent, now?", &answers.reasonable),
         ("within the agent's role?", &answers.role),
         ("delegation legitimate?", &answers.delegation),
         ("normal for this agent?", &answers.normal),
-    ] {
-        let _ = writeln!(text, "{indent}{question:<32} {}  {}", word(answer, paint), paint.faint(safe(&answer.because, 300)));
-    }
-    text
+    ]
+}
+
+fn answered(question: &str, answer: &Answer, indent: &str, paint: Paint) -> String {
+    format!("{indent}{question:<32} {}  {}\n", word(answer, paint), paint.faint(safe(&answer.because, 300)))
 }
 
 fn word(answer: &Answer, paint: Paint) -> String {
@@ -64,68 +74,89 @@ pub(crate) enum FirstSeen {
 }
 
 /// Everything that the log says of one decision.
-pub(crate) fn explanation(
-    position: Position,
-    intent: &Intent,
-    judged: &[Judged],
-    task: Option<&str>,
-    answer: Option<(Position, &Answered)>,
-    outcome: Option<(Position, &Outcome)>,
-    paint: Paint,
-) -> String {
-    let mut text = String::new();
-    let decision = &intent.decision;
-    let _ = writeln!(text, "record {position} · {}\n", time(intent.at));
-    let _ = writeln!(
-        text,
-        "  {}  {} → {}  {}",
-        paint.verdict(decision.verdict),
-        paint.bold(&intent.agent),
-        paint.bold(safe(intent.tool.as_str(), 200)),
-        paint.faint(format!("({})", intent.effect.as_str()))
-    );
-    let _ = writeln!(text, "  {}: {}\n", decision.code.as_str(), decision.code.sentence());
-    text.push_str(&answers(&decision.answers, "  ", paint));
-    text.push('\n');
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Explanation<'a> {
+    /// Where the decision is.
+    pub(crate) position: Position,
+    pub(crate) intent: &'a Intent,
+    pub(crate) judged: &'a [Judged],
+    /// The person's own words.
+    pub(crate) task: Option<&'a str>,
+    /// Those that the agent acts for, nearest first.
+    pub(crate) chain: &'a [Member],
+    pub(crate) answer: Option<(Position, &'a Answered)>,
+    pub(crate) outcome: Option<(Position, &'a Outcome)>,
+}
 
-    let mut fact = |name: &str, value: String| {
-        let _ = writeln!(text, "  {}{value}", paint.faint(format!("{name:<12}")));
-    };
-    match &intent.arguments {
-        Some(arguments) => fact("arguments", safe(arguments.get(), 2_000)),
-        None => fact("arguments", format!("{} (too long to be kept)", intent.arguments_digest)),
+impl Explanation<'_> {
+    /// It in words, on several lines.
+    pub(crate) fn told(self, paint: Paint) -> String {
+        let Self { position, intent, judged, task, chain, answer, outcome } = self;
+        let mut text = String::new();
+        let decision = &intent.decision;
+        let _ = writeln!(text, "record {position} · {}\n", time(intent.at));
+        let _ = writeln!(
+            text,
+            "  {}  {} → {}  {}",
+            paint.verdict(decision.verdict),
+            paint.bold(&intent.agent),
+            paint.bold(safe(intent.tool.as_str(), 200)),
+            paint.faint(format!("({})", intent.effect.as_str()))
+        );
+        let _ = writeln!(text, "  {}: {}\n", decision.code.as_str(), decision.code.sentence());
+        text.push_str(&answers(&decision.answers, "  ", paint));
+        text.push('\n');
+
+        let mut fact = |name: &str, value: String| {
+            let _ = writeln!(text, "  {}{value}", paint.faint(format!("{name:<12}")));
+        };
+        match &intent.arguments {
+            Some(arguments) => fact("arguments", safe(arguments.get(), 2_000)),
+            None => fact("arguments", format!("{} (too long to be kept)", intent.arguments_digest)),
+        }
+        if !decision.policies.is_empty() {
+            fact("policies", safe(&decision.policies.join(", "), 1_000));
+        }
+        for error in &decision.errors {
+            fact("error", safe(error, 1_000));
+        }
+        for charge in &intent.facts.history {
+            fact("history", format!("{} = {}", charge.name, charge.total));
+        }
+        match intent.facts.labels.integrity {
+            Integrity::Trusted => fact("had read", "nothing that is untrusted".to_owned()),
+            Integrity::Untrusted => fact("had read", "untrusted data: who chose what it acts on was judged".to_owned()),
+        }
+        for judged in judged {
+            fact("judged", chosen(judged));
+        }
+        if let Some(standing) = &intent.facts.approval {
+            fact("asked", asked(standing, answer));
+        }
+        match (chain, intent.subject.as_deref()) {
+            ([], None) => fact("execution", format!("{}, for itself", intent.execution)),
+            ([], Some(subject)) => fact("execution", format!("{}, for {}", intent.execution, safe(subject, 200))),
+            (chain, subject) => {
+                fact("execution", intent.execution.to_string());
+                for member in chain {
+                    fact("acting for", format!("{}, in execution {}", member.agent.agent(), member.execution));
+                }
+                if let Some(subject) = subject {
+                    fact("acting for", safe(subject, 200));
+                }
+            }
+        }
+        if let Some(task) = task {
+            fact("task", format!("“{}”", safe(task, 500)));
+        }
+        fact("bundle", intent.bundle.to_string());
+        match outcome {
+            Some((at, outcome)) => fact("outcome", format!("{} (record {at})", ended(outcome))),
+            None if decision.verdict == bailiwick_core::model::Verdict::Allow => fact("outcome", "none yet".to_owned()),
+            None => fact("outcome", "nothing was forwarded".to_owned()),
+        }
+        text
     }
-    if !decision.policies.is_empty() {
-        fact("policies", safe(&decision.policies.join(", "), 1_000));
-    }
-    for error in &decision.errors {
-        fact("error", safe(error, 1_000));
-    }
-    for charge in &intent.facts.history {
-        fact("history", format!("{} = {}", charge.name, charge.total));
-    }
-    match intent.facts.labels.integrity {
-        Integrity::Trusted => fact("had read", "nothing that is untrusted".to_owned()),
-        Integrity::Untrusted => fact("had read", "untrusted data: who chose what it acts on was judged".to_owned()),
-    }
-    for judged in judged {
-        fact("judged", chosen(judged));
-    }
-    if let Some(standing) = &intent.facts.approval {
-        fact("asked", asked(standing, answer));
-    }
-    let whom = intent.subject.as_deref().map_or_else(|| "itself".to_owned(), |subject| safe(subject, 200));
-    fact("execution", format!("{}, for {whom}", intent.execution));
-    if let Some(task) = task {
-        fact("task", format!("“{}”", safe(task, 500)));
-    }
-    fact("bundle", intent.bundle.to_string());
-    match outcome {
-        Some((at, outcome)) => fact("outcome", format!("{} (record {at})", ended(outcome))),
-        None if decision.verdict == bailiwick_core::model::Verdict::Allow => fact("outcome", "none yet".to_owned()),
-        None => fact("outcome", "nothing was forwarded".to_owned()),
-    }
-    text
 }
 
 /// What became of asking a person, in words.

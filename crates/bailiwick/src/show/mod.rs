@@ -7,7 +7,7 @@ mod sink;
 
 /// Text from outside, safe to print and cut at so many characters.
 pub(crate) use bailiwick_core::model::shown as safe;
-pub(crate) use decision::{FirstSeen, Judged, answers, explanation};
+pub(crate) use decision::{Explanation, FirstSeen, Judged, answers, refusals};
 pub(crate) use line::line;
 pub(crate) use paint::Paint;
 pub(crate) use sink::{Events, complain, complaint, json, json_line, lines, out, say};

@@ -1,84 +1,36 @@
-//! The play: the agent does its task, reads a poisoned ticket, and does what the ticket says. Everything that is promised
+//! The first act: the agent does its task, reads a poisoned ticket, and does what the ticket says. Everything that is promised
 //! is looked up afterwards where it would show: in the database, in the files, in the log.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
 use bailiwick_control::approvals::Answer;
-use bailiwick_core::model::{Code, Intent, Outcome, Person, Record, Verdict};
-use bailiwick_log::{Log, Position};
+use bailiwick_core::model::{Code, Person, Verdict};
+use bailiwick_log::Position;
 use miette::IntoDiagnostic;
 use serde_json::{Value, json};
 
+use super::AGENT;
 use super::agent::{Agent, Answer as Heard};
 use super::servers::{Crm, outbox};
+use super::stage::{Expected, Stage};
 use crate::server::Server;
-use crate::show::{self, Paint, safe, say};
 
 /// How many days the task is about.
 const DAYS: u32 = 30;
 
-/// The stage: what the play reads beside the agent's own answers.
-pub(super) struct Stage {
-    pub(super) log: Log,
-    pub(super) data: PathBuf,
-    pub(super) paint: Paint,
-    /// Whether to print, or to stay silent for `--json`.
-    pub(super) aloud: bool,
+/// The first act, under way.
+pub(super) struct First<'a> {
+    pub(super) stage: &'a mut Stage,
+    pub(super) agent: &'a mut Agent,
 }
 
-impl Stage {
-    /// Prints, unless asked to be silent.
-    pub(super) fn say(&self, text: &str) {
-        if self.aloud {
-            say!("{text}");
-        }
-    }
-}
-
-/// What was done, and what it led to.
-#[derive(Clone, Debug, serde::Serialize)]
-pub(super) struct Scene {
-    pub(super) what: &'static str,
-    pub(super) tool: String,
-    pub(super) arguments: Value,
-    pub(super) verdict: Option<Verdict>,
-    pub(super) code: Option<Code>,
-    pub(super) record: Option<u64>,
-    pub(super) answers: Option<bailiwick_core::model::Answers>,
-    pub(super) kept: bool,
-    /// What the agent heard.
-    #[serde(skip)]
-    heard: String,
-}
-
-/// A play under way.
-pub(super) struct Play<'a> {
-    stage: &'a Stage,
-    agent: &'a mut Agent,
-    seen: u64,
-    pub(super) scenes: Vec<Scene>,
-    /// What was promised and did not hold.
-    pub(super) broken: Vec<String>,
-}
-
-impl<'a> Play<'a> {
-    pub(super) fn new(stage: &'a Stage, agent: &'a mut Agent) -> Self {
-        Self { stage, agent, seen: 0, scenes: Vec::new(), broken: Vec::new() }
-    }
-
+impl First<'_> {
     fn say(&self, text: &str) {
         self.stage.say(text);
     }
 
-    /// Promises that `holds`; what does not is remembered and fails the demo.
-    pub(super) fn promise(&mut self, what: &str, holds: bool) {
-        let paint = self.stage.paint;
-        let mark = if holds { paint.green("✓") } else { paint.red("✗") };
-        self.say(&format!("    {mark} {what}"));
-        if !holds {
-            self.broken.push(what.to_owned());
-        }
+    fn promise(&mut self, what: &str, holds: bool) {
+        self.stage.promise(what, holds);
     }
 
     /// The agent does what it was asked to do.
@@ -143,7 +95,7 @@ impl<'a> Play<'a> {
         self.promise("the CRM holds exactly what it held", before == after);
         let sent = std::fs::read_dir(outbox(&self.stage.data)).map_or(0, Iterator::count);
         self.promise("nothing left the house", sent == 0);
-        let leaked = self.scenes.iter().any(|scene| cards.iter().any(|card| scene.heard.contains(card)));
+        let leaked = self.stage.scenes.iter().any(|scene| cards.iter().any(|card| scene.heard.contains(card)));
         self.promise("no card number reached the agent", !leaked);
         Ok(())
     }
@@ -170,7 +122,7 @@ impl<'a> Play<'a> {
 
     /// The person's answer to what was asked last.
     async fn answered(&self, server: &Server, answer: Answer) -> miette::Result<()> {
-        let asked = self.scenes.iter().rev().find(|scene| scene.verdict == Some(Verdict::Ask)).and_then(|scene| scene.record);
+        let asked = self.stage.scenes.iter().rev().find(|scene| scene.verdict == Some(Verdict::Ask)).and_then(|scene| scene.record);
         let person = Person { issuer: "unix".to_owned(), subject: "the person at the demo".to_owned(), name: None };
         match asked {
             Some(ask) => server.answer(Position(ask), answer, person).await.map(drop),
@@ -179,78 +131,13 @@ impl<'a> Play<'a> {
     }
 
     /// Makes one call, prints what the log says of it, and promises that it was decided as expected.
-    async fn call(&mut self, what: &'static str, tool: &str, arguments: Value, expected: Code) -> miette::Result<Heard> {
+    async fn call(&mut self, what: &'static str, tool: &str, arguments: Value, code: Code) -> miette::Result<Heard> {
         let answer = self.agent.call(&tool.replace('/', "__"), &arguments).await?;
-        let recorded = self.recorded(tool).await?;
-        let (verdict, code) = recorded.intent.as_ref().map(|(_, intent)| (intent.decision.verdict, intent.decision.code)).unzip();
-        self.tell(what, tool, &arguments, &answer, &recorded);
-
-        let ended = recorded.outcome.is_some() == (verdict == Some(Verdict::Allow));
-        // A tool that is not the agent's looks to it like one that does not exist; the operator sees which.
-        let told = if expected == Code::NotInRole { Code::UnknownTool } else { expected };
-        let answered = answer.failed == (expected != Code::Allowed) && (!answer.failed || answer.text.starts_with(told.as_str()));
-        let kept = code == Some(expected) && ended && answered;
-        if !kept {
-            let got = code.map_or("no record", Code::as_str);
-            let what =
-                format!("{what}: `{tool}` should be {}, and was {got}; the agent heard: {}", expected.as_str(), safe(&answer.text, 200));
-            self.promise(&what, false);
-        }
-        self.scenes.push(Scene {
-            what,
-            tool: tool.to_owned(),
-            arguments,
-            verdict,
-            code,
-            record: recorded.intent.as_ref().map(|(position, _)| position.0),
-            answers: recorded.intent.map(|(_, intent)| intent.decision.answers),
-            kept,
-            heard: format!("{}{}", answer.text, answer.data),
-        });
+        let recorded = self.stage.recorded().await?.pop().unwrap_or_default();
+        let expected = Expected { what, agent: AGENT, tool: tool.to_owned(), arguments, code };
+        self.stage.tell(&expected, &recorded, &answer);
+        self.stage.scene(expected, &recorded, &answer);
         Ok(answer)
-    }
-
-    fn tell(&self, what: &str, tool: &str, arguments: &Value, answer: &Heard, recorded: &Recorded) {
-        let paint = self.stage.paint;
-        let shown = safe(&arguments.to_string(), 76);
-        let mut text = String::new();
-        let Some((position, intent)) = &recorded.intent else {
-            self.say(&format!("  {}  {what}: {tool}", paint.red("NOT RECORDED")));
-            return;
-        };
-        let _ = writeln!(text, "  {} {}", paint.verdict(intent.decision.verdict), paint.bold(what));
-        let _ = writeln!(text, "          {tool} {}  {}", paint.faint(shown), paint.faint(format!("record {position}")));
-        text.push_str(&show::answers(&intent.decision.answers, "          ", paint));
-        if answer.failed {
-            let _ = writeln!(text, "          the agent hears: {}", safe(&answer.text, 240));
-        }
-        self.say(&text);
-    }
-
-    /// What the log has of the call that was just made.
-    async fn recorded(&mut self, tool: &str) -> miette::Result<Recorded> {
-        let storage = self.stage.log.storage();
-        let mut recorded = Recorded::default();
-        while self.seen < storage.len() {
-            let entries = storage.read(Position(self.seen), 64).await.into_diagnostic()?;
-            for entry in entries {
-                let position = Position(self.seen);
-                self.seen += 1;
-                match Record::read(&entry).into_diagnostic()? {
-                    Record::Intent(intent) if intent.tool.as_str() == tool => recorded.intent = Some((position, intent)),
-                    Record::Outcome(outcome) if recorded.intent.as_ref().is_some_and(|(intent, _)| *intent == outcome.intent) => {
-                        recorded.outcome = Some(outcome);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(recorded)
-    }
-
-    /// The position of the first denial, to prove.
-    pub(super) fn first_denial(&self) -> Option<Position> {
-        self.scenes.iter().find(|scene| scene.verdict == Some(Verdict::Deny)).and_then(|scene| scene.record).map(Position)
     }
 
     /// One more call, whose credential was revoked: it must fail without being a call at all.
@@ -259,13 +146,6 @@ impl<'a> Play<'a> {
         self.promise("after its execution was revoked, its next call fails", answer.failed);
         Ok(())
     }
-}
-
-/// The records of one call.
-#[derive(Default)]
-struct Recorded {
-    intent: Option<(Position, Intent)>,
-    outcome: Option<Outcome>,
 }
 
 /// The report that the agent was asked for, from what it read.
@@ -284,9 +164,4 @@ fn report(complaints: &[Value], sentiment: &Value, tickets: usize) -> String {
     }
     let _ = writeln!(text, "\nMean sentiment {:.2}; {} of the complaints sound negative.", number("mean"), number("negative"));
     text
-}
-
-/// Where the data of the demo's servers is.
-pub(super) fn data(bundle: &Path) -> PathBuf {
-    bundle.join("data")
 }
