@@ -30,7 +30,7 @@ pub(super) struct Agent {
 #[derive(Debug)]
 enum Way {
     /// At an address, which is that of a sidecar.
-    Http(Http, String),
+    Http(Box<Http>, String),
     /// By programs that were started for it, as is usual where nothing stands between.
     Programs(BTreeMap<&'static str, Program>),
 }
@@ -58,7 +58,7 @@ pub(super) struct Answer {
 impl Agent {
     /// Reaches all tools at this address.
     pub(super) fn at(address: String) -> miette::Result<Self> {
-        Ok(Self { way: Way::Http(Http::new(None).into_diagnostic()?, address), next_id: 0 })
+        Ok(Self { way: Way::Http(Box::new(Http::new(None).into_diagnostic()?), address), next_id: 0 })
     }
 
     /// Starts the demo's `servers` for itself, on the data in this directory.
