@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "jws", run: targets::identity::jws },
     Target { name: "access-token", run: targets::identity::access_token },
     Target { name: "dpop-proof", run: targets::identity::dpop_proof },
+    Target { name: "signal", run: targets::identity::signal },
     Target { name: "jwk", run: targets::identity::jwk },
     Target { name: "form", run: targets::identity::form },
     Target { name: "mcp-message", run: targets::mcp::message },

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    approvals, check, connect, executions, explain, init, keys, labels, log, policy, schema, serve, servers, stop, test, token,
+    approvals, check, connect, executions, explain, init, keys, labels, log, policy, schema, serve, servers, signals, stop, test, token,
 };
 use crate::demo::Demo;
 use crate::demo::servers::DemoServer;
@@ -53,6 +53,8 @@ enum Command {
     Release(stop::Release),
     /// Stop an execution with all that descends from it, or all of a person or an owner, or take back one credential, at once.
     Revoke(stop::Revoke),
+    /// Say what becomes of others' signals that wait for a person, and see whom is told of what is stopped here.
+    Signals(signals::Signals),
     /// Review what tool servers offer.
     Servers(servers::Servers),
     /// Rotate the issuer's signing keys.
@@ -84,6 +86,7 @@ impl Cli {
             Command::Quarantine(command) => command.run().await,
             Command::Release(command) => command.run().await,
             Command::Revoke(command) => command.run().await,
+            Command::Signals(command) => command.run().await,
             Command::Servers(command) => command.run().await,
             Command::Keys(command) => command.run().await,
             Command::Demo(command) => command.run().await,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bailiwick_core::bundle::{
-    Agent, Approvals, BrokerAuth, CredentialRules, DecideFor, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Snapshot, Tool,
-    Transport,
+    Agent, Approvals, BrokerAuth, CredentialRules, DecideFor, Limits, Listen, Otherwise, Pin, Returns, Server, Settings, Signals, Snapshot,
+    Tool, Transport,
 };
 use bailiwick_core::execution::{Execution, Executions};
 use bailiwick_core::flow::Sources;
@@ -266,6 +266,7 @@ fn snapshot(
         agents,
         servers,
         histories,
+        signals: Signals::default(),
         policies,
     })
 }

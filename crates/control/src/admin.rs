@@ -18,6 +18,11 @@
 //! | `GET /api/v1/approvals/{id}` | shows one |
 //! | `POST /api/v1/approvals/{id}/approve` | approves it, once; with `{"endorse": true}`, its values for the execution too |
 //! | `POST /api/v1/approvals/{id}/refuse` | refuses it |
+//! | `GET /api/v1/signals` | lists the signals of transmitters that wait for a person, oldest first |
+//! | `POST /api/v1/signals/{id}/act` | carries one out |
+//! | `POST /api/v1/signals/{id}/dismiss` | lets one be |
+//! | `GET /api/v1/streams` | lists whom is told of what is stopped here, and how far |
+//! | `POST /api/v1/streams/{name}/verify` | tries a stream |
 //! | `POST /api/v1/keys/rotate` | publishes new issuer keys, which sign within the hour |
 //! | `POST /api/v1/keys/replace` | replaces the issuer's keys at once; every credential is refused from then on |
 //! | `GET /api/v1/bundle` | says which bundle is in force, and why a changed one is not |
@@ -104,22 +109,22 @@ impl fmt::Debug for Admin {
 
 /// A request that cannot be done.
 #[derive(Debug)]
-struct Fault {
+pub(crate) struct Fault {
     status: StatusCode,
     code: &'static str,
     detail: String,
 }
 
 impl Fault {
-    fn unknown(what: impl Into<String>) -> Self {
+    pub(crate) fn unknown(what: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, code: "unknown", detail: what.into() }
     }
 
-    fn invalid(detail: impl Into<String>) -> Self {
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: "invalid", detail: detail.into() }
     }
 
-    fn failed(code: &'static str, error: &dyn fmt::Display) -> Self {
+    pub(crate) fn failed(code: &'static str, error: &dyn fmt::Display) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code, detail: error.to_string() }
     }
 }
@@ -303,7 +308,7 @@ async fn answered(admin: &Admin, id: &str, answer: Answer, by: Person) -> Result
     Ok(Json(json!({ "ask": ask, "record": record, "approved": answer != Answer::Refuse, "endorses": endorses })))
 }
 
-fn number(id: &str) -> Result<Position, Fault> {
+pub(crate) fn number(id: &str) -> Result<Position, Fault> {
     id.parse().map(Position).map_err(|_| Fault::invalid("an ask's id is the number of its record"))
 }
 
@@ -383,7 +388,7 @@ fn shown(execution: &Execution, now: Timestamp) -> Value {
 }
 
 /// Who stops or releases something, and why; what concerns more than one execution has a reason.
-fn reason(operator: &Operator, body: &[u8], is_needed: bool) -> Result<Reason, Fault> {
+pub(crate) fn reason(operator: &Operator, body: &[u8], is_needed: bool) -> Result<Reason, Fault> {
     let by = by(operator, body)?;
     let said = if body.is_empty() { None } else { json::parse(body, &json::Limits::default()).ok() };
     let reason = match said.as_ref().and_then(|said| said.get("reason")) {

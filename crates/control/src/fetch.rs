@@ -54,7 +54,7 @@ pub enum FetchError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The server did not answer in time.
-    #[error("`{0}` did not answer within {seconds} s", seconds = TIMEOUT.as_secs())]
+    #[error("`{0}` did not answer in time")]
     TimedOut(String),
     /// The server answered something other than 200; redirects are not followed.
     #[error("`{url}` answered {status}")]
@@ -80,6 +80,8 @@ struct Sent {
     method: Method,
     headers: HeaderMap,
     body: Bytes,
+    /// The longest that it may take.
+    time: Duration,
 }
 
 impl Fetcher {
@@ -126,13 +128,25 @@ impl Fetcher {
     /// The same with these headers beside.
     pub(crate) async fn get_with(&self, url: &str, named: &str, mut headers: HeaderMap) -> Result<Bytes, FetchError> {
         headers.insert(http::header::ACCEPT, http::HeaderValue::from_static("application/json"));
-        let (status, body) = self.send(url, named, Sent { method: Method::GET, headers, body: Bytes::new() }).await?;
+        let (status, body) = self.send(url, named, Sent { method: Method::GET, headers, body: Bytes::new(), time: TIMEOUT }).await?;
         if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status { url: url.to_owned(), status }) }
     }
 
     /// The same for a POST; the answer's status, whatever it is, and its body.
     pub async fn post(&self, url: &str, named: &str, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, Bytes), FetchError> {
-        self.send(url, named, Sent { method: Method::POST, headers, body }).await
+        self.post_within(TIMEOUT, url, named, headers, body).await
+    }
+
+    /// The same of a server that may take so long: one that is asked to wait until there is something to say.
+    pub(crate) async fn post_within(
+        &self,
+        time: Duration,
+        url: &str,
+        named: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), FetchError> {
+        self.send(url, named, Sent { method: Method::POST, headers, body, time }).await
     }
 
     async fn send(&self, url: &str, named: &str, sent: Sent) -> Result<(StatusCode, Bytes), FetchError> {
@@ -164,7 +178,7 @@ impl Fetcher {
             let body = Limited::new(answer.into_body(), BYTES_MAX).collect().await;
             Ok((status, body.map_err(|source| FetchError::Unreachable { url: url.to_owned(), source })?.to_bytes()))
         };
-        tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| FetchError::TimedOut(url.to_owned()))?
+        tokio::time::timeout(sent.time, answer).await.map_err(|_| FetchError::TimedOut(url.to_owned()))?
     }
 }
 

@@ -116,6 +116,7 @@ impl Foreign {
             Keys::File(file) => file.display().to_string(),
             Keys::WorkloadApi(address) => address.clone(),
             Keys::Discovery => issuer.issuer.clone(),
+            Keys::SignalsDiscovery => format!("signals of {}", issuer.issuer),
         };
         // By all that says how they are read: a changed bundle may trust another authority for the same address.
         let place = format!("{} {place} {:?} {:?} {:?}", issuer.kind.as_str(), issuer.ca_file, issuer.token_file, issuer.bundle_server);
@@ -153,7 +154,7 @@ impl Foreign {
         match &issuer.keys {
             Keys::File(file) => return Ok(Published { fresh_s: FILE_FRESH_S, ..self.published_in(issuer.kind, file).await? }),
             Keys::WorkloadApi(address) => return workload_api(issuer, address).await,
-            Keys::Url(_) | Keys::Discovery | Keys::Inline(_) => {}
+            Keys::Url(_) | Keys::Discovery | Keys::SignalsDiscovery | Keys::Inline(_) => {}
         }
         let fetcher = match &issuer.bundle_server {
             Some(server) => self.fetcher_of_svids(issuer.kind, server, before).await?,
@@ -256,7 +257,10 @@ async fn workload_api(_: &Issuer, address: &str) -> Result<Published, KeysUnknow
 
 /// Where the issuer's keys are.
 async fn discover(fetcher: &Fetcher, issuer: &Issuer, headers: HeaderMap) -> Result<String, KeysUnknown> {
-    let document = metadata(fetcher, &issuer.issuer, headers).await?;
+    let document = match issuer.keys {
+        Keys::SignalsDiscovery => transmitter(fetcher, &issuer.issuer).await?,
+        _ => metadata(fetcher, &issuer.issuer, headers).await?,
+    };
     let keys = document.get("jwks_uri").and_then(Value::as_str);
     keys.map(str::to_owned).ok_or_else(|| unknown(&issuer.issuer, &"its metadata has no `jwks_uri`"))
 }
@@ -264,6 +268,20 @@ async fn discover(fetcher: &Fetcher, issuer: &Issuer, headers: HeaderMap) -> Res
 async fn metadata(fetcher: &Fetcher, issuer: &str, headers: HeaderMap) -> Result<Value, KeysUnknown> {
     let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let document = json_at(fetcher, &url, issuer, headers).await?;
+    if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+        return Err(unknown(&url, &"it names another issuer"));
+    }
+    Ok(document)
+}
+
+/// What a transmitter says of itself (Shared Signals Framework 1.0 §7.2): the well-known part stands before the issuer's path.
+async fn transmitter(fetcher: &Fetcher, issuer: &str) -> Result<Value, KeysUnknown> {
+    let (scheme, rest) = issuer.split_once("://").unwrap_or(("https", issuer));
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let path = path.trim_end_matches('/');
+    let slash = if path.is_empty() { "" } else { "/" };
+    let url = format!("{scheme}://{host}/.well-known/ssf-configuration{slash}{path}");
+    let document = json_at(fetcher, &url, issuer, HeaderMap::new()).await?;
     if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
         return Err(unknown(&url, &"it names another issuer"));
     }

@@ -3,11 +3,13 @@
 pub mod admin;
 pub mod approvals;
 pub mod bundle;
+pub mod caller;
 pub mod fetch;
 mod foreign;
 pub mod issuer;
 pub mod people;
 mod secret;
+pub mod signals;
 pub mod spiffe;
 pub mod svid;
 pub mod token;

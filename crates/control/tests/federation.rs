@@ -24,6 +24,12 @@ mod people;
 #[path = "federation/platforms.rs"]
 mod platforms;
 #[cfg(test)]
+#[path = "attacks/signals.rs"]
+mod signal_attacks;
+#[cfg(test)]
+#[path = "federation/signals.rs"]
+mod signals;
+#[cfg(test)]
 #[path = "federation/spiffe.rs"]
 mod spiffe;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks};
 use crate::model::{
     AgentName, Answered, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Quarantined, ServerName, Timestamp, Verdict,
 };
+use crate::signals::Heard;
 use crate::tasks::Tasks;
 pub(crate) use kept::KeptExecution;
 use revoked::RevokedIds;
@@ -372,6 +373,8 @@ pub struct Executions {
     agents: Mutex<HashMap<AgentName, Arc<AgentTracks>>>,
     /// Whose the tasks of other agents are.
     tasks: Tasks,
+    /// What others told of people and agents.
+    heard: Heard,
     /// What was written to each server under untrusted influence.
     written: RwLock<HashMap<ServerName, Arc<Written>>>,
     /// Opens what the log keeps of arguments that it does not keep.
@@ -400,6 +403,7 @@ impl Default for Executions {
             shards: std::array::from_fn(|_| RwLock::default()),
             agents: Mutex::default(),
             tasks: Tasks::default(),
+            heard: Heard::default(),
             written: RwLock::default(),
             seal: None,
             quarantined: RwLock::default(),
@@ -492,6 +496,11 @@ impl Executions {
     /// Whose the tasks of other agents are.
     pub const fn tasks(&self) -> &Tasks {
         &self.tasks
+    }
+
+    /// What others told of people and agents.
+    pub const fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// What was written to each server under untrusted influence.

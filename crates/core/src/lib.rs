@@ -21,4 +21,5 @@ pub mod model;
 pub mod policy;
 pub mod pressure;
 pub mod recovery;
+pub mod signals;
 pub mod tasks;

@@ -60,6 +60,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
             executions.revoked(&revoked);
         }
         Record::TaskBegun(begun) => executions.tasks().begun(&begun),
+        Record::Signal(signal) => executions.heard().took(position, &signal),
         Record::Quarantined(quarantined) => executions.quarantine(quarantined),
         Record::Released(released) => executions.release(&released),
         Record::Answered(answered) => {
@@ -151,6 +152,7 @@ impl<'a> Recovery<'a> {
                 self.executions.revoked(&revoked);
             }
             Record::TaskBegun(begun) => self.executions.tasks().begun(&begun),
+            Record::Signal(signal) => self.executions.heard().took(position, &signal),
             Record::Quarantined(quarantined) => self.executions.quarantine(quarantined),
             Record::Released(released) => self.executions.release(&released),
             Record::Answered(answered) => {

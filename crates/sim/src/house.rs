@@ -230,7 +230,14 @@ impl House {
     pub(crate) async fn revoke(&self, token: &Token, whole: bool) -> Result<(), StorageError> {
         let parts = self.gateway.parts();
         let what = if whole { Revocation::Execution(token.execution) } else { Revocation::Token(token.id.clone()) };
-        let revoked = Revoked { at: self.clock.now(), what, execution: Some(token.execution), by: "sim".to_owned(), reason: String::new() };
+        let revoked = Revoked {
+            at: self.clock.now(),
+            what,
+            execution: Some(token.execution),
+            agent: None,
+            by: "sim".to_owned(),
+            reason: String::new(),
+        };
         let recorded = parts.log.append(revoked).await?;
         let revoked = parts.log.durable(recorded).await?.into_value();
         parts.executions.revoked(&revoked);

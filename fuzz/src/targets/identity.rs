@@ -3,11 +3,14 @@
 use std::sync::LazyLock;
 
 use bailiwick_control::token::form::Form;
+use bailiwick_core::identity::assertion::Trust;
 use bailiwick_core::identity::dpop::{self, Expected, Nonces};
 use bailiwick_core::identity::jws::Jws;
 use bailiwick_core::identity::{AccessToken, KeySet, PublicKey};
 use bailiwick_core::json::{self, Limits};
 use bailiwick_core::model::{Entropy, Timestamp};
+use bailiwick_core::signals::{InvalidSet, Set};
+use serde_json::json;
 
 /// The same nonces on every run.
 struct Fixed;
@@ -47,6 +50,29 @@ pub(crate) fn dpop_proof(bytes: &[u8]) -> bool {
     let Err(refused) = checked else { return false };
     // Only a proof that is signed by the key that it carries gets as far as its nonce.
     matches!(refused, dpop::InvalidProof::Nonce | dpop::InvalidProof::Method | dpop::InvalidProof::Url)
+}
+
+/// The key of a transmitter: the one of RFC 7515 appendix A.3, whose private half is public.
+static SIGNALS_KEY: LazyLock<KeySet> = LazyLock::new(|| {
+    let key = json!({
+        "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+    });
+    KeySet::from_jwks(&json!({ "keys": [key] })).unwrap_or_default()
+});
+
+/// A signal of a transmitter whose key everybody has. What is taken names us, has an id, and is about somebody.
+pub(crate) fn signal(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let algorithms = ["ES256".to_owned()];
+    let trust = Trust { issuer: Some("https://idp.example"), audience: "https://us.example", algorithms: &algorithms, keys: &SIGNALS_KEY };
+    match Set::verify(&text, &trust, Timestamp::from_second(1_795_000_000).unwrap_or_default()) {
+        Ok(set) => {
+            assert!(!set.id.is_empty() && set.issued_s <= 1_795_000_030, "a signal without an id, or of a time to come, was taken");
+            true
+        }
+        // One that is well signed got as far as its claims.
+        Err(refused) => matches!(refused, InvalidSet::Issuer | InvalidSet::Audience | InvalidSet::Event(_)),
+    }
 }
 
 /// A key, or a set of them.

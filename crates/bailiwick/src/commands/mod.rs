@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod servers;
+pub(crate) mod signals;
 pub(crate) mod stop;
 pub(crate) mod test;
 pub(crate) mod token;

@@ -1,19 +1,17 @@
 //! The endpoints of AuthZEN's Authorization API on the identity listener: HTTP in, HTTP out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, RequestExt as _, Router};
+use bailiwick_control::caller;
 use bailiwick_control::token::Identity;
-use bailiwick_core::execution::Execution;
-use bailiwick_core::identity::Presented;
-use bailiwick_core::model::Refused;
 use bailiwick_gateway::authz::{self, Decisions, Entity, Unanswered};
 use serde_json::Value;
 
@@ -61,8 +59,11 @@ impl Desk {
     async fn answered(&self, request: Request) -> Result<Response, Response> {
         let path = request.uri().path().to_owned();
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-        let headers = request.headers().clone();
-        let asker = self.asker(&headers, peer, &path).await?;
+        let (head, body) = request.into_parts();
+        let asking = caller::Asking { method: "POST", path: &path, peer, stage: "access" };
+        let asker = caller::caller(&self.identity, &head, &asking).await;
+        let asker = asker.map_err(|nobody| nobody.into_answer("a credential of an execution is needed"))?;
+        let (headers, request) = (head.headers.clone(), Request::from_parts(head, body));
         let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
         if !media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json")) {
             return Err(refused(StatusCode::BAD_REQUEST, "the content type is not `application/json`"));
@@ -81,42 +82,6 @@ impl Desk {
             Err(Unanswered::NotForIt(message)) => Err(refused(StatusCode::FORBIDDEN, &message)),
             Err(Unanswered::Failed(message)) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, &message)),
         }
-    }
-
-    /// Who asks, by the credential of an execution for the gateway as a whole, proven for this very address.
-    async fn asker(&self, headers: &HeaderMap, peer: Option<IpAddr>, path: &str) -> Result<Arc<Execution>, Response> {
-        let every = |name: &str| -> Vec<&str> {
-            // A value that is no text cannot be a credential, but it counts as one that was sent.
-            headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
-        };
-        let (authorization, dpop) = (every("authorization"), every("dpop"));
-        let parts = self.identity.parts();
-        let snapshot = parts.bundle.load();
-        let url = format!("{}{path}", snapshot.settings.identity.origin);
-        let audience = format!("{}/mcp", snapshot.settings.data.origin);
-        let presented = Presented { authorization: &authorization, dpop: &dpop, method: "POST", url: &url, audience: &audience };
-        let now = parts.clock.now();
-        let error = match self.identity.authenticator().authenticate(&presented, &parts.executions, now) {
-            Ok(who) => return Ok(who.execution),
-            Err(error) => error,
-        };
-        let (known, code) = (error.known(), error.code());
-        let refusal = Refused {
-            at: now,
-            stage: "access".to_owned(),
-            code: code.unwrap_or("missing").to_owned(),
-            detail: error.detail(),
-            peer: peer.map(|peer| peer.to_string()),
-            agent: known.agent,
-            execution: known.execution,
-        };
-        self.identity.note_refused(refusal, peer).await;
-        let mut response = refused(StatusCode::UNAUTHORIZED, "a credential of an execution is needed");
-        for scheme in ["DPoP", "Bearer"] {
-            let challenge = code.map_or_else(|| scheme.to_owned(), |code| format!("{scheme} error=\"{code}\""));
-            response.headers_mut().extend(HeaderValue::try_from(challenge).map(|challenge| (WWW_AUTHENTICATE, challenge)));
-        }
-        Err(response)
     }
 }
 

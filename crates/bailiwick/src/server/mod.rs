@@ -25,6 +25,7 @@ use bailiwick_control::approvals::{Answer, Approvals};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::people::People;
+use bailiwick_control::signals::Signals;
 use bailiwick_control::spiffe::WorkloadApi;
 use bailiwick_control::token::{self, Identity, Reason};
 use bailiwick_control::webhook::Teller;
@@ -206,7 +207,8 @@ impl Server {
             stopped.clone(),
         );
         let asked = decisions::router(Arc::clone(&identity), Decisions::new(Arc::clone(&gateway), entropy));
-        let tokens = identity_door.serve(router_answers(identity.router().merge(asked)), stopped.clone());
+        let signals = Signals::new(Arc::clone(&identity));
+        let tokens = identity_door.serve(router_answers(identity.router().merge(asked).merge(signals.router())), stopped.clone());
         let local_socket = settings.local_socket.as_ref().map_or_else(|| data.join(LOCAL_SOCKET), |path| directory.resolve(path));
         let programs = local::serve(&local_socket, identity.router(), &settings.limits, stopped.clone())?;
         let spiffe_socket = local_socket.with_file_name(SPIFFE_SOCKET);
@@ -220,6 +222,7 @@ impl Server {
             loader: Arc::clone(&loader),
             base: base.clone(),
         }));
+        let router = router.merge(signals.operate());
         let operators = admin::serve(&socket, router, stopped.clone())?;
         let mut doors =
             vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(programs), tokio::spawn(workloads), tokio::spawn(operators)];
@@ -238,6 +241,7 @@ impl Server {
             tokio::spawn(async move { loader.watch().await }),
             tokio::spawn(pulse::beat(Arc::clone(&face), Arc::clone(&identity))),
             tokio::spawn(tell(teller)),
+            tokio::spawn(async move { match signals.run().await {} }),
             keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept, stopped),
         ];
         Ok(Self {

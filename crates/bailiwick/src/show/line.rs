@@ -1,6 +1,6 @@
 //! A record in one line, for those who watch the log.
 
-use bailiwick_core::model::{Record, Revocation, Verdict};
+use bailiwick_core::model::{Record, Revocation, Signal, SignalEnd, Verdict};
 use bailiwick_log::Position;
 
 use super::decision::{ended, person};
@@ -56,6 +56,7 @@ fn told(record: &Record, paint: Paint) -> String {
                     format!("token {}{of}", safe(token, 80))
                 }
                 Revocation::Subject(subject) => format!("all for {}", safe(subject, 120)),
+                Revocation::Agent(agent) => format!("all of {agent}"),
                 Revocation::Owner { owner, agents } => format!("all of {}, {} agents", safe(owner, 120), agents.len()),
                 Revocation::All => "all".to_owned(),
             };
@@ -78,8 +79,36 @@ fn told(record: &Record, paint: Paint) -> String {
             let tool = safe(answered.tool.as_str(), 200);
             format!("{word}  {}: {} → {tool} of record {}{endorsed}", person(&answered.by), answered.agent, answered.ask)
         }
+        Record::Signal(signal) => {
+            let word = match signal.code {
+                SignalEnd::Revoked | SignalEnd::Quarantined => paint.red("signal "),
+                SignalEnd::Held => paint.yellow("signal "),
+                _ => paint.faint("signal "),
+            };
+            format!("{word}  {}", signalled(signal))
+        }
         _ => paint.faint("a record of a newer version"),
     }
+}
+
+/// What a signal says and what came of it.
+fn signalled(signal: &Signal) -> String {
+    let event = safe(signal.event.rsplit('/').next().unwrap_or_default(), 60);
+    let agents = signal.agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let of = match &signal.subject {
+        Some(person) => safe(person, 120),
+        None if agents.is_empty() => safe(&signal.named, 120),
+        None => agents,
+    };
+    let end = match signal.code {
+        SignalEnd::Revoked => format!("revoked, {} executions", signal.executions),
+        SignalEnd::Quarantined => "quarantined".to_owned(),
+        SignalEnd::Noted => "noted".to_owned(),
+        SignalEnd::Held => "held for a person to say".to_owned(),
+        SignalEnd::Dismissed => "dismissed".to_owned(),
+    };
+    let settled = signal.by.as_deref().map(|by| format!(", said {}", safe(by, 120))).unwrap_or_default();
+    format!("{event} of {of}, from {}: {end}{settled}", safe(&signal.transmitter, 80))
 }
 
 /// Who did something, and why.

@@ -116,7 +116,8 @@ impl Identity {
     }
 
     async fn revoke_by(&self, execution: Option<ExecutionId>, what: Revocation, by: Reason) -> Result<Stopped, StorageError> {
-        let revoked = Revoked { at: self.parts.clock.now(), what, execution, by: by.by, reason: by.reason };
+        let agent = execution.and_then(|id| self.parts.executions.find(id)).map(|execution| execution.started().agent.clone());
+        let revoked = Revoked { at: self.parts.clock.now(), what, execution, agent, by: by.by, reason: by.reason };
         // First in effect, then on the log: a log that cannot be written must not keep an agent going.
         let executions = self.parts.executions.revoked(&revoked);
         Ok(Stopped { executions, record: self.durably(revoked).await? })

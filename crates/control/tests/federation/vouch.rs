@@ -151,22 +151,33 @@ impl Authority {
 
     /// Serves `router` over TLS, as `localhost`.
     pub(crate) async fn serve(&self, router: Router) -> SocketAddr {
+        serve_tls(self.server(), router).await
+    }
+
+    /// How it serves over TLS, as `localhost`.
+    pub(crate) fn server(&self) -> rustls::ServerConfig {
         let (certificate, key) = self.certificate();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
-            .unwrap();
-        serve_tls(config, router).await
+            .unwrap()
     }
 }
 
 /// Serves `router` with this configuration of TLS, and tells it the certificates that clients show.
 pub(crate) async fn serve_tls(config: rustls::ServerConfig, router: Router) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    serve_tls_on(listener, config, router)
+}
+
+/// The same, where somebody listens already.
+pub(crate) fn serve_tls_on(listener: std::net::TcpListener, config: rustls::ServerConfig, router: Router) -> SocketAddr {
     let address = listener.local_addr().unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -307,11 +307,7 @@ impl World {
 
     /// A POST with exactly these headers and bytes.
     pub(crate) async fn post_raw(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
-        let mut request = http::Request::post(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        send(request.body(Full::new(Bytes::from(body))).unwrap()).await
+        post_to(&format!("http://{}{path}", self.address), headers, body).await
     }
 
     /// A request for a credential of `bot` by its registered key and a good proof, with `more` parameters.
@@ -437,6 +433,15 @@ impl Reply {
 
 pub(crate) fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
+/// A POST to this URL with exactly these headers and bytes.
+pub(crate) async fn post_to(url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Reply {
+    let mut request = http::Request::post(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(request.body(Full::new(Bytes::from(body))).unwrap()).await
 }
 
 async fn send(request: http::Request<Full<Bytes>>) -> Reply {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::{Outbound, ToolPattern};
+use super::{Outbound, Signals, ToolPattern};
 use crate::flow::{self, Provenance, Seen};
 use crate::identity::platform::Platform;
 use crate::ledger::{History, Integrity, Labels};
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub servers: BTreeMap<ServerName, Server>,
     /// The declared counters and sums.
     pub histories: Vec<History>,
+    /// Who tells us of people and agents, and whom we tell of ours.
+    pub signals: Signals,
     /// The declarations and `policies/*.cedar`, compiled.
     pub policies: Policies,
 }
@@ -278,6 +280,8 @@ pub struct Review {
 pub enum Keys {
     /// By OIDC discovery under the issuer.
     Discovery,
+    /// By the discovery of the Shared Signals Framework, of a transmitter.
+    SignalsDiscovery,
     /// At this URL.
     Url(String),
     /// In the bundle: a JWK set.

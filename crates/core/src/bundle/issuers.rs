@@ -70,7 +70,7 @@ fn check_issuer(source: Source<'_>, issuer: &Spanned<String>, kind: Platform) {
     check_url(source, issuer, "the issuer");
 }
 
-fn keys(table: &Fields<'_>, kind: Platform) -> Keys {
+pub(super) fn keys(table: &Fields<'_>, kind: Platform) -> Keys {
     let is_bootstrap = |way: &&str| table.value("endpoint_id").is_some() && *way != "jwks_uri";
     let all = ["jwks_uri", "jwks", "jwks_file", "workload_api"];
     let ways: Vec<&str> = all.into_iter().filter(|way| table.value(way).is_some() && !is_bootstrap(way)).collect();
@@ -132,7 +132,7 @@ fn keys(table: &Fields<'_>, kind: Platform) -> Keys {
 }
 
 /// The algorithms that are accepted: asymmetric ones alone, so that no public key can serve as a secret.
-fn algorithms(table: &Fields<'_>, kind: Platform) -> Vec<String> {
+pub(super) fn algorithms(table: &Fields<'_>, kind: Platform) -> Vec<String> {
     if table.value("algorithms").is_none() {
         return kind.algorithms().iter().map(|name| (*name).to_owned()).collect();
     }
@@ -237,7 +237,7 @@ fn bundle_server(table: &Fields<'_>, issuer: Option<&Spanned<String>>, keys: Key
     (keys, Some(BundleServer { id: id.into_inner(), bootstrap: Box::new(bootstrap) }))
 }
 
-fn file_of(table: &Fields<'_>, key: &str) -> Option<PathBuf> {
+pub(super) fn file_of(table: &Fields<'_>, key: &str) -> Option<PathBuf> {
     table.text(key).map(|text| PathBuf::from(text.into_inner()))
 }
 

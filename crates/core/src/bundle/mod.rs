@@ -20,6 +20,7 @@ pub mod schema;
 mod secret;
 mod servers;
 mod settings;
+mod signals;
 mod url;
 
 #[cfg(test)]
@@ -37,3 +38,4 @@ pub use pattern::{ToolPattern, ToolPatterns};
 pub use problem::{Problem, Severity};
 pub use read::{Bundle, FOLDERS, Files, concerns, digest, read};
 pub use secret::looks_secret;
+pub use signals::{Delivery, Poll, Signals, Stream, Transmitter};

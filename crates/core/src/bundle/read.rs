@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::agents::{self, Declared};
 use super::fields::Fields;
 use super::problem::{Problem, Problems, Severity, Source, listed, nearest};
-use super::{Expectation, Snapshot, approvals, expect, issuers, schema, servers, settings};
+use super::{Expectation, Signals, Snapshot, approvals, expect, issuers, schema, servers, settings, signals};
 use crate::model::{Digest, ServerName};
 use crate::policy::{self, Policies};
 
@@ -145,6 +145,11 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         declared_agents.insert(agent.name.clone(), agent);
     }
 
+    let mut signals = Signals::default();
+    for (source, table) in of(Kind::Issuers) {
+        let file = Fields::of_file::<schema::IssuersFile>(source, table);
+        signals.transmitters = signals::transmitters(&file, &issuers, &declared_agents);
+    }
     let mut settings = None;
     let mut histories = Vec::new();
     for (source, table) in of(Kind::Settings) {
@@ -153,6 +158,7 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         if let Some(settings) = &mut settings {
             approvals::resolve(&file, &mut settings.approvals, &issuers);
         }
+        signals.streams = signals::streams(&file, &declared_agents);
         for declared in settings::histories(&file) {
             declared.tools.iter().for_each(|pattern| agents::resolve(source, pattern, &declared_servers));
             histories.push(declared.history);
@@ -176,8 +182,16 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
     else {
         return Err(problems);
     };
-    let snapshot =
-        Snapshot { digest: digest(files), settings, issuers, agents: declared_agents, servers: declared_servers, histories, policies };
+    let snapshot = Snapshot {
+        digest: digest(files),
+        settings,
+        issuers,
+        agents: declared_agents,
+        servers: declared_servers,
+        histories,
+        signals,
+        policies,
+    };
     Ok(Bundle { snapshot, expectations, warnings: problems })
 }
 

@@ -12,6 +12,7 @@ use super::{Approver, Otherwise, Proof};
 use crate::identity::platform::Platform;
 use crate::ledger::{HistoryOf, Integrity};
 use crate::model::Effect;
+use crate::signals::Action;
 
 /// The keys that a table shaped like `T` may have.
 pub(super) fn keys<T: JsonSchema>() -> Vec<String> {
@@ -89,6 +90,36 @@ pub struct BailiwickFile {
     pub limits: Option<LimitsTable>,
     /// Counters and sums over past calls, by name; policies see them as `context.history.<name>`.
     pub history: Option<BTreeMap<String, HistoryTable>>,
+    /// Who is told of what is revoked, quarantined and released here (Shared Signals Framework).
+    pub stream: Option<Vec<StreamTable>>,
+}
+
+/// Somebody who is told of what is revoked, quarantined and released here.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct StreamTable {
+    /// The stream's name, which is its `stream_id`: lower-case letters, digits and `-`.
+    pub name: String,
+    /// The `aud` of what is sent, as the receiver wants it.
+    pub audience: String,
+    /// The events that are sent: `session-revoked`, `risk-level-change`; both unless set.
+    pub events: Option<Vec<String>>,
+    /// Where they are sent; without it the receiver asks for them.
+    pub push: Option<PushTable>,
+    /// The agent whose credentials the receiver shows when it asks for them; in place of `push`.
+    pub poll_by: Option<String>,
+}
+
+/// Where events are sent (RFC 8935).
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PushTable {
+    /// The receiver's address.
+    pub url: String,
+    /// The file with the value of the `Authorization` header that the receiver wants, such as `Bearer …`; none is sent unless set.
+    pub authorization_file: Option<String>,
+    /// The PEM file of the certificate authorities by which the receiver is believed; the public ones unless set.
+    pub ca_file: Option<String>,
 }
 
 /// A listener.
@@ -231,6 +262,58 @@ pub struct HistoryTable {
 pub struct IssuersFile {
     /// The issuers.
     pub issuer: Vec<IssuerTable>,
+    /// Those of them, or others for them, who tell of people and agents that must not go on (Shared Signals Framework).
+    pub transmitter: Option<Vec<TransmitterTable>>,
+}
+
+/// Who tells of people and agents that an issuer vouches for.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TransmitterTable {
+    /// Its name, by which it is told apart in records and in the address that it sends to: lower-case letters, digits and `-`.
+    pub name: String,
+    /// The issuer whose people and agents it may speak of, by its name or URL.
+    pub of: String,
+    /// The `iss` of what it sends; the URL of that issuer unless set.
+    pub issuer: Option<String>,
+    /// Where its keys are; found by the discovery of the Shared Signals Framework unless this, `jwks` or `jwks_file` is set.
+    pub jwks_uri: Option<String>,
+    /// Its keys themselves, a JWK set.
+    pub jwks: Option<BTreeMap<String, Value>>,
+    /// The file that holds its keys, a JWK set.
+    pub jwks_file: Option<String>,
+    /// The PEM file of the certificate authorities by which its servers are believed; the issuer's unless set.
+    pub ca_file: Option<String>,
+    /// The audience that it must name; our own issuer's URL unless set.
+    pub audience: Option<String>,
+    /// The signature algorithms that are accepted; `RS256` and `ES256` unless set.
+    pub algorithms: Option<Vec<String>>,
+    /// Whether it may stop people; unless set, it may.
+    pub people: Option<bool>,
+    /// The agents that it may stop by their SPIFFE ids, beside those that prove themselves by its issuer's tokens.
+    pub agents: Option<Vec<String>>,
+    /// How many of its signals may stop something within an hour, before a person is asked; 100 unless set.
+    pub per_hour: Option<u64>,
+    /// What each event does, by its name such as `session-revoked`.
+    pub on: Option<BTreeMap<String, Action>>,
+    /// The file with the value of the `Authorization` header that it has to send along; none is asked for unless set.
+    pub authorization_file: Option<String>,
+    /// Where it is asked for signals; without it, it sends them.
+    pub poll: Option<PollTable>,
+}
+
+/// Where a transmitter is asked for signals (RFC 8936).
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PollTable {
+    /// Its address.
+    pub url: String,
+    /// The file with the value of the `Authorization` header that it wants, such as `Bearer …`; read each time.
+    pub authorization_file: Option<String>,
+    /// Where a token for it is had, by the client-credentials grant; we prove ourselves by our own issuer's key.
+    pub token_url: Option<String>,
+    /// Our client id there; our own issuer's URL unless set.
+    pub client_id: Option<String>,
 }
 
 /// An issuer.

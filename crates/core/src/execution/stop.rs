@@ -50,6 +50,7 @@ impl Executions {
                 self.bar(Some(subject), revoked.at);
                 self.stop_all(|execution| execution.started.subject.as_ref() == Some(subject))
             }
+            Revocation::Agent(agent) => self.stop_all(|execution| execution.started.agent == *agent),
             Revocation::Owner { agents, .. } => self.stop_all(|execution| agents.contains(&execution.started.agent)),
             Revocation::All => {
                 self.bar(None, revoked.at);

@@ -21,6 +21,7 @@ pub use authenticator::{Authenticated, Authenticator, Known, Presented, Unauthen
 pub use grant::{Admission, Grant, InvalidGrant};
 pub use key::{Algorithm, InvalidKey, KeySet, PublicKey, Signer, SigningFailed, thumbprint};
 pub use refusals::Refusals;
+pub(crate) use replay::id as use_id;
 pub use replay::{Replayed, Replays, Room};
 pub use token::{AccessToken, DelegationToken, act};
 

@@ -309,6 +309,7 @@ fn a_remembered_token_is_forgotten_when_it_ends() {
             at: at(NOW_S),
             what,
             execution: Some(world.token.execution),
+            agent: None,
             by: "a".to_owned(),
             reason: String::new(),
         })

@@ -17,7 +17,7 @@ pub(crate) use name::climbs;
 pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
 pub use record::{
     Answered, BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Person, Quarantined, Record, Refused, Released,
-    Revocation, Revoked, Started, TaskBegun, TokenIssued, ToolHeld,
+    Revocation, Revoked, Signal, SignalEnd, Started, TaskBegun, TokenIssued, ToolHeld,
 };
 pub use shown::{hides, shown};
 pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};

@@ -43,6 +43,8 @@ pub enum Record {
     Answered(Answered),
     /// Another agent began a task.
     TaskBegun(TaskBegun),
+    /// Somebody who vouches for people or agents told of one of them.
+    Signal(Signal),
 }
 
 impl Record {
@@ -66,7 +68,8 @@ impl Record {
             | Self::Quarantined(Quarantined { at, .. })
             | Self::Released(Released { at, .. })
             | Self::Answered(Answered { at, .. })
-            | Self::TaskBegun(TaskBegun { at, .. }) => *at,
+            | Self::TaskBegun(TaskBegun { at, .. })
+            | Self::Signal(Signal { at, .. }) => *at,
         }
     }
 }
@@ -313,6 +316,8 @@ pub enum Revocation {
     Token(String),
     /// Every execution that is under way for this person, and every token of the person's that was issued before.
     Subject(String),
+    /// Every execution that is under way of this agent.
+    Agent(AgentName),
     /// Every execution that is under way of the agents that this owner answers for.
     Owner {
         /// The owner.
@@ -334,6 +339,9 @@ pub struct Revoked {
     /// The execution that it concerns, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<ExecutionId>,
+    /// Who acts in that execution, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
     /// Who did it.
     pub by: String,
     /// Why.
@@ -435,6 +443,64 @@ pub struct TaskBegun {
     pub owner: Digest,
 }
 
+/// What came of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalEnd {
+    /// Executions were revoked, and what was issued for the person before counts no more.
+    Revoked,
+    /// Agents were quarantined.
+    Quarantined,
+    /// Nothing: it is of a type that is only noted, or nobody of this house is meant.
+    Noted,
+    /// Nothing yet: its transmitter stopped too much within an hour, so a person says whether it is carried out.
+    Held,
+    /// Nothing, as a person said.
+    Dismissed,
+}
+
+/// Somebody who vouches for people or agents told of one of them (a Security Event Token, RFC 8417), or a person said what becomes of
+/// such a signal that was held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// When it was dealt with.
+    pub at: Timestamp,
+    /// Who told of it, by its name in the bundle.
+    pub transmitter: String,
+    /// Its `jti`.
+    pub token: String,
+    /// When it was issued.
+    pub issued: Timestamp,
+    /// The event's type.
+    pub event: String,
+    /// What came of it.
+    pub code: SignalEnd,
+    /// The person whom it is about, as this house names people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The agents that it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentName>,
+    /// Whom it names, where that is nobody of this house.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub named: String,
+    /// Why, as the transmitter says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How many executions under way it stopped.
+    #[serde(default)]
+    pub executions: u64,
+    /// The records of what was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Position>,
+    /// The record of the held signal that this settles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settles: Option<Position>,
+    /// Who settled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
 macro_rules! entry {
     ($($name:ident = $kind:literal),*) => {
         // By hand, since a derived one keeps each member in a buffer first, and a raw value cannot be read from that.
@@ -492,7 +558,8 @@ entry!(
     Quarantined = "quarantined",
     Released = "released",
     Answered = "answered",
-    TaskBegun = "task_begun"
+    TaskBegun = "task_begun",
+    Signal = "signal"
 );
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
@@ -520,6 +587,7 @@ impl Expects for Quarantined {}
 impl Expects for Released {}
 impl Expects for Answered {}
 impl Expects for TaskBegun {}
+impl Expects for Signal {}
 
 impl Expects for ExecutionStarted {
     /// A delegation is something that the delegating execution does: whoever goes on with that one has to know of it.

@@ -145,6 +145,7 @@ impl Fixture {
             agents: self.agents,
             servers: self.servers,
             histories: self.histories,
+            signals: crate::bundle::Signals::default(),
             policies,
         }
     }

@@ -11,7 +11,8 @@ use super::{Open, Recovery};
 use crate::execution::KeptExecution;
 use crate::flow::Written;
 use crate::ledger::{History, Tracks};
-use crate::model::{AgentName, Digest, ExecutionId, Quarantined, ServerName, Timestamp};
+use crate::model::{AgentName, Digest, ExecutionId, Quarantined, ServerName, Signal, Timestamp};
+use crate::signals::HeardOf;
 use crate::tasks::Half;
 
 /// The first line. A fold that means something else begins with another.
@@ -72,6 +73,10 @@ enum Item {
     Barred(Option<String>, Timestamp),
     /// A task or a context of another agent, and its owner.
     Task(Half, Half),
+    /// A signal of a transmitter that was acted on or is held.
+    Heard(String, HeardOf),
+    /// A signal that waits for a person, and the place of its record.
+    Held(Position, Signal),
     Written(ServerName, Written),
     /// An allowed call without an end, the place of its intent, and the next free one in its execution's stream.
     Open(Position, Open, u64),
@@ -126,6 +131,8 @@ impl<'a> Recovery<'a> {
                 Item::Revoked(id, expires_s) => revoked.push((id, expires_s)),
                 Item::Written(server, written) => recovery.executions.restore_written(server, written),
                 Item::Task(what, owner) => recovery.executions.tasks().restore(what, owner),
+                Item::Heard(transmitter, heard) => recovery.executions.heard().restore(&transmitter, heard),
+                Item::Held(position, signal) => recovery.executions.heard().hold(position, signal),
                 Item::Quarantined(quarantined) => recovery.executions.quarantine(quarantined),
                 Item::Barred(subject, at) => recovery.executions.restore_barred(subject.as_deref(), at),
                 Item::Agent(agent, tracks) => recovery.executions.restore_tracks(&agent, tracks),
@@ -157,6 +164,12 @@ impl<'a> Recovery<'a> {
         }
         for (what, owner) in self.executions.tasks().kept() {
             line(&Item::Task(what, owner), &mut text);
+        }
+        for (transmitter, heard) in self.executions.heard().kept() {
+            line(&Item::Heard(transmitter, heard), &mut text);
+        }
+        for (position, signal) in self.executions.heard().held() {
+            line(&Item::Held(position, signal), &mut text);
         }
         for quarantined in self.executions.kept_quarantined() {
             line(&Item::Quarantined(quarantined), &mut text);

@@ -130,6 +130,7 @@ impl Live {
                     at: now,
                     what: Revocation::Execution(id(execution)),
                     execution: Some(id(execution)),
+                    agent: None,
                     by: "a".into(),
                     reason: String::new(),
                 });
@@ -141,13 +142,15 @@ impl Live {
                     at: now,
                     what: Revocation::Token("t".into()),
                     execution: Some(id(execution)),
+                    agent: None,
                     by: "a".into(),
                     reason: String::new(),
                 });
                 running.stop_token("t");
             }
             Step::RevokeAll => {
-                let revoked = Revoked { at: now, what: Revocation::All, execution: None, by: "a".into(), reason: "test".into() };
+                let revoked =
+                    Revoked { at: now, what: Revocation::All, execution: None, agent: None, by: "a".into(), reason: "test".into() };
                 self.append(&revoked);
                 self.executions.revoked(&revoked);
             }
@@ -378,8 +381,10 @@ fn an_execution_that_ended_long_ago_is_let_go_of_and_one_that_goes_on_all_the_sa
     }
     for execution in 2..=3 {
         let what = Revocation::Execution(id(execution));
-        recovery
-            .fold(Position(0), Revoked { at: at(0), what, execution: Some(id(execution)), by: "a".into(), reason: String::new() }.into());
+        recovery.fold(
+            Position(0),
+            Revoked { at: at(0), what, execution: Some(id(execution)), agent: None, by: "a".into(), reason: String::new() }.into(),
+        );
     }
     let kept_at = |recovery: &mut Recovery<'_>, moment: Timestamp| {
         recovery.fold(Position(0), crate::model::Started { at: moment, version: String::new(), bundle: Digest::of(b"") }.into());
@@ -409,7 +414,10 @@ fn of_many_revoked_executions_a_kept_fold_has_the_ids() {
     for number in 0..3_000 {
         recovery.fold(Position(0), ExecutionStarted { execution: id(number), ..started(0, at(0)) }.into());
         let what = Revocation::Execution(id(number));
-        recovery.fold(Position(0), Revoked { at: at(0), what, execution: Some(id(number)), by: "a".into(), reason: String::new() }.into());
+        recovery.fold(
+            Position(0),
+            Revoked { at: at(0), what, execution: Some(id(number)), agent: None, by: "a".into(), reason: String::new() }.into(),
+        );
     }
     recovery.forget_ended(at(0));
     let kept = known(&recovery, &[]);

@@ -281,6 +281,7 @@ fn revoking_one_revokes_all_that_descends_from_it_and_nothing_else() {
             at: now(),
             what,
             execution: Some(execution.id()),
+            agent: None,
             by: "test".to_owned(),
             reason: String::new(),
         });
