@@ -3,6 +3,7 @@
 //! Two suites of AgentDojo are replayed through the gateway as it runs, before the suites' own tool servers, with the bundle in
 //! `examples/agentdojo/`. No model takes part, so the figures are the same each time.
 
+mod detection;
 mod replay;
 mod score;
 mod signals;
@@ -77,6 +78,9 @@ impl Options {
 
 /// Builds the program, replays what is asked for and prints the figures. It fails only where it could not be measured.
 pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
+    if let ["detection", files @ ..] = arguments {
+        return detection::run(files);
+    }
     let options = Options::parse(arguments)?;
     let tools = Tools::new(false)?;
     tools.evaluation()?;

@@ -39,6 +39,8 @@ cargo xtask bench [NAME]...
 cargo xtask eval [--signals] [--plain] [--match PATTERN] [--json]
                          how far a hijacked agent gets and how often an honest one is asked: AgentDojo, replayed without a
                          model, with effects declared and not; `--plain` leaves out the attackers who hide
+cargo xtask eval detection [FILE]...
+                         what the baselines find of what real agents did under attack, and how often they are wrong
 cargo xtask sim --seeds N [--from K]
                          torment the path in N worlds made from one seed each; `--seed K` replays one and tells its story
 cargo xtask crash [--kills N] [--cuts N] [--seed N]

@@ -37,8 +37,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("approval", &["flow", "model"]),
     ("identity", &["json", "model", "execution", "ledger", "bundle"]),
     ("catalog", &["json", "model", "bundle"]),
-    ("ledger", &["json", "model", "bundle", "flow", "approval"]),
-    ("policy", &["json", "model", "ledger", "bundle", "identity", "catalog", "flow"]),
+    ("detect", &["flow", "model"]),
+    ("ledger", &["json", "model", "bundle", "flow", "approval", "detect"]),
+    ("policy", &["json", "model", "ledger", "bundle", "identity", "catalog", "flow", "detect"]),
     ("bundle", &["json", "model", "ledger", "policy", "identity", "catalog", "flow", "signals"]),
     // A bundle's own expectations are judged by the one function that judges calls.
     ("bundle/expect", &["json", "model", "ledger", "policy", "identity", "execution", "judge", "flow"]),
@@ -46,9 +47,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("recovery", &["json", "model", "ledger", "execution", "bundle", "identity", "flow", "tasks", "signals"]),
     ("tasks", &["model"]),
     ("signals", &["json", "model", "identity", "bundle"]),
-    ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow", "approval"]),
+    ("judge", &["json", "model", "ledger", "policy", "bundle", "identity", "catalog", "execution", "flow", "approval", "detect"]),
     ("delegation", &["model", "bundle", "identity", "execution"]),
-    ("detect", &["model"]),
 ];
 
 /// Crates that bring a runtime, a socket, a file or a clock. None may be under core or log, however deep.

@@ -9,6 +9,7 @@ mod calls;
 mod chain;
 mod clock;
 mod decision;
+mod detection;
 mod flow;
 mod house;
 mod http;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         // Not measurements, but what some are made of: each is started by its measurement, as a process of its own.
         [command, port] if command == upstream::COMMAND => upstream::serve(port),
         [case, number] if case == memory::CASE => memory::case(number),
+        [command, files @ ..] if command == detection::COMMAND => detection::evaluate(files),
         names => measure(names),
     };
     match measured {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use history::{Charge, History, HistoryOf, HistoryUnjudged, Tracks};
 
 use crate::approval::{Asks, Standing};
+use crate::detect::baseline::Behavior;
 use crate::flow::{Carried, Traced};
 use crate::model::{AgentName, Answered, Call, ExecutionId, Intent, Timestamp, Verdict};
 
@@ -87,6 +88,9 @@ pub struct Facts {
     /// How the call stands, where a person has to approve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Standing>,
+    /// What was said of the call beside what is usual for its agent; absent where nobody looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<Behavior>,
     /// What the call counts for the executions that it is made for, nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<Share>,

@@ -71,6 +71,47 @@ pub(super) fn named_in(text: &str) -> Vec<String> {
     named
 }
 
+/// A value as its call says it.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'v> {
+    /// The text of an argument.
+    Text(&'v str),
+    /// A link or an address within a text, in its comparable form.
+    Form(&'v str),
+}
+
+/// The hosts of the links and the domains of the e-mail addresses in a text. `each` is told the host or domain, whether it is that of an
+/// e-mail address, and the comparable form of the link or address.
+pub(crate) fn hosts_in(text: &str, mut each: impl FnMut(&str, bool, &str)) {
+    for form in named_in(text) {
+        if let Some(address) = form.strip_prefix("email:") {
+            each(address.rsplit('@').next().unwrap_or_default(), true, &form);
+        } else if let Some(link) = form.strip_prefix("link:") {
+            let rest = link.split_once("://").map_or(link, |(_, rest)| rest);
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            let name = host.split_once(':').map_or(host, |(name, _)| name);
+            each(name, false, &form);
+        }
+    }
+}
+
+/// Who said a value, whatever it is for: the source that speaks most for it. Nothing where a record has to tell, which names only
+/// those values that a call acts on.
+pub fn said_by(said: Said<'_>, sources: Sources<'_>) -> Option<Provenance> {
+    let seen = match sources {
+        Sources::Seen(ref seen) => std::slice::from_ref(seen),
+        Sources::Chain(seen) => seen,
+        Sources::Recorded { .. } => return None,
+    };
+    let value = match said {
+        Said::Text(text) => seen::Value::of(text),
+        Said::Form(form) => seen::Value::of_form(form),
+    };
+    let said_it = |source: &Provenance| seen.iter().any(|seen| seen.find(*source, &value).is_some());
+    Some(Provenance::SEEN.into_iter().find(said_it).unwrap_or(Provenance::Unknown))
+}
+
 /// Does what is to be done with the pointer to the step `name` from where `pointer` points (RFC 6901).
 pub(super) fn pointed(pointer: &mut String, name: &str, with: impl FnOnce(&mut String)) {
     let length = pointer.len();
