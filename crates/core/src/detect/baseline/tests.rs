@@ -1,3 +1,5 @@
+//! What the baselines learn and never learn, how far they can be moved, and that what they keep is bounded.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -135,7 +137,8 @@ fn what_is_counted_of_arguments_is_values_hosts_domains_and_shapes() {
 
 #[test]
 fn an_execution_with_anything_denied_refused_revoked_quarantined_or_found_is_not_learned() {
-    let spoil: [(&str, fn(&mut World, &str)); 5] = [
+    type Spoil = fn(&mut World, &str);
+    let spoil: [(&str, Spoil); 5] = [
         ("denied", |world, execution| {
             world.call((&name(0), execution), "bank/send", json!({ "to": "eve" }), "deny", &[]);
         }),
