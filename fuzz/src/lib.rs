@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "signal", run: targets::identity::signal },
     Target { name: "jwk", run: targets::identity::jwk },
     Target { name: "form", run: targets::identity::form },
+    Target { name: "client", run: targets::identity::client },
     Target { name: "mcp-message", run: targets::mcp::message },
     Target { name: "mcp-headers", run: targets::mcp::headers },
     Target { name: "server-message", run: targets::mcp::server_message },

@@ -6,6 +6,7 @@ import { createServer } from 'node:http';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { Webhook } from 'standardwebhooks';
+import { Browser } from './browser.mjs';
 import { check, end } from './checks.mjs';
 
 const [url, approvals, hookPort, hookSecret] = process.argv.slice(2);
@@ -25,56 +26,6 @@ const chat = createServer(async (request, response) => {
   if (told.length === 5) enough.resolve();
 });
 await new Promise((listening) => chat.listen(Number(hookPort), '127.0.0.1', listening));
-
-/** A browser without scripts: cookies by origin, redirects one by one, forms as the page has them. */
-class Browser {
-  #jars = new Map();
-
-  async open(address, options = {}) {
-    let next = new URL(address);
-    for (let hops = 0; hops < 20; hops += 1) {
-      const jar = this.#jars.get(next.origin) ?? new Map();
-      this.#jars.set(next.origin, jar);
-      const fitting = [...jar].filter(([, cookie]) => next.pathname.startsWith(cookie.path));
-      const cookie = fitting.map(([name, { value }]) => `${name}=${value}`).join('; ');
-      const response = await fetch(next, { ...options, redirect: 'manual', headers: { ...options.headers, ...(cookie && { cookie }) } });
-      for (const line of response.headers.getSetCookie()) {
-        const [, name, value] = line.match(/^([^=]+)=([^;]*)/);
-        const path = line.match(/;\s*path=([^;]+)/i)?.[1] ?? '/';
-        const over = /max-age=0\b/i.test(line) || /expires=Thu, 01 Jan 1970/i.test(line);
-        if (over || value === '') jar.delete(name);
-        else jar.set(name, { value, path });
-      }
-      const location = response.headers.get('location');
-      if (!location) return { status: response.status, address: next, headers: response.headers, text: await response.text() };
-      next = new URL(location, next);
-      options = {};
-    }
-    throw new Error('redirected without end');
-  }
-
-  /** Sends the form of a page, with its hidden fields and these. */
-  submit(page, fields) {
-    const form = page.text.match(/<main>[\s\S]*?(<form[\s\S]*?<\/form>)/)?.[1] ?? page.text.match(/<form[\s\S]*?<\/form>/)[0];
-    const hidden = [...form.matchAll(/<input type="hidden" name="([^"]+)" value="([^"]*)"/g)].map(([, name, value]) => [name, value]);
-    const action = new URL(form.match(/action="([^"]+)"/)[1], page.address);
-    // As browsers do (Fetch, "append a request `Origin` header"): a page that hides where it is from is from nowhere.
-    const policy = page.headers.get('referrer-policy') ?? '';
-    const origin = policy === 'no-referrer' || action.origin !== page.address.origin ? 'null' : action.origin;
-    return this.open(action, {
-      method: 'POST',
-      headers: { 'content-type': 'application/x-www-form-urlencoded', origin },
-      body: new URLSearchParams([...hidden, ...Object.entries(fields)]).toString(),
-    });
-  }
-
-  /** Opens a page of ours and logs in on the way, on the login service's own pages. */
-  async logIn(address, name) {
-    let page = await this.open(address);
-    page = await this.submit(page, { login: name, password: 'any' });
-    return this.submit(page, {});
-  }
-}
 
 const client = new Client({ name: 'interop', version: '1.0.0' });
 await client.connect(new StreamableHTTPClientTransport(new URL(url)));

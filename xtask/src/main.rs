@@ -18,6 +18,7 @@ mod init;
 mod interop;
 mod process;
 mod report;
+mod sign_in;
 mod sim;
 mod steps;
 mod suite;

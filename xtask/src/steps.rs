@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, Ended};
 use crate::report::Report;
 use crate::tools::Tools;
-use crate::{Result, a2a, approvals, crash, envoy, federation, init, interop, sim, suite, tidy};
+use crate::{Result, a2a, approvals, crash, envoy, federation, init, interop, sign_in, sim, suite, tidy};
 
 /// One named part of `cargo xtask test`.
 struct Step {
@@ -56,6 +56,12 @@ const STEPS: &[Step] = &[
         shows: "people answer an agent's asks by another's login service",
         mend: "see .cache/logs/client-approver.log",
         run: approvals::check,
+    },
+    Step {
+        name: "sign-in",
+        shows: "people sign in by the official MCP clients, through another's login service",
+        mend: "see .cache/logs/client-sign-in.log",
+        run: sign_in::check,
     },
     Step {
         name: "envoy",

@@ -215,6 +215,7 @@ pub(crate) fn start(snapshot: &Snapshot, agent: &AgentName, number: u64) -> Exec
         renewal: false,
         expires: Timestamp::MAX,
         proof: "private_key_jwt 1".to_owned(),
+        sign_in: None,
     }
 }
 
@@ -305,6 +306,7 @@ pub(crate) fn bundle(count: usize) -> Result<Bundle> {
             roles: vec!["payer".to_owned()],
             federation: Vec::new(),
             subjects: Vec::new(),
+            clients: Vec::new(),
             local: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),

@@ -30,6 +30,9 @@ mod signal_attacks;
 #[path = "federation/signals.rs"]
 mod signals;
 #[cfg(test)]
+#[path = "attacks/sign_in.rs"]
+mod sign_in;
+#[cfg(test)]
 #[path = "federation/spiffe.rs"]
 mod spiffe;
 #[cfg(test)]

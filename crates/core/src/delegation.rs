@@ -63,7 +63,7 @@ impl Delegation<'_> {
     /// delegation itself, with the `jti` `id`, which the agent redeems within a minute for one of its own.
     pub fn start(&self, snapshot: &Snapshot, execution: ExecutionId, id: String, now: Timestamp) -> Result<ExecutionStarted, NotDelegated> {
         let above = self.parent.started();
-        if self.parent.is_stopped() || self.parent.is_ended(now) {
+        if self.parent.is_stopped() || self.parent.is_without_credential(now) {
             return Err(NotDelegated::Ended);
         }
         let by = snapshot.agents.get(&above.agent).ok_or_else(|| NotDelegated::Unknown(above.agent.clone()))?;
@@ -93,6 +93,7 @@ impl Delegation<'_> {
             renewal: false,
             expires: Timestamp::from_second(expires_s).unwrap_or(now),
             proof: format!("delegated by {}", by.name),
+            sign_in: None,
         })
     }
 

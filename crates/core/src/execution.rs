@@ -3,6 +3,7 @@
 mod chain;
 mod kept;
 mod revoked;
+mod sign_in;
 mod stop;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,6 +26,8 @@ use crate::signals::Heard;
 use crate::tasks::Tasks;
 pub(crate) use kept::KeptExecution;
 use revoked::RevokedIds;
+use sign_in::GoesOn;
+pub use sign_in::Standing;
 use stop::Barred;
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
@@ -82,6 +85,10 @@ pub struct Execution {
     answers: Event,
     /// When the newest credential expires, in microseconds since the epoch.
     expires_us: AtomicI64,
+    /// Until when somebody may go on with it, which a refresh token lets later than its credentials, in microseconds since the epoch.
+    known_until_us: AtomicI64,
+    /// How a person's client goes on with it.
+    goes_on: Mutex<Option<Box<GoesOn>>>,
 }
 
 /// A credential that has not expired.
@@ -319,27 +326,35 @@ impl Execution {
         self.tokens().iter().filter(|token| !token.revoked && token.expires_us > now.as_microsecond()).count()
     }
 
-    /// Whether it was revoked or its last credential has expired.
+    /// Whether it was revoked, or nobody can go on with it: its last credential has expired, and its refresh token if it had one.
     pub fn is_ended(&self, now: Timestamp) -> bool {
+        self.is_revoked() || self.known_until_us.load(Ordering::Acquire) <= now.as_microsecond()
+    }
+
+    /// Whether it has no credential now: it was revoked, or the last one has expired. One that a person's client may go on with is then
+    /// not ended yet.
+    pub fn is_without_credential(&self, now: Timestamp) -> bool {
         self.is_revoked() || self.expires() <= now
     }
 
     /// Takes in a further credential that is on the log; one that is known changes nothing.
     fn renewed(&self, renewal: ExecutionStarted) {
         self.expires_us.fetch_max(renewal.expires.as_microsecond(), Ordering::AcqRel);
+        self.known_until_us.fetch_max(renewal.expires.as_microsecond(), Ordering::AcqRel);
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
         let id = TokenId::of(&renewal.token);
         if tokens.iter().any(|token| token.id == id) {
             return;
         }
-        // The delegation that an execution began with is spent by its first credential.
-        if !self.started.chain.is_empty() {
-            let delegation = TokenId::of(&self.started.token);
-            tokens.iter_mut().filter(|token| token.id == delegation).for_each(|token| token.revoked = true);
+        // The delegation, or the code, that an execution began with is spent by its first credential.
+        if !self.started.chain.is_empty() || self.started.sign_in.is_some() {
+            let begun = TokenId::of(&self.started.token);
+            tokens.iter_mut().filter(|token| token.id == begun).for_each(|token| token.revoked = true);
         }
         tokens.retain(|token| token.expires_us > renewal.at.as_microsecond());
         tokens.push(Token { id, expires_us: renewal.expires.as_microsecond(), revoked: false });
         drop(tokens);
+        self.refreshed(&renewal);
         self.grant.store(Arc::new(renewal.grant));
     }
 
@@ -436,6 +451,8 @@ impl Executions {
         let execution = Arc::new(Execution {
             grant: ArcSwap::from_pointee(started.grant.clone()),
             expires_us: AtomicI64::new(expires_us),
+            known_until_us: AtomicI64::new(expires_us),
+            goes_on: Mutex::default(),
             agent,
             seen: Mutex::new(Seen::of_task(started.task.as_deref()).among(&self.ledgers)),
             shown: Mutex::default(),
@@ -553,8 +570,8 @@ impl Executions {
             .collect()
     }
 
-    /// Forgets the executions whose last credential expired before `now`, of revoked ones all but their ids, and the proofs
-    /// that can no longer come.
+    /// Forgets the executions whose last credential, and whose refresh token, expired before `now`, of revoked ones all but their ids,
+    /// and the proofs that can no longer come.
     ///
     /// What somebody holds stays: its credential may be about to be renewed, and must then find its ledger again.
     pub fn forget_expired(&self, now: Timestamp) {
@@ -567,7 +584,7 @@ impl Executions {
             let (mut whole, mut more) = (0, Vec::new());
             under_way.retain(|id, execution| {
                 execution.proofs().pass(slot);
-                let expires_us = execution.expires_us.load(Ordering::Acquire);
+                let expires_us = execution.known_until_us.load(Ordering::Acquire);
                 if Arc::strong_count(execution) > 1 {
                     return true;
                 }

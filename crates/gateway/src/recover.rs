@@ -417,6 +417,7 @@ mod tests {
             renewal,
             expires: at(number as i64 + 900),
             proof: String::new(),
+            sign_in: None,
         }
     }
 

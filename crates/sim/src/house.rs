@@ -161,6 +161,7 @@ impl House {
             renewal: false,
             expires: Timestamp::from_second(expires_s).unwrap_or(now),
             proof: "sim".to_owned(),
+            sign_in: None,
         };
         let recorded = parts.log.append(started).await.map_err(|error| error.to_string())?;
         let started = parts.log.durable(recorded).await.map_err(|error| error.to_string())?.into_value();

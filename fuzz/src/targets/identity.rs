@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use bailiwick_control::token::form::Form;
 use bailiwick_core::identity::assertion::Trust;
+use bailiwick_core::identity::client::ClientDocument;
 use bailiwick_core::identity::dpop::{self, Expected, Nonces};
 use bailiwick_core::identity::jws::Jws;
 use bailiwick_core::identity::{AccessToken, KeySet, PublicKey};
@@ -88,4 +89,19 @@ pub(crate) fn form(bytes: &[u8]) -> bool {
         assert!(form.all("grant_type").len() <= 1, "a parameter came twice");
         true
     })
+}
+
+/// What a client says of itself. Where its answers may go is `https`, or this machine, in characters that end no header and no policy.
+pub(crate) fn client(bytes: &[u8]) -> bool {
+    const ID: &str = "https://app.example/client.json";
+    let Ok(document) = json::parse(bytes, &Limits { bytes_max: 5 << 10, depth_max: 8 }) else { return false };
+    let Ok(client) = ClientDocument::parse(ID, &document) else { return false };
+    for redirect in &client.redirects {
+        let (text, authority) = (redirect.as_str(), redirect.authority());
+        assert!(text.starts_with("https://") != redirect.is_loopback() && text.bytes().all(|byte| byte.is_ascii_graphic()), "{text}");
+        assert!(!authority.is_empty() && !authority.contains([';', ',', '\'', '@', '/', '?', '#']), "{authority}");
+        assert!(client.redirect(text).is_some_and(|found| found == *redirect), "{text} is not where it was declared");
+        assert!(redirect.with("code=1").starts_with(text), "{text} was changed");
+    }
+    true
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::hmac;
 use bailiwick_core::bundle::{Issuer, Login};
@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::session::LogIn;
 use crate::fetch::Fetcher;
 use crate::foreign::Foreign;
 use crate::secret;
@@ -47,6 +48,51 @@ const FINISHED_MAX: usize = 16_384;
 
 /// The longest name of a person, in bytes.
 const NAME_BYTES_MAX: usize = 256;
+
+/// The longest request of a client that a login leads back to, in bytes: it is in the login's cookie, which holds 4,096.
+pub(super) const REQUEST_BYTES_MAX: usize = 2_800;
+
+/// The most that is kept of what a login service says of a person, in bytes.
+const CLAIMS_BYTES_MAX: usize = 16 << 10;
+
+/// Where a login leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// To all that is asked.
+    Approvals,
+    /// To one ask.
+    Ask(Position),
+    /// To the request of a client that wants to sign in: its query.
+    SignIn(String),
+}
+
+impl Place {
+    /// The path.
+    pub(super) fn path(&self) -> String {
+        match self {
+            Self::Approvals => "/approvals".to_owned(),
+            Self::Ask(ask) => format!("/approvals/{}", ask.0),
+            Self::SignIn(query) => format!("/authorize?{query}"),
+        }
+    }
+
+    fn write(&self) -> Vec<u8> {
+        match self {
+            Self::Approvals => vec![0],
+            Self::Ask(ask) => [&[1][..], &ask.0.to_be_bytes()].concat(),
+            Self::SignIn(query) => [&[2][..], query.as_bytes()].concat(),
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (0, []) => Some(Self::Approvals),
+            (1, ask) => Some(Self::Ask(Position(u64::from_be_bytes(ask.try_into().ok()?)))),
+            (2, query) => Some(Self::SignIn(String::from_utf8(query.to_vec()).ok()?)),
+            _ => None,
+        }
+    }
+}
 
 /// Why nobody is logged in.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,8 +142,8 @@ pub(super) struct Resumed {
     until_s: i64,
     nonce: String,
     verifier: Zeroizing<String>,
-    /// The ask that the person wanted to see.
-    pub(super) to: Option<Position>,
+    /// Where the person was going.
+    pub(super) to: Place,
 }
 
 /// The logins under way.
@@ -114,15 +160,13 @@ impl Logins {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), finished: Mutex::default() }
     }
 
-    /// Begins a login that is to lead to the page of `to`.
-    pub(super) fn begin(&self, to: Option<Position>, now: Timestamp, entropy: &dyn Entropy) -> Begun {
-        let mut payload = [0; 32];
-        let (id, rest) = payload.split_at_mut(16);
-        let (until, ask) = rest.split_at_mut(8);
-        entropy.fill(id);
-        until.copy_from_slice(&now.as_second().saturating_add(LIFE_S).to_be_bytes());
-        ask.copy_from_slice(&to.map_or(u64::MAX, |to| to.0).to_be_bytes());
-        let cookie = format!("{}.{}", URL_SAFE_NO_PAD.encode(payload), self.derived("cookie", &payload));
+    /// Begins a login that is to lead to `to`.
+    pub(super) fn begin(&self, to: &Place, now: Timestamp, entropy: &dyn Entropy) -> Begun {
+        let mut id = [0; 16];
+        entropy.fill(&mut id);
+        let until = now.as_second().saturating_add(LIFE_S).to_be_bytes();
+        let payload = [id.as_slice(), &until, &to.write()].concat();
+        let cookie = format!("{}.{}", URL_SAFE_NO_PAD.encode(&payload), self.derived("cookie", &payload));
         Begun {
             cookie,
             state: self.derived("state", &payload),
@@ -136,7 +180,7 @@ impl Logins {
         let cookie = cookie.ok_or_else(|| Refusal::state("the browser has no login under way"))?;
         let forged = || Refusal::state("the login's cookie is not one of ours");
         let (payload, tag) = cookie.split_once('.').ok_or_else(forged)?;
-        let payload: [u8; 32] = URL_SAFE_NO_PAD.decode(payload).ok().and_then(|payload| payload.try_into().ok()).ok_or_else(forged)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| forged())?;
         let is = |label: &str, text: &str| {
             let tag = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
             hmac::verify(&self.key, &labelled(label, &payload), &tag).is_ok()
@@ -148,15 +192,14 @@ impl Logins {
             return Err(Refusal::state("the `state` is another than that of this browser's login"));
         }
         let (id, rest) = payload.split_first_chunk::<16>().ok_or_else(forged)?;
-        let (until, ask) = rest.split_first_chunk::<8>().ok_or_else(forged)?;
-        let (until_s, ask) = (i64::from_be_bytes(*until), ask.first_chunk::<8>().map_or(u64::MAX, |ask| u64::from_be_bytes(*ask)));
+        let (until, to) = rest.split_first_chunk::<8>().ok_or_else(forged)?;
+        let (until_s, to) = (i64::from_be_bytes(*until), Place::read(to).ok_or_else(forged)?);
         if until_s <= now.as_second() {
             return Err(Refusal::state("the login took too long"));
         }
         if self.finished.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id) {
             return Err(Refusal::state("the login was finished before"));
         }
-        let to = (ask != u64::MAX).then_some(Position(ask));
         let verifier = Zeroizing::new(self.derived("verifier", &payload));
         Ok(Resumed { id: *id, until_s, nonce: self.derived("nonce", &payload), verifier, to })
     }
@@ -290,7 +333,9 @@ pub(super) struct Desk<'a> {
 
 impl Desk<'_> {
     /// Finishes the login that came back with `answer`: redeems its code, and believes the ID token if all of it holds.
-    pub(super) async fn finish(&self, resumed: &Resumed, answer: &Form, now: Timestamp) -> Result<Person, Refusal> {
+    ///
+    /// Who is no approver is logged in to let a client sign in, and for nothing else.
+    pub(super) async fn finish(&self, resumed: &Resumed, answer: &Form, now: Timestamp) -> Result<LogIn, Refusal> {
         let provider = self.provider;
         // Whose answer this is comes first, since an attacker may be an issuer too (RFC 9207 §2.4).
         match answer.one("iss") {
@@ -316,15 +361,20 @@ impl Desk<'_> {
         let claims = assertion::id_token(&token, &trust, &resumed.nonce, now)
             .map_err(|error| Refusal::token(format!("the ID token was refused: {error}")))?;
         let person = person(self.issuer, claims)?;
+        let issued_s = token.seconds("iat").ok().flatten().ok_or_else(|| Refusal::token("it does not say when it was issued"))?;
+        if serde_json::to_string(claims).map_or(usize::MAX, |text| text.len()) > CLAIMS_BYTES_MAX {
+            return Err(Refusal::token(format!("the ID token says more than {CLAIMS_BYTES_MAX} bytes of the person")));
+        }
         self.logins.finish(resumed, now)?;
-        if !assertion::claims_hold(claims, &self.login.claims) {
+        let approves = assertion::claims_hold(claims, &self.login.claims);
+        if !approves && !matches!(resumed.to, Place::SignIn(_)) {
             return Err(Refusal {
                 code: "not_an_approver",
                 sentence: "You are logged in, and you are not one of those who may answer. Ask the operator to make you one.",
                 detail: format!("`{}` of `{}` has not the claims that `approvals.login` asks for", person.subject, person.issuer),
             });
         }
-        Ok(person)
+        Ok(LogIn { person, claims: Arc::new(claims.clone()), issued_s, approves })
     }
 
     /// The ID token for a code (RFC 6749 §4.1.3, RFC 7636 §4.5).

@@ -1,9 +1,12 @@
-//! The approvals listener: people prove who they are, see what is asked, and answer; programs ask how their own asks stand.
+//! The approvals listener: people prove who they are, see what is asked, and answer, and let clients of theirs sign in; programs ask how
+//! their own asks stand.
 //!
 //! | request | does |
 //! | --- | --- |
 //! | `GET /approvals`, `GET /approvals/{id}` | shows what is asked, to who is logged in |
 //! | `POST /approvals/{id}` | answers, by the form that was shown with it |
+//! | `GET /authorize` | shows who wants to sign in as which agent, to who is logged in ([`authorize`]) |
+//! | `POST /authorize` | lets it, or refuses, by the form that was shown with it |
 //! | `GET /login`, `GET /callback` | logs in by OpenID Connect |
 //! | `POST /logout` | ends the session |
 //! | `POST /access/v1/requests`, `GET /access/v1/requests/{id}` | AuthZEN Access Request and Approval, by an execution's credential |
@@ -12,6 +15,8 @@
 //! recorded (`docs/spec/approvals.md`).
 
 pub(crate) mod asked;
+mod authorize;
+mod consent;
 mod login;
 mod page;
 mod session;
@@ -30,14 +35,14 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use bailiwick_core::bundle::{Issuer, Listen, Login, Snapshot};
-use bailiwick_core::model::{AgentName, Digest, ExecutionId, Refused, Timestamp};
+use bailiwick_core::model::{AgentName, Digest, ExecutionId, Person, Refused, Timestamp};
 use bailiwick_log::Position;
 use tokio::sync::Semaphore;
 
 use self::asked::{Asked, called};
-use self::login::{Desk, Logins, Providers};
+use self::login::{Desk, Logins, Place, Providers};
 use self::page::Reader;
-use self::session::{LoggedIn, Sessions};
+use self::session::{For, LoggedIn, Sessions};
 use crate::approvals::{Answer, Approvals};
 use crate::token::Identity;
 use crate::token::form::Form;
@@ -104,6 +109,7 @@ impl People {
             .route("/", get(|| async { to("/approvals") }))
             .route("/approvals", get(list))
             .route("/approvals/{id}", get(show).post(answer))
+            .route("/authorize", get(authorize::request).post(authorize::answer))
             .route("/login", get(log_in))
             .route("/callback", get(come_back))
             .route("/logout", post(log_out))
@@ -154,11 +160,24 @@ impl People {
     fn who(&self, headers: &HeaderMap) -> Option<LoggedIn> {
         let snapshot = self.snapshot();
         let rule = rule(snapshot.settings.approvals.login.as_ref()?);
-        self.sessions.find(self.cookie_of(headers, SESSION)?, rule, self.now())
+        let who = self.sessions.find(self.cookie_of(headers, SESSION)?, rule, self.now())?;
+        let executions = &self.identity.parts().executions;
+        (!executions.is_barred(&subject(who.person()), who.log_in.issued_s, self.now())).then_some(who)
+    }
+
+    /// Who is logged in and may answer what agents ask; else what to answer to who may not, or to nobody.
+    fn approver(&self, headers: &HeaderMap) -> Result<LoggedIn, Option<Response>> {
+        let who = self.who(headers).ok_or(None)?;
+        if who.log_in.approves {
+            return Ok(who);
+        }
+        let sentence = "You are logged in, and you are not one of those who may answer. Ask the operator to make you one.";
+        let page = page::notice("Not for you", sentence, None, Some(&self.reader(&who)));
+        Err(Some((StatusCode::FORBIDDEN, Html(page)).into_response()))
     }
 
     fn reader(&self, who: &LoggedIn) -> Reader {
-        Reader { name: called(&who.person), log_out: self.sessions.form(who, None) }
+        Reader { name: called(who.person()), log_out: self.sessions.form(who, For::LogOut) }
     }
 
     async fn asked(&self, ask: Position) -> Option<Asked> {
@@ -196,6 +215,11 @@ type Shared = State<Arc<People>>;
 /// What stands for a rule for logins: sessions by another are over.
 fn rule(login: &Login) -> Digest {
     Digest::of(format!("{login:?}").as_bytes())
+}
+
+/// A person as subjects are written.
+fn subject(person: &Person) -> String {
+    format!("{}:{}", person.issuer, person.subject)
 }
 
 fn peer(request: &Request) -> Option<IpAddr> {
@@ -253,7 +277,10 @@ async fn nothing(State(people): Shared, headers: HeaderMap) -> Response {
 }
 
 async fn list(State(people): Shared, headers: HeaderMap) -> Response {
-    let Some(who) = people.who(&headers) else { return to("/login") };
+    let who = match people.approver(&headers) {
+        Ok(who) => who,
+        Err(other) => return other.unwrap_or_else(|| to("/login")),
+    };
     let now = people.now();
     let asks: Vec<_> = people.approvals.list().into_iter().map(|(execution, ask)| Asked::brief(execution, ask, now)).collect();
     Html(page::list(&asks, LISTED_MAX, &people.reader(&who), now)).into_response()
@@ -261,8 +288,10 @@ async fn list(State(people): Shared, headers: HeaderMap) -> Response {
 
 async fn show(State(people): Shared, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let ask = id.parse().ok().map(Position);
-    let Some(who) = people.who(&headers) else {
-        return to(&ask.map_or_else(|| "/login".to_owned(), |ask| format!("/login?to={}", ask.0)));
+    let log_in = || to(&ask.map_or_else(|| "/login".to_owned(), |ask| format!("/login?to={}", ask.0)));
+    let who = match people.approver(&headers) {
+        Ok(who) => who,
+        Err(other) => return other.unwrap_or_else(log_in),
     };
     let Some(ask) = ask else { return unknown(&people, &who) };
     shown(&people, &who, ask).await
@@ -270,7 +299,7 @@ async fn show(State(people): Shared, Path(id): Path<String>, headers: HeaderMap)
 
 async fn shown(people: &People, who: &LoggedIn, ask: Position) -> Response {
     let Some(asked) = people.asked(ask).await else { return unknown(people, who) };
-    let form = people.sessions.form(who, Some(ask));
+    let form = people.sessions.form(who, For::Ask(ask));
     Html(page::ask(&asked, &people.snapshot(), &form, &people.reader(who), people.now())).into_response()
 }
 
@@ -282,7 +311,17 @@ fn unknown(people: &People, who: &LoggedIn) -> Response {
 
 async fn answer(State(people): Shared, Path(id): Path<String>, request: Request) -> Response {
     let (peer, headers) = (peer(&request), request.headers().clone());
-    let Some(who) = people.who(&headers) else {
+    let who = people.approver(&headers);
+    let who = match who {
+        Ok(who) => Some(who),
+        Err(Some(response)) => {
+            let detail = format!("who is no approver answered record {}", shortened(&id));
+            people.refuse("approve", "not_an_approver", detail, peer, None).await;
+            return response;
+        }
+        Err(None) => None,
+    };
+    let Some(who) = who else {
         people.refuse("approve", "no_session", format!("nobody was logged in who answered record {}", shortened(&id)), peer, None).await;
         let page = page::notice("Nobody is logged in", "Log in to answer; nothing was changed.", Some(("/login", "Log in")), None);
         return (StatusCode::FORBIDDEN, Html(page)).into_response();
@@ -290,9 +329,9 @@ async fn answer(State(people): Shared, Path(id): Path<String>, request: Request)
     let Some(ask) = id.parse().ok().map(Position) else { return unknown(&people, &who) };
     let form = form(request).await;
     let given = form.as_ref().and_then(|form| form.one("form")).unwrap_or_default();
-    if !people.sessions.has_form(&who, Some(ask), given) {
+    if !people.sessions.has_form(&who, For::Ask(ask), given) {
         let of = people.approvals.find(ask).map(|(execution, _)| (execution.started().agent.clone(), execution.id()));
-        let detail = format!("{} answered record {} with a form that was not shown for it in this login", called(&who.person), ask.0);
+        let detail = format!("{} answered record {} with a form that was not shown for it in this login", called(who.person()), ask.0);
         people.refuse("approve", "invalid_form", detail, peer, of).await;
         let place = format!("/approvals/{}", ask.0);
         let sentence = "This form is not one that your login was shown for this ask. Nothing was changed; look at it again.";
@@ -306,7 +345,7 @@ async fn answer(State(people): Shared, Path(id): Path<String>, request: Request)
         _ => return shown(&people, &who, ask).await,
     };
     let place = format!("/approvals/{}", ask.0);
-    match people.approvals.answer(ask, answer, who.person.clone()).await {
+    match people.approvals.answer(ask, answer, who.person().clone()).await {
         Ok(_) => to(&place),
         Err(error) => {
             let sentence = format!("Nothing was changed: {error}.");
@@ -340,11 +379,16 @@ fn declared(snapshot: &Snapshot) -> Result<(&Login, &Issuer), login::Refusal> {
 async fn log_in(State(people): Shared, RawQuery(query): RawQuery) -> Response {
     let query = Form::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
     let ask = query.one("to").and_then(|to| to.parse().ok()).map(Position);
+    begin(&people, &ask.map_or(Place::Approvals, Place::Ask)).await
+}
+
+/// Sends the browser to log in, and from there to `place`.
+async fn begin(people: &People, place: &Place) -> Response {
     let snapshot = people.snapshot();
     let begun = async {
         let (login, issuer) = declared(&snapshot)?;
         let provider = people.providers.of(issuer, people.identity.foreign(), people.now()).await?;
-        let begun = people.logins.begin(ask, people.now(), people.identity.parts().entropy.as_ref());
+        let begun = people.logins.begin(place, people.now(), people.identity.parts().entropy.as_ref());
         let address = provider.address(login, &format!("{}/callback", people.listen.origin), &begun);
         Ok((begun.cookie, address))
     };
@@ -355,7 +399,7 @@ async fn log_in(State(people): Shared, RawQuery(query): RawQuery) -> Response {
             response
         }
         // The issuer's fault, which is said in the server's log and not recorded for each who tries.
-        Err(refusal) => refused(&people, &refusal),
+        Err(refusal) => refused(people, &refusal),
     }
 }
 
@@ -379,14 +423,14 @@ async fn come_back(State(people): Shared, RawQuery(query): RawQuery, request: Re
             base: &people.base,
             redirect: &format!("{}/callback", people.listen.origin),
         };
-        let person = desk.finish(&resumed, &answer, now).await?;
-        tracing::info!(person = called(&person), "logged in to answer");
-        let cookie = people.sessions.open(person, rule(login), now, people.identity.parts().entropy.as_ref());
+        let log_in = desk.finish(&resumed, &answer, now).await?;
+        tracing::info!(person = called(&log_in.person), "logged in");
+        let cookie = people.sessions.open(log_in, rule(login), now, people.identity.parts().entropy.as_ref());
         Ok::<_, login::Refusal>((cookie, resumed.to))
     };
     match finished.await {
-        Ok((cookie, ask)) => {
-            let mut response = to(&ask.map_or_else(|| "/approvals".to_owned(), |ask| format!("/approvals/{}", ask.0)));
+        Ok((cookie, place)) => {
+            let mut response = to(&place.path());
             response.headers_mut().append(SET_COOKIE, people.cookie(SESSION, &cookie, session::LIFE_S));
             response.headers_mut().append(SET_COOKIE, people.cookie(LOGIN, "", 0));
             response
@@ -412,7 +456,7 @@ async fn log_out(State(people): Shared, request: Request) -> Response {
     // A body is read of nobody but who is logged in: a slow one takes up a place.
     if let Some(who) = people.who(request.headers()) {
         let form = form(request).await.unwrap_or_default();
-        if !people.sessions.has_form(&who, None, form.one("form").unwrap_or_default()) {
+        if !people.sessions.has_form(&who, For::LogOut, form.one("form").unwrap_or_default()) {
             return to("/approvals");
         }
         people.sessions.close(&who);

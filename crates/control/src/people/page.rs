@@ -251,7 +251,7 @@ fn tag(state: State) -> String {
     format!("<span class=\"tag {class}\">{word}</span>")
 }
 
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     let text = at.to_string();
     // To the second, as people read it.
     let (date, rest) = text.split_once('T').unwrap_or((&text, ""));
@@ -263,7 +263,7 @@ fn left(until: Timestamp, now: Timestamp) -> String {
     if seconds >= 120 { format!("{} minutes more", seconds / 60) } else { format!("{seconds} seconds more") }
 }
 
-fn whole(title: &str, body: &str, reader: Option<&Reader>) -> String {
+pub(super) fn whole(title: &str, body: &str, reader: Option<&Reader>) -> String {
     let reader = reader.map_or_else(String::new, |reader| {
         format!(
             "<div class=\"soft\">{} <form method=\"post\" action=\"/logout\"><input type=\"hidden\" name=\"form\" value=\"{}\"><button type=\"submit\" class=\"plain\">Log out</button></form></div>",
@@ -274,13 +274,13 @@ fn whole(title: &str, body: &str, reader: Option<&Reader>) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{} · Bailiwick</title>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><link rel=\"stylesheet\" href=\"/style.css\"></head>\
-         <body><header><strong>Bailiwick · approvals</strong>{reader}</header><main>{body}</main></body></html>\n",
+         <body><header><strong>Bailiwick</strong>{reader}</header><main>{body}</main></body></html>\n",
         text(title)
     )
 }
 
 /// A text from outside: what would hide or move is made visible, and nothing of it is HTML.
-fn text(from: &str) -> String {
+pub(super) fn text(from: &str) -> String {
     escaped(&bailiwick_core::model::shown(from, usize::MAX))
 }
 

@@ -1,16 +1,18 @@
 //! Who is logged in: sessions in memory, each behind a cookie that nobody can guess, and the forms that each was shown.
 //!
-//! A session ends by itself after half an hour, when its person logs out, when another rule for logins comes into force, and with
-//! the program. A form is bound to the session and to the ask that it answers: it is of no use to another, nor for another.
+//! A session ends by itself after half an hour, when its person logs out, when another rule for logins comes into force, when the
+//! person's sessions are revoked, and with the program. A form is bound to the session and to what it answers: it is of no use to
+//! another, nor for another.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::hmac;
 use bailiwick_core::model::{Digest, Entropy, Person, Timestamp};
 use bailiwick_log::Position;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
 
 /// How long a session lasts, in seconds.
 pub(super) const LIFE_S: i64 = 1_800;
@@ -25,8 +27,32 @@ pub(super) struct Sessions {
     forms: hmac::Key,
 }
 
+/// What a login said of a person.
+#[derive(Clone, Debug)]
+pub(super) struct LogIn {
+    /// Who it is.
+    pub(super) person: Person,
+    /// All that the login service says.
+    pub(super) claims: Arc<Map<String, Value>>,
+    /// When it said so, in seconds since the epoch.
+    pub(super) issued_s: i64,
+    /// Whether the person may answer what agents ask.
+    pub(super) approves: bool,
+}
+
+/// What a form is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum For<'a> {
+    /// Logging out.
+    LogOut,
+    /// Answering an ask.
+    Ask(Position),
+    /// Letting a client sign in that asked by exactly this.
+    SignIn(&'a str),
+}
+
 struct Session {
-    person: Person,
+    log_in: LogIn,
     until_s: i64,
     /// The digest of the rule that the person logged in by.
     rule: Digest,
@@ -35,9 +61,16 @@ struct Session {
 /// A person who is logged in.
 #[derive(Clone, Debug)]
 pub(super) struct LoggedIn {
-    /// Who it is.
-    pub(super) person: Person,
+    /// What the login said.
+    pub(super) log_in: LogIn,
     session: Digest,
+}
+
+impl LoggedIn {
+    /// Who it is.
+    pub(super) const fn person(&self) -> &Person {
+        &self.log_in.person
+    }
 }
 
 impl Sessions {
@@ -48,7 +81,7 @@ impl Sessions {
     }
 
     /// Opens a session and gives what its cookie is to hold.
-    pub(super) fn open(&self, person: Person, rule: Digest, now: Timestamp, entropy: &dyn Entropy) -> String {
+    pub(super) fn open(&self, log_in: LogIn, rule: Digest, now: Timestamp, entropy: &dyn Entropy) -> String {
         let mut id = [0; 32];
         entropy.fill(&mut id);
         let id = URL_SAFE_NO_PAD.encode(id);
@@ -59,7 +92,7 @@ impl Sessions {
             let oldest = kept.iter().min_by_key(|(_, session)| session.until_s).map(|(id, _)| *id);
             oldest.map(|oldest| kept.remove(&oldest));
         }
-        kept.insert(Digest::of(id.as_bytes()), Session { person, until_s: now_s.saturating_add(LIFE_S), rule });
+        kept.insert(Digest::of(id.as_bytes()), Session { log_in, until_s: now_s.saturating_add(LIFE_S), rule });
         id
     }
 
@@ -68,7 +101,7 @@ impl Sessions {
         let id = Digest::of(cookie.as_bytes());
         let kept = self.kept();
         let session = kept.get(&id).filter(|session| session.until_s > now.as_second() && session.rule == rule)?;
-        Some(LoggedIn { person: session.person.clone(), session: id })
+        Some(LoggedIn { log_in: session.log_in.clone(), session: id })
     }
 
     /// Ends the session.
@@ -76,14 +109,14 @@ impl Sessions {
         self.kept().remove(&who.session);
     }
 
-    /// What a form of this session carries that answers `ask`, or that logs out.
-    pub(super) fn form(&self, who: &LoggedIn, ask: Option<Position>) -> String {
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.forms, &bound(who, ask)))
+    /// What a form of this session carries that is for this.
+    pub(super) fn form(&self, who: &LoggedIn, what: For<'_>) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.forms, &bound(who, what)))
     }
 
-    /// Whether a form is one that this session was shown for `ask`.
-    pub(super) fn has_form(&self, who: &LoggedIn, ask: Option<Position>, form: &str) -> bool {
-        URL_SAFE_NO_PAD.decode(form).is_ok_and(|tag| hmac::verify(&self.forms, &bound(who, ask), &tag).is_ok())
+    /// Whether a form is one that this session was shown for this.
+    pub(super) fn has_form(&self, who: &LoggedIn, what: For<'_>, form: &str) -> bool {
+        URL_SAFE_NO_PAD.decode(form).is_ok_and(|tag| hmac::verify(&self.forms, &bound(who, what), &tag).is_ok())
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Digest, Session>> {
@@ -91,9 +124,13 @@ impl Sessions {
     }
 }
 
-fn bound(who: &LoggedIn, ask: Option<Position>) -> Vec<u8> {
-    let ask = ask.map_or_else(|| "log out".to_owned(), |ask| format!("ask {}", ask.0));
-    [who.session.as_bytes().as_slice(), ask.as_bytes()].concat()
+fn bound(who: &LoggedIn, what: For<'_>) -> Vec<u8> {
+    let what = match what {
+        For::LogOut => "log out".to_owned(),
+        For::Ask(ask) => format!("ask {}", ask.0),
+        For::SignIn(request) => format!("sign in {request}"),
+    };
+    [who.session.as_bytes().as_slice(), what.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -112,8 +149,9 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn person(name: &str) -> Person {
-        Person { issuer: "idp".to_owned(), subject: name.to_owned(), name: None }
+    fn person(name: &str) -> LogIn {
+        let person = Person { issuer: "idp".to_owned(), subject: name.to_owned(), name: None };
+        LogIn { person, claims: Arc::default(), issued_s: 0, approves: true }
     }
 
     #[test]
@@ -122,15 +160,18 @@ mod tests {
         let sessions = Sessions::new(&dice);
         let (ana, bo) = (sessions.open(person("ana"), rule, at(0), &dice), sessions.open(person("bo"), rule, at(0), &dice));
         let (ana, bo) = (sessions.find(&ana, rule, at(1)).unwrap(), sessions.find(&bo, rule, at(1)).unwrap());
-        let form = sessions.form(&ana, Some(Position(7)));
-        assert!(sessions.has_form(&ana, Some(Position(7)), &form));
-        for (who, ask) in [(&bo, Some(Position(7))), (&ana, Some(Position(8))), (&ana, None)] {
-            assert!(!sessions.has_form(who, ask, &form), "{who:?} {ask:?}");
+        let form = sessions.form(&ana, For::Ask(Position(7)));
+        assert!(sessions.has_form(&ana, For::Ask(Position(7)), &form));
+        for (who, what) in [(&bo, For::Ask(Position(7))), (&ana, For::Ask(Position(8))), (&ana, For::LogOut), (&ana, For::SignIn("7"))] {
+            assert!(!sessions.has_form(who, what, &form), "{who:?} {what:?}");
         }
-        assert!(!sessions.has_form(&ana, Some(Position(7)), ""));
+        assert!(!sessions.has_form(&ana, For::Ask(Position(7)), ""));
+        let form = sessions.form(&ana, For::SignIn("client_id=a&state=1"));
+        assert!(sessions.has_form(&ana, For::SignIn("client_id=a&state=1"), &form));
+        assert!(!sessions.has_form(&ana, For::SignIn("client_id=a&state=2"), &form), "another request");
 
         let cookie = sessions.open(person("ana"), rule, at(0), &dice);
-        assert_eq!(sessions.find(&cookie, rule, at(LIFE_S - 1)).unwrap().person, person("ana"));
+        assert_eq!(sessions.find(&cookie, rule, at(LIFE_S - 1)).unwrap().log_in.person, person("ana").person);
         assert!(sessions.find(&cookie, rule, at(LIFE_S)).is_none(), "it is over");
         assert!(sessions.find(&cookie, Digest::of(b"another rule"), at(1)).is_none(), "the rule has changed");
         assert!(sessions.find("guess", rule, at(1)).is_none());

@@ -94,6 +94,6 @@ pub(super) fn uncached(mut answer: Response) -> Response {
 }
 
 /// The text in the characters that `error_description` may have (RFC 6749 §5.2).
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().take(300).map(|c| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '\'' }).collect()
 }

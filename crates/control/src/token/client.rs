@@ -222,7 +222,7 @@ impl Identity {
 
     /// Takes note of what may be used once, and was made at `issued_s`. What was used before this process began is not known, so what
     /// may be as old as that is not taken.
-    fn first_use(&self, agent: &Agent, asserted: &Asserted, issued_s: Option<i64>, now: Timestamp) -> Result<(), String> {
+    pub(super) fn first_use(&self, agent: &Agent, asserted: &Asserted, issued_s: Option<i64>, now: Timestamp) -> Result<(), String> {
         let since_opened_s = now.as_second().saturating_sub(self.opened_s);
         if since_opened_s < ASSERTION_SLOT_S && issued_s.is_none_or(|issued_s| issued_s < self.opened_s) {
             return Err("it may have been used before the service was started".to_owned());

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::answer::Refusal;
 use super::form::Form;
-use super::issue::{self, EXECUTIONS_MAX, JWT, Purpose};
+use super::issue::{self, EXECUTIONS_MAX, JWT, Purpose, Spends};
 use super::{Asked, Identity};
 
 /// What was delegated.
@@ -166,7 +166,7 @@ impl Identity {
             key: None,
             grant: Grant::default(),
         };
-        Ok(Purpose { subject, renewed: Some((execution, credential)), redeems: Some(delegation.id), ..Purpose::default() })
+        Ok(Purpose { subject, renewed: Some((execution, credential)), spends: Some(Spends::Delegation(delegation.id)), ..Purpose::default() })
     }
 }
 

@@ -8,7 +8,7 @@ use bailiwick_core::execution::{Execution, TOKENS_MAX};
 use bailiwick_core::identity::dpop::Proof;
 use bailiwick_core::identity::{AccessToken, Algorithm, Grant};
 use bailiwick_core::json;
-use bailiwick_core::model::{AgentName, Effect, ExecutionId, ExecutionStarted, SpiffeId, Timestamp};
+use bailiwick_core::model::{AgentName, Digest, Effect, ExecutionId, ExecutionStarted, SignIn, SpiffeId, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -18,7 +18,10 @@ use super::client::Proven;
 use super::delegate::named_agents;
 use super::form::Form;
 use super::id_jag::{self, Asserted};
-use super::{AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, JWT_DPOP, TOKEN_EXCHANGE, outbound};
+use super::sign_in::Refreshed;
+use super::{
+    AUTHORIZATION_CODE, AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, JWT_DPOP, REFRESH_TOKEN, TOKEN_EXCHANGE, outbound, scope,
+};
 
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -43,14 +46,27 @@ pub(super) struct Purpose {
     pub(super) subject: Option<String>,
     /// The execution to go on with, and the credential that it is renewed by.
     pub(super) renewed: Option<(Arc<Execution>, AccessToken)>,
-    /// The delegation that is spent by it.
-    pub(super) redeems: Option<String>,
+    /// What is spent by it.
+    pub(super) spends: Option<Spends>,
     /// The agent that is to act for the execution: what is asked for is a delegation, and no credential.
     pub(super) delegate_to: Option<AgentName>,
     /// What is asked for is a token for somebody else, of this type, and no credential.
     pub(super) outbound: Option<&'static str>,
     /// What another domain asserted, which bounds what there is.
     pub(super) asserted: Option<Asserted>,
+}
+
+/// What is good for one credential.
+pub(super) enum Spends {
+    /// The delegation that the execution began with.
+    Delegation(String),
+    /// The code that it began with, by the digest of its secret.
+    Code(String),
+    /// The refresh token that came with the last credential: the part that all of the execution share, and the digest of its own.
+    Refresh {
+        family: [u8; 16],
+        present: Digest,
+    },
 }
 
 impl Identity {
@@ -60,8 +76,14 @@ impl Identity {
         let snapshot = self.parts.bundle.load();
         // The proof comes first: a client that only lacks a nonce has then not used up its assertion.
         let proof = self.proof(headers, "/token", *now)?;
-        let proven = self.client(&snapshot, asked).await?;
-        let (proven, purpose) = self.purpose(&snapshot, form, proven, *now).await?;
+        let (proven, purpose) = match form.one("grant_type") {
+            Some(AUTHORIZATION_CODE) => self.redeemed_code(&snapshot, asked).await?,
+            Some(REFRESH_TOKEN) => self.refreshed(&snapshot, asked).await?,
+            _ => {
+                let proven = self.client(&snapshot, asked).await?;
+                self.purpose(&snapshot, form, proven, *now).await?
+            }
+        };
         let agent = proven.agent;
         self.is_free(agent, &purpose).map_err(|refusal| refusal.of(&agent.name))?;
         if let Purpose { delegate_to: Some(to), renewed: Some((execution, token)), .. } = &purpose {
@@ -232,12 +254,13 @@ impl Identity {
             grant: grant.clone(),
         };
         // Nothing can be wrong with the request from here on, so that no delegation is spent in vain.
-        if let (Some(delegation), Some((execution, _))) = (&purpose.redeems, renewed)
-            && !execution.redeem(delegation)
-        {
-            let detail = "the delegation was redeemed meanwhile";
-            return Err(Refusal::hidden("invalid_request", "the subject token was not accepted", detail).about(execution.id()));
-        }
+        let refreshed = match (&purpose.spends, renewed) {
+            (Some(spends), Some((execution, _))) => {
+                self.spend(execution, spends).await?;
+                self.next_refresh(agent, execution, spends)
+            }
+            _ => None,
+        };
         let signer = self.issuer.signer(Algorithm::Es256, now).ok_or_else(|| Refusal::unavailable("the issuer has no key"))?;
         let access_token = token.sign(signer.as_ref()).map_err(|error| Refusal::unavailable(error.to_string()))?;
 
@@ -255,6 +278,7 @@ impl Identity {
             renewal: renewed.is_some(),
             expires: Timestamp::from_second(expires_s).unwrap_or(now),
             proof: proven.by.clone(),
+            sign_in: refreshed.as_ref().map(|refreshed| Box::new(SignIn::Refresh(refreshed.refresh.clone()))),
         };
         let unrecorded = |error: bailiwick_log::StorageError| Refusal::unavailable(error.to_string());
         let recorded = self.parts.log.append(started).await.map_err(unrecorded)?;
@@ -278,8 +302,27 @@ impl Identity {
             if !token.grant.is_unrestricted() {
                 members.insert("authorization_details".to_owned(), json!(token.grant));
             }
+            if let Some(Refreshed { text, .. }) = refreshed {
+                members.insert("refresh_token".to_owned(), json!(text));
+                members.insert("scope".to_owned(), json!(scope::granted(agent, snapshot, &token.grant)));
+            }
         }
         Ok(body)
+    }
+
+    /// Spends what is good for one credential.
+    async fn spend(&self, execution: &Arc<Execution>, spends: &Spends) -> Result<(), Refusal> {
+        match spends {
+            Spends::Delegation(delegation) if !execution.redeem(delegation) => {
+                let detail = "the delegation was redeemed meanwhile";
+                Err(Refusal::hidden("invalid_request", "the subject token was not accepted", detail).about(execution.id()))
+            }
+            Spends::Code(code) if !execution.redeem(code) => Err(self.came_again(execution, "the code").await),
+            Spends::Refresh { present, .. } if !execution.spend_refresh(present) => {
+                Err(self.came_again(execution, "the refresh token").await)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The key that the credential is bound to; a renewed one stays with its own.
@@ -347,9 +390,17 @@ pub(super) fn is_ours(snapshot: &Snapshot, resource: &str) -> bool {
 
 /// What the execution may do at most: never more than the agent, nor than the execution so far.
 pub(super) fn grant(snapshot: &Snapshot, agent: &Agent, form: &Form, present: &Grant, audiences: &[String]) -> Result<Grant, Refusal> {
-    let invalid = |text: String| Refusal::new("invalid_authorization_details", text);
+    let by_scope = scope::details(agent, form)?;
+    let code = if by_scope.is_some() { "invalid_scope" } else { "invalid_authorization_details" };
+    let invalid = |text: String| Refusal::new(code, text);
     let details = match (form.one("authorization_details"), form.one("effects")) {
-        (None, None) => return Ok(present.clone()),
+        (Some(_), _) | (_, Some(_)) if by_scope.is_some() => {
+            return Err(Refusal::request("`scope` and `authorization_details` say the same: send one of them"));
+        }
+        (None, None) => match by_scope {
+            Some(details) => details,
+            None => return Ok(present.clone()),
+        },
         (Some(_), Some(_)) => return Err(Refusal::request("`effects` and `authorization_details` say the same: send one of them")),
         (Some(text), None) => json::parse(text.as_bytes(), &DETAILS).map_err(|error| invalid(error.to_string()))?,
         (None, Some(effects)) => effect_details(agent, effects)?,

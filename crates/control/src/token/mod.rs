@@ -1,6 +1,6 @@
 //! The token service: agents prove who they are, and get the credential of one execution.
 //!
-//! `/token` speaks RFC 6749 §4.4, RFC 7523 and RFC 8693 with DPoP (RFC 9449), resource indicators (RFC 8707) and
+//! `/token` speaks RFC 6749 §4.1, §4.4 and §6, RFC 7523 and RFC 8693 with DPoP (RFC 9449), resource indicators (RFC 8707) and
 //! `authorization_details` (RFC 9396). Beside it stand introspection (RFC 7662), revocation (RFC 7009) and the documents
 //! that say so. An execution is on the log, and would survive a crash, before its credential leaves the house.
 
@@ -9,6 +9,7 @@ pub mod attest;
 mod aws;
 mod client;
 mod delegate;
+pub(crate) mod documents;
 pub mod form;
 mod id_jag;
 mod introspect;
@@ -17,6 +18,8 @@ mod meant;
 mod outbound;
 mod review;
 mod revoke;
+mod scope;
+pub(crate) mod sign_in;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,9 +34,10 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bailiwick_core::bundle::Live;
+use bailiwick_core::bundle::{Client, Live, Snapshot};
 use bailiwick_core::execution::Executions;
 use bailiwick_core::identity::assertion;
+use bailiwick_core::identity::client::ClientDocument;
 use bailiwick_core::identity::dpop::{self, InvalidProof, Proof};
 use bailiwick_core::identity::{Authenticator, Refusals, Replays, Room};
 use bailiwick_core::model::{AgentName, Clock, Entropy, Refused, Timestamp, shown};
@@ -49,12 +53,15 @@ use crate::spiffe::{self, Authority};
 use crate::svid::Shown;
 use answer::{Refusal, uncached};
 use attest::Peer;
+use documents::{Documents, Unknown};
 pub(crate) use client::{trust, trusted};
 use form::Form;
 
 pub use delegate::{DelegateError, Delegated};
 pub use revoke::{Reason, Stopped};
 
+pub(crate) const AUTHORIZATION_CODE: &str = "authorization_code";
+pub(crate) const REFRESH_TOKEN: &str = "refresh_token";
 pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -121,6 +128,7 @@ pub struct Identity {
     authority: Authority,
     authenticator: Arc<Authenticator>,
     foreign: Foreign,
+    documents: Documents,
     used: Mutex<HashMap<AgentName, Used>>,
     /// The room for what all agents have used.
     uses: Arc<Room>,
@@ -169,6 +177,7 @@ impl Identity {
         let nobody = issuer.jwks().pointer("/keys/0").cloned().unwrap_or_default();
         Ok(Arc::new(Self {
             foreign: Foreign::new(parts.fetcher.clone(), parts.base.clone()),
+            documents: Documents::default(),
             parts,
             issuer,
             authority,
@@ -199,6 +208,11 @@ impl Identity {
     /// The keys and the metadata of other issuers.
     pub(crate) const fn foreign(&self) -> &Foreign {
         &self.foreign
+    }
+
+    /// What a client that people sign in by says of itself.
+    pub(crate) async fn document(&self, client: &Client, now: Timestamp) -> Result<ClientDocument, Unknown> {
+        self.documents.of(client, &self.foreign, now).await
     }
 
     /// What turns requests away when more arrives than can be served; somebody has to tell it the beat.
@@ -240,6 +254,7 @@ impl Identity {
         self.say_quarantines_again(now).await;
         self.note_left_out(now).await;
         self.note_turned_away(now).await;
+        self.documents.tend(now);
         self.authority.tend(now)?;
         if self.issuer.tend(now)? {
             self.authenticator.set_keys(self.issuer.public_keys());
@@ -378,9 +393,15 @@ async fn token(State(identity): State<Arc<Identity>>, request: Request) -> Respo
     answer(&identity, "token", request, async |asked| identity.issue(&asked).await).await
 }
 
-/// Nobody signs in here; the endpoint exists because clients want it to be named (see the metadata).
-async fn authorize() -> Response {
-    Refusal::new("unsupported_response_type", "agents get their credentials at the token endpoint").into_answer(false)
+/// Nobody signs in here: people do on the page that is theirs, where there is one (see the metadata, and `people`).
+async fn authorize(State(identity): State<Arc<Identity>>) -> Response {
+    let elsewhere = sign_in_page(&identity.parts.bundle.load()).is_some();
+    let sentence = if elsewhere {
+        "the authorization endpoint is the one that the metadata names"
+    } else {
+        "agents get their credentials at the token endpoint"
+    };
+    Refusal::new("unsupported_response_type", sentence).into_answer(false)
 }
 
 async fn introspect(State(identity): State<Arc<Identity>>, request: Request) -> Response {
@@ -463,6 +484,12 @@ fn is_form(headers: &HeaderMap) -> bool {
         && !headers.contains_key(CONTENT_ENCODING)
 }
 
+/// Where people let their clients sign in; nothing where the bundle in force declares no such client, or nowhere for people to log in.
+fn sign_in_page(snapshot: &Snapshot) -> Option<String> {
+    let listen = snapshot.settings.approvals.listen.as_ref().filter(|_| snapshot.settings.approvals.login.is_some())?;
+    snapshot.agents.values().any(|agent| !agent.clients.is_empty()).then(|| format!("{}/authorize", listen.origin))
+}
+
 async fn jwks(State(identity): State<Arc<Identity>>) -> Response {
     published(identity.issuer.jwks())
 }
@@ -474,11 +501,11 @@ async fn spiffe_bundle(State(identity): State<Arc<Identity>>) -> Response {
 }
 
 async fn metadata(State(identity): State<Arc<Identity>>) -> Response {
-    published(json!(authorization_server(identity.issuer.url())))
+    published(json!(authorization_server(identity.issuer.url(), sign_in_page(&identity.parts.bundle.load()).as_deref())))
 }
 
 async fn openid_metadata(State(identity): State<Arc<Identity>>) -> Response {
-    published(json!(openid(identity.issuer.url())))
+    published(json!(openid(identity.issuer.url(), sign_in_page(&identity.parts.bundle.load()).as_deref())))
 }
 
 /// A document that others may keep for a few minutes; a key is published for far longer before it signs.

@@ -30,10 +30,18 @@ pub struct Stopped {
 
 impl Identity {
     /// Answers a revocation request. A token that is unknown, expired or another's is answered like one that was revoked
-    /// (RFC 7009 §2.2). The parameter `execution` in place of `token` names a whole execution of the caller.
+    /// (RFC 7009 §2.2), and a client that people sign in by gives up its own. The parameter `execution` in place of `token` names a whole execution of the caller.
     pub(super) async fn revoke(&self, asked: &Asked) -> Result<Value, Refusal> {
         let Asked { form, now, .. } = asked;
         let snapshot = self.parts.bundle.load();
+        let is_a_persons = |id: &str| snapshot.agents.values().flat_map(|agent| &agent.clients).any(|client| client.id == id);
+        if form.one("client_id").is_some_and(is_a_persons) {
+            if let Some((execution, what)) = self.given_up(&snapshot, asked).await? {
+                let by = Reason { by: format!("client {}", form.one("client_id").unwrap_or_default()), reason: String::new() };
+                self.revoke_by(Some(execution), what, by).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            }
+            return Ok(json!({}));
+        }
         let client = self.client(&snapshot, asked).await?.ok_or_else(|| Refusal::client("the client did not authenticate"))?;
         let name = &client.agent.name;
         let done = json!({});

@@ -24,19 +24,19 @@ use hyper_util::rt::TokioExecutor;
 use super::*;
 
 /// A login service that gives codes bound to a PKCE challenge, each for one ID token, as RFC 7636 and OpenID Connect say.
-struct Login {
-    url: String,
-    key: Arc<Key>,
+pub(super) struct Login {
+    pub(super) url: String,
+    pub(super) key: Arc<Key>,
     /// By code: the challenge that it was given for, and the ID token that it is worth.
-    codes: Arc<Mutex<HashMap<String, (String, String)>>>,
+    pub(super) codes: Arc<Mutex<HashMap<String, (String, String)>>>,
     /// How often its metadata was read.
-    read: Arc<AtomicUsize>,
+    pub(super) read: Arc<AtomicUsize>,
     /// What the token endpoint was sent.
-    redeemed: Arc<Mutex<Vec<(String, String)>>>,
+    pub(super) redeemed: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Login {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (key, codes, redeemed) =
@@ -79,7 +79,7 @@ impl Login {
     }
 
     /// A code for the login that `address` begins, worth an ID token of ana that `spoil` has changed.
-    fn code(&self, world: &World, address: &Address, spoil: impl FnOnce(&mut Value, &mut Value)) -> String {
+    pub(super) fn code(&self, world: &World, address: &Address, spoil: impl FnOnce(&mut Value, &mut Value)) -> String {
         let now = world.clock.seconds();
         let (mut header, mut claims) = (
             json!({ "alg": "ES256", "typ": "JWT", "kid": "k" }),
@@ -97,8 +97,8 @@ impl Login {
 }
 
 /// Where a browser was sent to log in.
-struct Address {
-    query: BTreeMap<String, String>,
+pub(super) struct Address {
+    pub(super) query: BTreeMap<String, String>,
 }
 
 /// Approvals on a socket, with their login service.
@@ -176,7 +176,7 @@ impl Desk {
     }
 }
 
-fn secret(directory: &tempfile::TempDir, name: &str, text: &str) {
+pub(super) fn secret(directory: &tempfile::TempDir, name: &str, text: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     let file = directory.path().join(name);
     std::fs::write(&file, format!("{text}\n")).unwrap();
@@ -185,43 +185,43 @@ fn secret(directory: &tempfile::TempDir, name: &str, text: &str) {
 
 /// A browser: it keeps cookies and follows nothing by itself.
 #[derive(Clone)]
-struct Browser {
-    origin: String,
-    cookies: BTreeMap<String, String>,
+pub(super) struct Browser {
+    pub(super) origin: String,
+    pub(super) cookies: BTreeMap<String, String>,
     /// What it sends besides.
-    headers: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<(&'static str, String)>,
 }
 
-struct Page {
-    status: u16,
-    location: Option<String>,
-    headers: http::HeaderMap,
-    text: String,
+pub(super) struct Page {
+    pub(super) status: u16,
+    pub(super) location: Option<String>,
+    pub(super) headers: http::HeaderMap,
+    pub(super) text: String,
 }
 
 impl Page {
     /// What the form of the page carries that answers `ask`, or that logs out.
-    fn form(&self, action: &str) -> String {
+    pub(super) fn form(&self, action: &str) -> String {
         let form = self.text.split_once(&format!("action=\"{action}\"")).expect("the page has the form").1;
         form.split_once("name=\"form\" value=\"").unwrap().1.split_once('"').unwrap().0.to_owned()
     }
 }
 
 impl Browser {
-    fn new(origin: &str) -> Self {
+    pub(super) fn new(origin: &str) -> Self {
         Self { origin: origin.to_owned(), cookies: BTreeMap::new(), headers: Vec::new() }
     }
 
-    async fn get(&mut self, path: &str) -> Page {
+    pub(super) async fn get(&mut self, path: &str) -> Page {
         self.send("GET", path, String::new()).await
     }
 
-    async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Page {
+    pub(super) async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Page {
         let body: Vec<_> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
         self.send("POST", path, body.join("&")).await
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: String) -> Page {
+    pub(super) async fn send(&mut self, method: &str, path: &str, body: String) -> Page {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.origin));
         if !cookies.is_empty() {
@@ -251,7 +251,7 @@ impl Browser {
     }
 
     /// Begins a login.
-    async fn begin(&mut self, path: &str) -> Address {
+    pub(super) async fn begin(&mut self, path: &str) -> Address {
         let page = self.get(path).await;
         assert_eq!(page.status, 303, "{}", page.text);
         let place = page.location.unwrap();
@@ -260,7 +260,7 @@ impl Browser {
     }
 
     /// Comes back from the login service.
-    async fn come_back(&mut self, address: &Address, code: &str, issuer: &str) -> Page {
+    pub(super) async fn come_back(&mut self, address: &Address, code: &str, issuer: &str) -> Page {
         self.get(&format!("/callback?state={}&code={code}&iss={issuer}", address.query["state"])).await
     }
 }

@@ -451,6 +451,6 @@ async fn send(request: http::Request<Full<Bytes>>) -> Reply {
     Reply { status: head.status.as_u16(), headers: head.headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

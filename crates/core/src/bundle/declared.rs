@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::{Outbound, Signals, ToolPattern};
+use super::{Client, Outbound, Signals, ToolPattern};
 use crate::flow::{self, Provenance, Seen};
 use crate::identity::platform::Platform;
 use crate::ledger::{History, Integrity, Labels};
@@ -307,6 +307,8 @@ pub struct Agent {
     pub federation: Vec<Federation>,
     /// Which tokens of people are meant for it, beside those that name it.
     pub subjects: Vec<Federation>,
+    /// The clients of people that are this agent.
+    pub clients: Vec<Client>,
     /// The programs of this machine that are this agent.
     pub local: Vec<Local>,
     /// The keys by which it may authenticate with `private_key_jwt`.

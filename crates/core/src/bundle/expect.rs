@@ -63,6 +63,7 @@ impl Expectation {
             renewal: false,
             expires: now,
             proof: "expectation".to_owned(),
+            sign_in: None,
         });
         let mut ledger = Ledger::default();
         for read in self.after.iter().filter_map(|tool| snapshot.tool(tool)) {

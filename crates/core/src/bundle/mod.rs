@@ -6,6 +6,7 @@
 mod agents;
 mod approvals;
 mod canonical;
+mod clients;
 mod declared;
 mod expect;
 mod fields;
@@ -27,6 +28,7 @@ mod url;
 mod tests;
 
 pub use canonical::canonical;
+pub use clients::Client;
 pub use declared::{
     Agent, Approvals, Approver, Behind, BrokerAuth, BundleServer, Claims, CredentialRules, DecideFor, Federation, Issuer, Keys, Limits,
     Listen, Local, Login, Otherwise, Pin, Proof, RegisteredKey, Returns, Review, Server, Settings, Snapshot, Tool, Transport, Webhook,

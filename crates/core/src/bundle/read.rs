@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::agents::{self, Declared};
 use super::fields::Fields;
 use super::problem::{Problem, Problems, Severity, Source, listed, nearest};
-use super::{Expectation, Signals, Snapshot, approvals, expect, issuers, schema, servers, settings, signals};
+use super::{Expectation, Signals, Snapshot, approvals, clients, expect, issuers, schema, servers, settings, signals};
 use crate::model::{Digest, ServerName};
 use crate::policy::{self, Policies};
 
@@ -157,6 +157,7 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         settings = settings::settings(&file);
         if let Some(settings) = &mut settings {
             approvals::resolve(&file, &mut settings.approvals, &issuers);
+            clients::resolve(&agent_files, settings, &declared_agents, &issuers);
         }
         signals.streams = signals::streams(&file, &declared_agents);
         for declared in settings::histories(&file) {

@@ -391,6 +391,8 @@ pub struct AgentTable {
     pub federation: Option<Vec<FederationTable>>,
     /// The tokens of people that are meant for it, beside those that name it (`may_act`, `azp` or `client_id`).
     pub subject: Option<Vec<FederationTable>>,
+    /// The clients of people that are this agent: who signs in by one acts through it.
+    pub client: Option<Vec<ClientTable>>,
     /// What its credentials are like.
     pub credential: Option<CredentialTable>,
     /// For whom else it may have tokens of ours: clouds, Kubernetes API servers.
@@ -422,6 +424,25 @@ pub struct FederationTable {
     pub claims: Option<BTreeMap<String, String>>,
     /// In their place: the program that asks over the socket `identity.sock` in the data directory.
     pub local: Option<LocalTable>,
+}
+
+/// A client of a person's, such as an MCP client, that is the agent once the person has signed in by it.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ClientTable {
+    /// Its client id: the `https` URL of its metadata document, or, of a client that has none, an id that it is set up with.
+    pub id: String,
+    /// The issuer of `approvals.login`, by its name in `issuers.toml` or its URL: where the people log in.
+    pub issuer: String,
+    /// The claims of the people who may sign in, at least one; of a claim that is a list, one of its values.
+    pub claims: BTreeMap<String, String>,
+    /// What people are told that it is; for a client without a document.
+    pub name: Option<String>,
+    /// Where its answers go; for a client without a document. On the person's own machine any port will do.
+    pub redirect_uris: Option<Vec<String>>,
+    /// The PEM file of the certificate authorities by which the server of its document is believed, which may then be inside the house;
+    /// the public ones, at public addresses, unless set.
+    pub ca_file: Option<String>,
 }
 
 /// A program on the gateway's own machine.

@@ -83,12 +83,12 @@ impl Execution {
         }
     }
 
-    /// Spends the delegation that the execution began with. Says whether it could still be spent, which it can once.
-    pub fn redeem(&self, delegation: &str) -> bool {
-        let id = TokenId::of(delegation);
+    /// Spends the delegation, or the code, that the execution began with. Says whether it could still be spent, which it can once.
+    pub fn redeem(&self, begun: &str) -> bool {
+        let id = TokenId::of(begun);
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
         match tokens.iter_mut().find(|token| token.id == id && !token.revoked) {
-            Some(token) if self.started.token == delegation && self.parent.is_some() => {
+            Some(token) if self.started.token == begun && (self.parent.is_some() || self.started.sign_in.is_some()) => {
                 token.revoked = true;
                 true
             }

@@ -14,6 +14,9 @@ pub(crate) struct KeptExecution {
     expires_us: i64,
     tokens: Vec<Token>,
     stopped: bool,
+    /// How a person's client goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    goes_on: Option<Box<GoesOn>>,
     ledger: Ledger,
 }
 
@@ -28,6 +31,7 @@ impl Executions {
             expires_us: execution.expires_us.load(Ordering::Acquire),
             tokens: execution.tokens().clone(),
             stopped: execution.is_revoked(),
+            goes_on: execution.kept_goes_on(),
             ledger: execution.ledger().clone(),
         })
     }
@@ -85,6 +89,8 @@ impl Executions {
         let execution = self.started(kept.started);
         execution.grant.store(Arc::new(kept.grant));
         execution.expires_us.store(kept.expires_us, Ordering::Release);
+        execution.known_until_us.store(kept.expires_us, Ordering::Release);
+        execution.restore_goes_on(kept.goes_on);
         *execution.tokens.write().unwrap_or_else(PoisonError::into_inner) = kept.tokens;
         *execution.ledger() = kept.ledger;
         let answered: Vec<Position> = execution.ledger().asks().iter().filter(|ask| ask.answer.is_some()).map(|ask| ask.id).collect();

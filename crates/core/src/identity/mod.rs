@@ -5,6 +5,7 @@
 pub mod assertion;
 mod authenticator;
 pub mod aws;
+pub mod client;
 pub mod dpop;
 mod grant;
 pub mod jws;

@@ -109,6 +109,7 @@ impl World {
             renewal: false,
             expires: at(token.expires_s),
             proof: String::new(),
+            sign_in: None,
         });
     }
 

@@ -72,6 +72,7 @@ fn started(agent: &str, grant: Value) -> ExecutionStarted {
         renewal: false,
         expires: "2026-11-25T10:05:00Z".parse().unwrap(),
         proof: "test".to_owned(),
+        sign_in: None,
     }
 }
 

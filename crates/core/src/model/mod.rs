@@ -16,8 +16,8 @@ pub use digest::{Digest, InvalidDigest};
 pub(crate) use name::climbs;
 pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
 pub use record::{
-    Answered, BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Person, Quarantined, Record, Refused, Released,
-    Revocation, Revoked, Signal, SignalEnd, Started, TaskBegun, TokenIssued, ToolHeld,
+    Allowed, Answered, BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Person, Quarantined, Record, Refresh, Refused,
+    Released, Revocation, Revoked, SignIn, Signal, SignalEnd, Started, TaskBegun, TokenIssued, ToolHeld,
 };
 pub use shown::{hides, shown};
 pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};

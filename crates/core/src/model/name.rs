@@ -266,7 +266,7 @@ impl ExecutionId {
     }
 
     /// The id that this number is.
-    pub(crate) const fn from_u128(number: u128) -> Self {
+    pub const fn from_u128(number: u128) -> Self {
         Self(Uuid::from_u128(number))
     }
 

@@ -166,6 +166,51 @@ pub struct ExecutionStarted {
     pub expires: Timestamp,
     /// How the agent proved itself, such as `private_key_jwt` with the key's id, or an issuer.
     pub proof: String,
+    /// What a person allowed it by, or how the client that the person allowed goes on; absent where nobody signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<Box<SignIn>>,
+}
+
+/// A person's sign-in: the authorization-code flow, in which the client that a person uses is the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignIn {
+    /// A person allowed it, and a code was given out: `token` is the digest of the code's secret, and `expires` is the code's.
+    Allowed(Allowed),
+    /// The client has a refresh token beside its credential.
+    Refresh(Refresh),
+}
+
+/// What a person allowed, which is all that the code is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// The client: the URL of its metadata document, or the id that the bundle declares.
+    pub client: String,
+    /// Who allowed it.
+    pub by: Person,
+    /// Where the code was sent.
+    pub redirect_uri: String,
+    /// The challenge (RFC 7636, `S256`) whose verifier the client has to bring.
+    pub challenge: String,
+    /// Where credentials may be shown at most (RFC 8707).
+    pub resources: Vec<String>,
+    /// Whether the client proves itself by keys of its own (`private_key_jwt`).
+    #[serde(default)]
+    pub proves_itself: bool,
+    /// The thumbprint of the key that the client named beforehand (RFC 9449 §10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// The refresh token that is good now, by digests: whoever reads the log has no token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refresh {
+    /// The digest of the part that all refresh tokens of the execution share.
+    pub family: Digest,
+    /// The digest of the part that this one has alone.
+    pub present: Digest,
+    /// When it expires.
+    pub expires: Timestamp,
 }
 
 /// A token for somebody else, such as a cloud, was issued to an execution. Written before the token leaves the house; what is done with
@@ -289,7 +334,7 @@ pub struct Outcome {
 pub struct Refused {
     /// When.
     pub at: Timestamp,
-    /// Where: `token`, `authenticate`, `parse`, `introspect`, `revoke`, `login`, `approve`, `access`.
+    /// Where: `token`, `authenticate`, `parse`, `introspect`, `revoke`, `authorize`, `login`, `approve`, `access`.
     pub stage: String,
     /// Why, as a stable code: the protocol's own error code where it has one.
     pub code: String,

@@ -30,6 +30,7 @@ impl Fixture {
             roles: roles.iter().map(ToString::to_string).collect(),
             federation: Vec::new(),
             subjects: Vec::new(),
+            clients: Vec::new(),
             local: Vec::new(),
             keys: Vec::new(),
             credential: CredentialRules::default(),

@@ -249,6 +249,7 @@ fn started(execution: u8, now: Timestamp) -> ExecutionStarted {
         renewal: false,
         expires: at(100_000),
         proof: "private_key_jwt".into(),
+        sign_in: None,
     }
 }
 

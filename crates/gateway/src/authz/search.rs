@@ -118,6 +118,7 @@ fn is_permitted(gateway: &Gateway, snapshot: &Snapshot, asker: &Execution, reque
         renewal: false,
         expires: now,
         proof: String::new(),
+        sign_in: None,
     });
     let (held, seen) = (gateway.parts().held.load(), execution.seen());
     let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };

@@ -75,6 +75,7 @@ impl Standing {
             renewal: false,
             expires: now.checked_add(longest).unwrap_or(Timestamp::MAX),
             proof: proof.clone(),
+            sign_in: None,
         };
         let recorded = parts.log.append(started).await?;
         let started = parts.log.durable(recorded).await?.into_value();

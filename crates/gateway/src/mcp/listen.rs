@@ -131,7 +131,7 @@ impl Listener {
                 () = self.who.execution.stopped(&self.who.token) => return,
                 () = self.face.front.stopping() => return,
                 () = tokio::time::sleep(LOOK) => {
-                    if self.who.execution.is_ended(self.face.gateway.parts().clock.now()) {
+                    if self.who.execution.is_without_credential(self.face.gateway.parts().clock.now()) {
                         return;
                     }
                     continue;

@@ -440,6 +440,7 @@ impl World {
             renewal: false,
             expires: Timestamp::from_second(now.as_second() + 300).unwrap(),
             proof: "test".to_owned(),
+            sign_in: None,
         });
         spoil(&mut token);
         Agent { execution, token: token.sign(&self.issuer).unwrap(), jti, key }

@@ -53,6 +53,7 @@ impl World {
             renewal: false,
             expires: "2026-11-25T10:05:00Z".parse().unwrap(),
             proof: "test".to_owned(),
+            sign_in: None,
         })
     }
 
