@@ -218,7 +218,8 @@ pub(super) async fn answer(State(people): Shared, request: Request) -> Response 
         proves_itself: wanted.document.proof != ClientProof::None,
         key: asked.key,
     };
-    match people.identity.allow(Consent { agent, subject: subject(who.person()), allowed, grant }).await {
+    let consent = Consent { agent, subject: subject(who.person()), logged_in_s: who.log_in.issued_s, allowed, grant };
+    match people.identity.allow(consent).await {
         Ok(code) => to(&wanted.answer(issuer, &[("code", &code)])),
         Err(error) => {
             tracing::error!(%error, "a sign-in could not be recorded");

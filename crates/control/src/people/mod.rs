@@ -399,16 +399,17 @@ async fn begin(people: &People, place: &Place) -> Response {
             response
         }
         // The issuer's fault, which is said in the server's log and not recorded for each who tries.
-        Err(refusal) => refused(people, &refusal),
+        Err(refusal) => refused(people, &refusal, place),
     }
 }
 
 async fn come_back(State(people): Shared, RawQuery(query): RawQuery, request: Request) -> Response {
     let (peer, now, snapshot) = (peer(&request), people.now(), people.snapshot());
-    let cookie = people.cookie_of(request.headers(), LOGIN);
+    let answer = Form::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
+    let resumed = people.logins.resume(people.cookie_of(request.headers(), LOGIN), answer.one("state"), now);
+    let again = resumed.as_ref().map_or(Place::Approvals, |resumed| resumed.to.clone());
     let finished = async {
-        let answer = Form::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
-        let resumed = people.logins.resume(cookie, answer.one("state"), now)?;
+        let resumed = resumed?;
         let (login, issuer) = declared(&snapshot)?;
         let busy = |_| login::Refusal::unavailable("too many logins are being finished");
         let _place = people.redeeming.try_acquire().map_err(busy)?;
@@ -437,15 +438,16 @@ async fn come_back(State(people): Shared, RawQuery(query): RawQuery, request: Re
         }
         Err(refusal) => {
             people.refuse("login", refusal.code, refusal.detail.clone(), peer, None).await;
-            refused(&people, &refusal)
+            refused(&people, &refusal, &again)
         }
     }
 }
 
 /// A login that came to nothing. It is not tried again by itself, which could go on for ever.
-fn refused(people: &People, refusal: &login::Refusal) -> Response {
+fn refused(people: &People, refusal: &login::Refusal, place: &Place) -> Response {
     tracing::warn!(code = refusal.code, detail = refusal.detail, "nobody was logged in");
-    let page = page::notice("Not logged in", refusal.sentence, Some(("/login", "Log in")), None);
+    let again = if let Place::SignIn(_) = place { place.path() } else { "/login".to_owned() };
+    let page = page::notice("Not logged in", refusal.sentence, Some((&again, "Log in")), None);
     let status = if refusal.code == "login_unavailable" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
     let mut response = (status, Html(page)).into_response();
     response.headers_mut().append(SET_COOKIE, people.cookie(LOGIN, "", 0));

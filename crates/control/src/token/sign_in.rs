@@ -31,6 +31,9 @@ const INVALID_GRANT: &str = "invalid_grant";
 /// How long a code may be redeemed, in seconds.
 const CODE_LIFE_S: i64 = 60;
 
+/// How many sign-ins one person may have under way by one client: each lasts for hours. The oldest makes room.
+const SIGN_INS_MAX: usize = 32;
+
 /// The lengths that a verifier may have (RFC 7636 §4.1).
 const VERIFIER_CHARS: std::ops::RangeInclusive<usize> = 43..=128;
 
@@ -40,6 +43,8 @@ pub(crate) struct Consent<'a> {
     pub(crate) agent: &'a Agent,
     /// The person, as subjects are written.
     pub(crate) subject: String,
+    /// When the person's login was vouched for, in seconds since the epoch.
+    pub(crate) logged_in_s: i64,
     /// All that the code is bound to.
     pub(crate) allowed: Allowed,
     /// What the execution may do at most.
@@ -52,6 +57,9 @@ pub(crate) enum NoCode {
     /// There is no room.
     #[error("there are too many executions under way")]
     TooMany,
+    /// The person's sessions were revoked meanwhile.
+    #[error("the person's sessions were revoked")]
+    Revoked,
     /// The log could not be written.
     #[error(transparent)]
     NotRecorded(#[from] StorageError),
@@ -127,6 +135,7 @@ impl Identity {
         if self.parts.executions.len() >= EXECUTIONS_MAX {
             return Err(NoCode::TooMany);
         }
+        self.make_room(&consent).await?;
         let (mut random, mut secret) = ([0; 10], [0; 16]);
         self.parts.entropy.fill(&mut random);
         self.parts.entropy.fill(&mut secret);
@@ -136,7 +145,7 @@ impl Identity {
             bundle: snapshot.digest,
             execution,
             agent: consent.agent.name.clone(),
-            subject: Some(consent.subject),
+            subject: Some(consent.subject.clone()),
             chain: Vec::new(),
             task: None,
             grant: consent.grant,
@@ -149,8 +158,30 @@ impl Identity {
         };
         let recorded = self.parts.log.append(started).await?;
         let started = self.parts.log.durable(recorded).await?.into_value();
-        self.parts.executions.started(started);
+        let begun = self.parts.executions.started(started);
+        // Whoever revokes bars first and looks for what is under way then, so that one of the two sees the other.
+        if self.parts.executions.is_barred(&consent.subject, consent.logged_in_s, now) {
+            begun.stop();
+            return Err(NoCode::Revoked);
+        }
         Ok(URL_SAFE_NO_PAD.encode([execution.as_u128().to_be_bytes(), secret].concat()))
+    }
+
+    /// Ends the oldest sign-in of a person who has as many by this client as there may be.
+    async fn make_room(&self, consent: &Consent<'_>) -> Result<(), StorageError> {
+        let is_alike = |execution: &Arc<Execution>| {
+            let of_client = execution.allowed().is_some_and(|allowed| allowed.client == consent.allowed.client);
+            of_client && !execution.is_revoked() && execution.started().subject.as_ref() == Some(&consent.subject)
+        };
+        let alike: Vec<_> = self.parts.executions.all().into_iter().filter(is_alike).map(|execution| execution.id()).collect();
+        match alike.iter().min().filter(|_| alike.len() >= SIGN_INS_MAX) {
+            Some(oldest) => {
+                let reason = format!("the person signed in by this client {SIGN_INS_MAX} times since");
+                let by = Reason { by: "the token service".to_owned(), reason };
+                self.revoke_execution(*oldest, by).await.map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads the redemption of a code (RFC 6749 §4.1.3, RFC 7636 §4.6).

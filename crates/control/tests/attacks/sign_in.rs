@@ -587,6 +587,18 @@ async fn who_may_not_sign_in_or_is_stopped_has_nothing() {
     assert_eq!(answered(&page)["error"], "access_denied", "an agent in quarantine");
     door.world.identity.release(&bot, by()).await.unwrap();
 
+    // What one person may have at once by one client is bounded: the oldest makes room.
+    let (mut ana, page) = door.asked("ana", &query).await;
+    let first = door.refresh(&refresh_token(&first), &[]).await;
+    door.world.clock.forward(1);
+    for _ in 0..32 {
+        assert_eq!(allow(&mut ana, &page, &query).await.status, 303);
+    }
+    let live = || door.world.executions.all().into_iter().filter(|execution| !execution.is_revoked() && execution.allowed().is_some()).count();
+    assert_eq!(live(), 32);
+    assert!(!door.is_good(first.token()), "the first of them");
+    let first = door.redeem(&door.code(&[]).await, &[]).await;
+
     // A client that is declared no more goes on with nothing, whatever it has.
     let first = door.refresh(&refresh_token(&first), &[]).await;
     door.reload("agents/bot.toml", |text| text.replace(&format!("id = \"{}\"", door.id), "id = \"https://localhost/another.json\""));

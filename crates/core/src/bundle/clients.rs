@@ -90,10 +90,10 @@ fn redirect(table: &Fields<'_>, text: &Spanned<String>) -> Option<Redirect> {
 /// Notes clients by which nobody can sign in, and those that two declarations describe in two ways; once all else is known.
 pub(super) fn resolve(files: &[Fields<'_>], settings: &Settings, agents: &BTreeMap<AgentName, Agent>, issuers: &BTreeMap<String, Issuer>) {
     let login = settings.approvals.login.as_ref().and_then(|login| issuers.get(&login.issuer));
-    let mut described = BTreeMap::<&str, &Client>::new();
-    for client in agents.values().flat_map(|agent| &agent.clients) {
-        described.entry(&client.id).or_insert(client);
-    }
+    let differs = |one: &Client| {
+        let mut all = agents.values().flat_map(|agent| &agent.clients);
+        all.any(|other| other.id == one.id && (other.declared != one.declared || other.ca_file != one.ca_file))
+    };
     for agent in files.iter().filter_map(|file| file.table::<schema::AgentTable>("agent")) {
         for table in agent.tables::<schema::ClientTable>("client") {
             let Some(at) = table.value("id").map(Spanned::span) else { continue };
@@ -110,9 +110,7 @@ pub(super) fn resolve(files: &[Fields<'_>], settings: &Settings, agents: &BTreeM
                     }
                 }
             }
-            let again = client(&table, issuers);
-            let differs = |one: &Client, other: &Client| one.declared != other.declared || one.ca_file != other.ca_file;
-            if again.is_some_and(|again| described.get(again.id.as_str()).is_some_and(|first| differs(first, &again))) {
+            if client(&table, issuers).is_some_and(|client| differs(&client)) {
                 let mend = "write the same `name`, `redirect_uris` and `ca_file` wherever the client is declared";
                 table.source().error(at, "this client is declared in two ways", mend);
             }
