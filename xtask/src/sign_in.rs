@@ -73,7 +73,8 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     report.merge(client(tools, "authorization-suite", tools.node()?.args(suite))?);
 
     // Each call is on the log with the agent and the person.
-    let query = "select agent, count(*) from records where kind = 'intent' and verdict = 'allow' and subject = 'people:ana' group by 1 order by 1";
+    let query =
+        "select agent, count(*) from records where kind = 'intent' and verdict = 'allow' and subject = 'people:ana' group by 1 order by 1";
     let told = bundle.run(tools, &["log", "query", query])?;
     let says = [AGENT, "desk"].iter().all(|agent| told.output.contains(agent));
     report.check(if says { Ok(()) } else { Err(format!("the log does not say who called for whom:\n{}", told.tail(10))) });
@@ -86,7 +87,11 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
 
     let checked = bundle.run(tools, &["check"])?;
     let says = checked.output.contains("whoever holds this agent's credential may use it");
-    report.check(if says { Ok(()) } else { Err(format!("`check` does not say that a credential is bound to nothing:\n{}", checked.tail(30))) });
+    report.check(if says {
+        Ok(())
+    } else {
+        Err(format!("`check` does not say that a credential is bound to nothing:\n{}", checked.tail(30)))
+    });
     let verified = bundle.run(tools, &["log", "verify"])?;
     report.check(if verified.success { Ok(()) } else { Err(format!("the log of all this does not verify:\n{}", verified.tail(20))) });
     Ok(report)

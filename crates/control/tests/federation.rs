@@ -24,14 +24,14 @@ mod people;
 #[path = "federation/platforms.rs"]
 mod platforms;
 #[cfg(test)]
+#[path = "attacks/sign_in.rs"]
+mod sign_in;
+#[cfg(test)]
 #[path = "attacks/signals.rs"]
 mod signal_attacks;
 #[cfg(test)]
 #[path = "federation/signals.rs"]
 mod signals;
-#[cfg(test)]
-#[path = "attacks/sign_in.rs"]
-mod sign_in;
 #[cfg(test)]
 #[path = "federation/spiffe.rs"]
 mod spiffe;

@@ -28,11 +28,7 @@ use crate::token::sign_in::{self, Consent, Fault};
 /// Why a request is not answered as it was meant.
 enum Refusal {
     /// It is not known where an answer may go: the person is told, and nobody else.
-    Here {
-        code: &'static str,
-        sentence: &'static str,
-        detail: String,
-    },
+    Here { code: &'static str, sentence: &'static str, detail: String },
     /// The client is told (RFC 6749 §4.1.2.1).
     Back(Fault),
 }
@@ -93,7 +89,8 @@ impl<'a> Wanted<'a> {
             }
         })?;
         let redirect = form.one("redirect_uri").and_then(|redirect| document.redirect(redirect)).ok_or_else(|| {
-            let sentence = "The request asks for its answer to go where this client never said that answers go. Somebody may be deceiving you.";
+            let sentence =
+                "The request asks for its answer to go where this client never said that answers go. Somebody may be deceiving you.";
             let named = super::shortened(form.one("redirect_uri").unwrap_or("none"));
             Refusal::here("invalid_redirect_uri", sentence, format!("`{named}` is no redirect URI of `{id}`"))
         })?;
@@ -284,7 +281,9 @@ async fn refused(people: &People, wanted: Option<&Wanted<'_>>, refusal: Refusal,
             people.refuse("authorize", fault.code, detail, peer, None).await;
             wanted.refused(people.identity.issuer().url(), &fault)
         }
-        (Refusal::Back(Fault { code, description }), None) => here(people, code, "The request cannot be answered.", description, peer).await,
+        (Refusal::Back(Fault { code, description }), None) => {
+            here(people, code, "The request cannot be answered.", description, peer).await
+        }
         (Refusal::Here { code, sentence, detail }, _) => here(people, code, sentence, detail, peer).await,
     }
 }
@@ -305,8 +304,7 @@ fn policy(redirect: &Redirect) -> HeaderValue {
         (true, true) => " http:".to_owned(),
         (true, false) => format!(" http://{}", redirect.authority()),
     };
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action 'self' https:{client}; base-uri 'none'; frame-ancestors 'none'"
-    );
+    let policy =
+        format!("default-src 'none'; style-src 'self'; form-action 'self' https:{client}; base-uri 'none'; frame-ancestors 'none'");
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }

@@ -166,7 +166,12 @@ impl Identity {
             key: None,
             grant: Grant::default(),
         };
-        Ok(Purpose { subject, renewed: Some((execution, credential)), spends: Some(Spends::Delegation(delegation.id)), ..Purpose::default() })
+        Ok(Purpose {
+            subject,
+            renewed: Some((execution, credential)),
+            spends: Some(Spends::Delegation(delegation.id)),
+            ..Purpose::default()
+        })
     }
 }
 

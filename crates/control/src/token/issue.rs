@@ -20,7 +20,8 @@ use super::form::Form;
 use super::id_jag::{self, Asserted};
 use super::sign_in::Refreshed;
 use super::{
-    AUTHORIZATION_CODE, AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, JWT_DPOP, REFRESH_TOKEN, TOKEN_EXCHANGE, outbound, scope,
+    AUTHORIZATION_CODE, AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, JWT_DPOP, REFRESH_TOKEN, TOKEN_EXCHANGE, outbound,
+    scope,
 };
 
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -63,10 +64,7 @@ pub(super) enum Spends {
     /// The code that it began with, by the digest of its secret.
     Code(String),
     /// The refresh token that came with the last credential: the part that all of the execution share, and the digest of its own.
-    Refresh {
-        family: [u8; 16],
-        present: Digest,
-    },
+    Refresh { family: [u8; 16], present: Digest },
 }
 
 impl Identity {

@@ -53,8 +53,8 @@ use crate::spiffe::{self, Authority};
 use crate::svid::Shown;
 use answer::{Refusal, uncached};
 use attest::Peer;
-use documents::{Documents, Unknown};
 pub(crate) use client::{trust, trusted};
+use documents::{Documents, Unknown};
 use form::Form;
 
 pub use delegate::{DelegateError, Delegated};

@@ -8,10 +8,10 @@ use bailiwick_core::identity::Grant;
 use bailiwick_core::model::{Effect, ToolName};
 use serde_json::Value;
 
+use super::REFRESH_TOKEN;
 use super::answer::Refusal;
 use super::form::Form;
 use super::issue::effect_details;
-use super::REFRESH_TOKEN;
 
 /// What clients add to be given a refresh token, which they are given anyway.
 const OFFLINE_ACCESS: &str = "offline_access";
@@ -26,13 +26,17 @@ pub(super) fn details(agent: &Agent, form: &Form) -> Result<Option<Value>, Refus
         return Ok(None);
     }
     effect_details(agent, &words.join(" ")).map(Some).map_err(|_| {
-        Refusal::new("invalid_scope", "`scope` is a list of `read`, `write`, `send`, `spend`, `admin` and names of tools, with spaces between")
+        Refusal::new(
+            "invalid_scope",
+            "`scope` is a list of `read`, `write`, `send`, `spend`, `admin` and names of tools, with spaces between",
+        )
     })
 }
 
 /// The effects of all that an execution may ever do: what it was granted, in words of a scope.
 pub(super) fn granted(agent: &Agent, snapshot: &Snapshot, grant: &Grant) -> String {
-    let declared = snapshot.servers.values().flat_map(|server| server.tools.iter().map(move |(own, tool)| (&server.name, own, tool.effect)));
+    let declared =
+        snapshot.servers.values().flat_map(|server| server.tools.iter().map(move |(own, tool)| (&server.name, own, tool.effect)));
     let may = |(server, own, effect): (_, &String, Effect)| {
         let tool: ToolName = format!("{server}/{}", own.trim_end_matches('*')).parse().ok()?;
         (agent.call.iter().any(|pattern| pattern.matches(&tool)) && grant.may_ever(&tool, effect)).then_some(effect)

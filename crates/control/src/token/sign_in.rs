@@ -359,7 +359,9 @@ impl Identity {
 fn verifies(verifier: &str, challenge: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
-    VERIFIER_CHARS.contains(&verifier.len()) && verifier.bytes().all(plain) && verify_slices_are_equal(digest.as_bytes(), challenge.as_bytes()).is_ok()
+    VERIFIER_CHARS.contains(&verifier.len())
+        && verifier.bytes().all(plain)
+        && verify_slices_are_equal(digest.as_bytes(), challenge.as_bytes()).is_ok()
 }
 
 /// A code or a refresh token that is not accepted; why is for the operator alone.

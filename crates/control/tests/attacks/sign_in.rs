@@ -80,7 +80,9 @@ impl Door {
             "[approvals]\nlisten = \"{address}\"\n[approvals.login]\nissuer = \"people\"\nclient_id = \"bailiwick\"\nsecret_file = \"login\"\nclaims = {{ groups = \"approvers\" }}\n"
         );
         let issuers = format!("[[issuer]]\nname = \"people\"\nissuer = \"{}\"\n", login.url);
-        let client = format!("[[agent.client]]\nid = \"{id}\"\nissuer = \"people\"\nclaims = {{ groups = \"staff\" }}\nca_file = \"ca.pem\"\n{more}");
+        let client = format!(
+            "[[agent.client]]\nid = \"{id}\"\nissuer = \"people\"\nclaims = {{ groups = \"staff\" }}\nca_file = \"ca.pem\"\n{more}"
+        );
         let world = World::federated(&issuers, &client, &settings).await;
         authority.write(&world.directory.path().join("ca.pem"));
         let listen = world.bundle.load().settings.approvals.listen.clone().unwrap();
@@ -204,7 +206,11 @@ async fn a_persons_client_signs_in_by_its_own_document_and_acts_for_the_person()
         assert_eq!(metadata[member], value, "{member}");
         assert_eq!(door.world.get("/.well-known/openid-configuration").await.body[member], value, "{member}");
     }
-    for (member, value) in [("grant_types_supported", "authorization_code"), ("grant_types_supported", "refresh_token"), ("token_endpoint_auth_methods_supported", "none")] {
+    for (member, value) in [
+        ("grant_types_supported", "authorization_code"),
+        ("grant_types_supported", "refresh_token"),
+        ("token_endpoint_auth_methods_supported", "none"),
+    ] {
         assert!(metadata[member].as_array().unwrap().contains(&json!(value)), "{member} {value}");
     }
 
@@ -226,11 +232,21 @@ async fn a_persons_client_signs_in_by_its_own_document_and_acts_for_the_person()
     assert!(!page.text.contains("take care"), "its own host is no danger:\n{}", page.text);
 
     let answer = answered(&allow(&mut browser, &page, &query).await);
-    assert_eq!((answer["to"].as_str(), answer["state"].as_str(), answer["iss"].as_str()), (door.redirect.as_str(), "st%26te", "http%3A%2F%2F127.0.0.1%3A8481"));
+    assert_eq!(
+        (answer["to"].as_str(), answer["state"].as_str(), answer["iss"].as_str()),
+        (door.redirect.as_str(), "st%26te", "http%3A%2F%2F127.0.0.1%3A8481")
+    );
     let first = door.redeem(&answer["code"], &[]).await;
-    assert_eq!((first.status, first.body["token_type"].as_str(), first.body["scope"].as_str()), (200, Some("DPoP"), Some("read")), "{first:?}");
+    assert_eq!(
+        (first.status, first.body["token_type"].as_str(), first.body["scope"].as_str()),
+        (200, Some("DPoP"), Some("read")),
+        "{first:?}"
+    );
     let claims = first.claims();
-    assert_eq!((claims["sub"].as_str(), claims["act"]["sub"].as_str(), claims["aud"].as_str()), (Some("people:ana"), Some(BOT), Some(SERVER)));
+    assert_eq!(
+        (claims["sub"].as_str(), claims["act"]["sub"].as_str(), claims["aud"].as_str()),
+        (Some("people:ana"), Some(BOT), Some(SERVER))
+    );
     assert!(door.is_good(first.token()) && claims["cnf"]["jkt"].is_string());
 
     // It goes on while it is used, and after it slept longer than a credential lives.
@@ -245,7 +261,12 @@ async fn a_persons_client_signs_in_by_its_own_document_and_acts_for_the_person()
     let last = door.refresh(&refresh_token(&third), &[]).await;
     assert_eq!((last.status, last.error()), (400, "invalid_grant"), "no longer than an hour");
 
-    let started: Vec<_> = door.world.records().into_iter().filter_map(|record| if let Record::ExecutionStarted(started) = record { Some(started) } else { None }).collect();
+    let started: Vec<_> = door
+        .world
+        .records()
+        .into_iter()
+        .filter_map(|record| if let Record::ExecutionStarted(started) = record { Some(started) } else { None })
+        .collect();
     let Some(SignIn::Allowed(allowed)) = started[0].sign_in.as_deref() else { panic!("{started:?}") };
     assert_eq!((allowed.client.as_str(), allowed.by.name.as_deref()), (door.id.as_str(), Some("ana@acme.example")));
     assert_eq!((started.len(), started[0].renewal, started[1].renewal, started[3].renewal), (4, false, true, true));
@@ -276,12 +297,17 @@ async fn a_code_is_good_once_for_the_client_the_verifier_the_place_and_the_key_t
         ("the challenge as the verifier", vec![("code_verifier", "challenge")], "invalid_grant"),
         ("another server", vec![("resource", GATEWAY)], "invalid_target"),
         ("another's server", vec![("resource", "https://evil.example/mcp")], "invalid_target"),
-        ("more than the agent may", vec![("authorization_details", "[{\"type\":\"tool_call\",\"identifier\":\"crm/drop\"}]")], "invalid_authorization_details"),
+        (
+            "more than the agent may",
+            vec![("authorization_details", "[{\"type\":\"tool_call\",\"identifier\":\"crm/drop\"}]")],
+            "invalid_authorization_details",
+        ),
         ("a secret", vec![("client_secret", "x")], "invalid_client"),
         ("an assertion of nobody", vec![("client_assertion", "x"), ("client_assertion_type", CLIENT_ASSERTION)], "invalid_client"),
     ] {
         let given = challenge(VERIFIER);
-        let spoil: Vec<_> = spoil.into_iter().map(|(name, value)| (name, if value == "challenge" { given.as_str() } else { value })).collect();
+        let spoil: Vec<_> =
+            spoil.into_iter().map(|(name, value)| (name, if value == "challenge" { given.as_str() } else { value })).collect();
         let reply = door.redeem(&code, &spoil).await;
         assert_eq!((reply.status, reply.error()), (400, error), "{what}: {reply:?}");
         door.world.clock.forward(1);
@@ -308,7 +334,11 @@ async fn a_code_is_good_once_for_the_client_the_verifier_the_place_and_the_key_t
     assert_eq!(door.redeem(&code, &[("code_verifier", "")]).await.error(), "invalid_grant");
     assert!(!door.is_good(first.token()), "a code that came again ends what it began");
     assert_eq!(door.refresh(&refresh_token(&first), &[]).await.error(), "invalid_grant");
-    let revoked = door.world.records().into_iter().any(|record| matches!(record, Record::Revoked(revoked) if revoked.reason == "the code came again"));
+    let revoked = door
+        .world
+        .records()
+        .into_iter()
+        .any(|record| matches!(record, Record::Revoked(revoked) if revoked.reason == "the code came again"));
     assert!(revoked);
 
     let late = door.code(&[]).await;
@@ -460,7 +490,10 @@ async fn nobody_is_sent_anywhere_before_the_client_and_where_its_answers_go_are_
     }
     // The port of the machine itself is free, and only that.
     let mut browser = Browser::new(&door.origin);
-    assert_eq!(browser.get(&format!("/authorize?{}", door.query(&[("redirect_uri", "http://127.0.0.1:50123/callback")]))).await.status, 303);
+    assert_eq!(
+        browser.get(&format!("/authorize?{}", door.query(&[("redirect_uri", "http://127.0.0.1:50123/callback")]))).await.status,
+        303
+    );
 
     let whole = door.document.lock().unwrap().1.clone();
     let with = |patch: Value| patched(serde_json::from_slice(&whole).unwrap(), &patch).to_string().into_bytes();
@@ -496,7 +529,10 @@ async fn a_consent_counts_in_the_session_that_was_shown_it_and_for_the_request_t
     let (query, second) = (door.query(&[]), door.query(&[("state", "second")]));
     let (mut ana, page) = door.asked("ana", &query).await;
     let policy = page.headers["content-security-policy"].to_str().unwrap();
-    assert!(policy.starts_with("default-src 'none';") && policy.ends_with("frame-ancestors 'none'") && !policy.contains("script"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none';") && policy.ends_with("frame-ancestors 'none'") && !policy.contains("script"),
+        "{policy}"
+    );
     assert_eq!((page.headers["x-frame-options"].to_str().unwrap(), page.headers["cache-control"].to_str().unwrap()), ("DENY", "no-store"));
     let form = page.form("/authorize");
     let (mut bo, other) = door.asked("bo", &query).await;
@@ -527,12 +563,16 @@ async fn a_consent_counts_in_the_session_that_was_shown_it_and_for_the_request_t
     // A cookie that somebody planted before the login is not the session's afterwards.
     let mut planted = Browser::new(&door.origin);
     planted.cookies.insert("bailiwick-session".to_owned(), "planted".to_owned());
-    assert!(planted.get(&format!("/authorize?{query}")).await.location.unwrap().starts_with(&door.login.url), "a session that nobody opened");
+    assert!(
+        planted.get(&format!("/authorize?{query}")).await.location.unwrap().starts_with(&door.login.url),
+        "a session that nobody opened"
+    );
     assert_eq!(door.world.executions.len(), begun);
 
     // Two windows of one browser: each is answered for what it showed.
     let page = ana.get(&format!("/authorize?{second}")).await;
-    let first = answered(&allow(&mut ana, &Page { text: format!("action=\"/authorize\" name=\"form\" value=\"{form}\""), ..page }, &query).await);
+    let first =
+        answered(&allow(&mut ana, &Page { text: format!("action=\"/authorize\" name=\"form\" value=\"{form}\""), ..page }, &query).await);
     assert_eq!(first["state"], "st%26te");
     // The code is for whose session it was.
     let theirs = answered(&allow(&mut bo, &other, &query).await);
@@ -562,7 +602,9 @@ async fn who_may_not_sign_in_or_is_stopped_has_nothing() {
     let by = || Reason { by: "tests".to_owned(), reason: String::new() };
     let bot: bailiwick_core::model::AgentName = "bot".parse().unwrap();
     let owner = || Revocation::Owner { owner: "o@acme.example".to_owned(), agents: vec![bot.clone()] };
-    for (what, revocation) in [("the person", Revocation::Subject("people:ana".to_owned())), ("the owner", owner()), ("all", Revocation::All)] {
+    for (what, revocation) in
+        [("the person", Revocation::Subject("people:ana".to_owned())), ("the owner", owner()), ("all", Revocation::All)]
+    {
         let (mut ana, page) = door.asked("ana", &query).await;
         let code = answered(&allow(&mut ana, &page, &query).await)["code"].clone();
         let first = door.redeem(&code, &[]).await;
@@ -573,7 +615,10 @@ async fn who_may_not_sign_in_or_is_stopped_has_nothing() {
         assert_eq!(door.refresh(&refresh_token(&first), &[]).await.error(), "invalid_grant", "{what}");
         assert_eq!(door.redeem(&pending, &[]).await.error(), "invalid_grant", "{what}: a code that was not redeemed yet");
         if what != "the owner" {
-            assert!(ana.get(&format!("/authorize?{query}")).await.location.unwrap().starts_with(&door.login.url), "{what}: the session is over too");
+            assert!(
+                ana.get(&format!("/authorize?{query}")).await.location.unwrap().starts_with(&door.login.url),
+                "{what}: the session is over too"
+            );
         }
         door.world.clock.forward(2);
     }
@@ -594,7 +639,8 @@ async fn who_may_not_sign_in_or_is_stopped_has_nothing() {
     for _ in 0..32 {
         assert_eq!(allow(&mut ana, &page, &query).await.status, 303);
     }
-    let live = || door.world.executions.all().into_iter().filter(|execution| !execution.is_revoked() && execution.allowed().is_some()).count();
+    let live =
+        || door.world.executions.all().into_iter().filter(|execution| !execution.is_revoked() && execution.allowed().is_some()).count();
     assert_eq!(live(), 32);
     assert!(!door.is_good(first.token()), "the first of them");
     let first = door.redeem(&door.code(&[]).await, &[]).await;
@@ -649,13 +695,21 @@ async fn a_client_without_a_document_or_a_key_is_let_in_where_the_operator_says_
     let redirect = ("redirect_uri", "http://127.0.0.1:49152/cb");
     let query = door.query(&[("client_id", "inspector"), redirect]);
     let (mut ana, page) = door.asked("ana", &query).await;
-    for said in ["“Inspector”", "a program on the machine that you sit at", "127.0.0.1:49152", "Nothing vouches for this client", "bound to no key"] {
+    for said in
+        ["“Inspector”", "a program on the machine that you sit at", "127.0.0.1:49152", "Nothing vouches for this client", "bound to no key"]
+    {
         assert!(page.text.contains(said), "the page does not say `{said}`:\n{}", page.text);
     }
     assert!(page.headers["content-security-policy"].to_str().unwrap().contains("form-action 'self' https: http://127.0.0.1:49152;"));
     let answer = answered(&allow(&mut ana, &page, &query).await);
     assert_eq!(answer["to"], "http://127.0.0.1:49152/cb");
-    let form = BTreeMap::from([("grant_type", "authorization_code"), ("code", answer["code"].as_str()), ("code_verifier", VERIFIER), ("client_id", "inspector"), redirect]);
+    let form = BTreeMap::from([
+        ("grant_type", "authorization_code"),
+        ("code", answer["code"].as_str()),
+        ("code_verifier", VERIFIER),
+        ("client_id", "inspector"),
+        redirect,
+    ]);
     let first = door.token(form, &[], None).await;
     assert_eq!((first.status, first.body["token_type"].as_str()), (200, Some("Bearer")), "{first:?}");
     assert_eq!(first.claims()["act"]["sub"], "spiffe://acme.example/agent/plain");
@@ -668,7 +722,10 @@ async fn a_client_without_a_document_or_a_key_is_let_in_where_the_operator_says_
 
     // One client that would be two agents for a person is neither.
     door.reload("agents/other.toml", |text| {
-        let client = format!("[[agent.client]]\nid = \"{}\"\nissuer = \"people\"\nclaims = {{ groups = \"staff\" }}\nca_file = \"ca.pem\"\n", door.id);
+        let client = format!(
+            "[[agent.client]]\nid = \"{}\"\nissuer = \"people\"\nclaims = {{ groups = \"staff\" }}\nca_file = \"ca.pem\"\n",
+            door.id
+        );
         text.replace("[agent.may]", &format!("{client}[agent.may]"))
     });
     let (_, page) = door.asked("ana", &door.query(&[])).await;

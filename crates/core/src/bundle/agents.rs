@@ -8,8 +8,8 @@ use toml::Spanned;
 use super::fields::{Fields, text};
 use super::problem::{Source, suggest};
 use super::{
-    Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Local, Proof, RegisteredKey, Server, ToolPattern, clients, jwk, outbound,
-    schema,
+    Agent, Claims, CredentialRules, DecideFor, Federation, Issuer, Local, Proof, RegisteredKey, Server, ToolPattern, clients, jwk,
+    outbound, schema,
 };
 use crate::identity::platform::{self, Platform};
 use crate::identity::spiffe;
@@ -48,7 +48,10 @@ pub(super) fn agent(file: &Fields<'_>, declared: Declared<'_>) -> Option<Agent> 
     let subjects = subjects(&table, declared.issuers);
     let (federation, local) = federation(&table, declared.issuers);
     let clients = clients::clients(&table, declared.issuers);
-    if keys.is_empty() && federation.is_empty() && local.is_empty() && ["key", "federation", "client"].iter().all(|key| table.value(key).is_none())
+    if keys.is_empty()
+        && federation.is_empty()
+        && local.is_empty()
+        && ["key", "federation", "client"].iter().all(|key| table.value(key).is_none())
     {
         let mend = "add `[[agent.key]]` with its public key, or `[[agent.federation]]` with an issuer that vouches for it";
         table.source().warning(table.span(), "no workload can prove that it is this agent", mend);
@@ -202,7 +205,11 @@ fn federated(table: &Fields<'_>, issuers: &BTreeMap<String, Issuer>, is_own: boo
 }
 
 /// The issuer of this name or URL; noted where there is none.
-pub(super) fn declared_issuer<'i>(table: &Fields<'_>, named: &Spanned<String>, issuers: &'i BTreeMap<String, Issuer>) -> Option<&'i Issuer> {
+pub(super) fn declared_issuer<'i>(
+    table: &Fields<'_>,
+    named: &Spanned<String>,
+    issuers: &'i BTreeMap<String, Issuer>,
+) -> Option<&'i Issuer> {
     let issuer = issuers.values().find(|issuer| issuer.name == *named.get_ref() || issuer.issuer == *named.get_ref());
     if issuer.is_none() {
         let known = issuers.values().flat_map(|issuer| [issuer.name.as_str(), issuer.issuer.as_str()]);

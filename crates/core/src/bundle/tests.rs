@@ -603,14 +603,50 @@ fn what_is_wrong_with_a_client_that_people_sign_in_by() {
         ("https://me@desk.example/c.json", people, 6, 6, "which two readers read differently"),
         ("https://desk.example/c.json#a", people, 6, 6, "which two readers read differently"),
         ("desk", people, 1, 5, "has no `redirect_uris`"),
-        ("https://desk.example/c.json", "issuer = \"github\"\nclaims = { groups = \"g\" }", 10, 7, "people log in by `people`, and nobody by `github`"),
+        (
+            "https://desk.example/c.json",
+            "issuer = \"github\"\nclaims = { groups = \"g\" }",
+            10,
+            7,
+            "people log in by `people`, and nobody by `github`",
+        ),
         ("https://desk.example/c.json", "issuer = \"peple\"\nclaims = { groups = \"g\" }", 10, 7, "no issuer `peple` is declared"),
         ("https://desk.example/c.json", "issuer = \"people\"\nclaims = {}", 10, 8, "names no claim"),
-        ("https://desk.example/c.json", "issuer = \"people\"\nclaims = { groups = \"g\" }\nname = \"Desk\"", 8, 9, "is what the client's document says"),
-        ("desk", "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"desk://callback\"]", 18, 9, "is neither an `https` URL"),
-        ("desk", "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"http://desk.example/cb\"]", 18, 9, "is neither an `https` URL"),
-        ("desk", "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"https://desk.example/cb#a\"]", 18, 9, "has a user name, a fragment"),
-        ("inspector", "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"http://127.0.0.1/other\"]", 6, 6, "declared in two ways"),
+        (
+            "https://desk.example/c.json",
+            "issuer = \"people\"\nclaims = { groups = \"g\" }\nname = \"Desk\"",
+            8,
+            9,
+            "is what the client's document says",
+        ),
+        (
+            "desk",
+            "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"desk://callback\"]",
+            18,
+            9,
+            "is neither an `https` URL",
+        ),
+        (
+            "desk",
+            "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"http://desk.example/cb\"]",
+            18,
+            9,
+            "is neither an `https` URL",
+        ),
+        (
+            "desk",
+            "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"https://desk.example/cb#a\"]",
+            18,
+            9,
+            "has a user name, a fragment",
+        ),
+        (
+            "inspector",
+            "issuer = \"people\"\nclaims = { groups = \"g\" }\nredirect_uris = [\"http://127.0.0.1/other\"]",
+            6,
+            6,
+            "declared in two ways",
+        ),
     ] {
         check("agents/new.toml", &agent(&format!("id = \"{id}\"\n{rest}")), (line, column), message);
     }
@@ -620,7 +656,11 @@ fn what_is_wrong_with_a_client_that_people_sign_in_by() {
     files.insert("bailiwick.toml".to_owned(), format!("{}{}", &text[..before], &text[after..]).into_bytes());
     let problems = read(&files).unwrap_err();
     let told = problems.iter().find(|problem| problem.file == "agents/new.toml").unwrap();
-    assert!(told.message.contains("nobody can sign in by this client") && told.mend.contains("[approvals.login]"), "{}", printed(&problems));
+    assert!(
+        told.message.contains("nobody can sign in by this client") && told.mend.contains("[approvals.login]"),
+        "{}",
+        printed(&problems)
+    );
 }
 
 #[test]

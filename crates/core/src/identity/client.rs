@@ -68,7 +68,8 @@ fn is_host(text: &str) -> bool {
     let (host, port) = text.rsplit_once(':').filter(|_| !text.ends_with(']')).map_or((text, None), |(host, port)| (host, Some(port)));
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let named = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
-    literal.map_or_else(|| named(host), |host| host.parse::<std::net::Ipv6Addr>().is_ok()) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+    literal.map_or_else(|| named(host), |host| host.parse::<std::net::Ipv6Addr>().is_ok())
+        && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 /// Why a text is no address that an answer may be sent to.
@@ -326,7 +327,10 @@ mod tests {
             ClientDocument::parse(ID, &document)
         };
         assert_eq!(with(&json!({})).unwrap().proof, ClientProof::None);
-        assert_eq!(with(&json!({ "token_endpoint_auth_method": "private_key_jwt", "jwks": { "keys": [] } })).unwrap().proof, ClientProof::Keys(json!({ "keys": [] })));
+        assert_eq!(
+            with(&json!({ "token_endpoint_auth_method": "private_key_jwt", "jwks": { "keys": [] } })).unwrap().proof,
+            ClientProof::Keys(json!({ "keys": [] }))
+        );
         for (more, fault) in [
             (json!({ "client_id": "https://app.example/other.json" }), InvalidDocument::AnotherClient),
             (json!({ "client_id": "https://APP.example/client.json" }), InvalidDocument::AnotherClient),
