@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bailiwick_core::address::{may_lead_to, meant};
+use bailiwick_core::address::{is_public, may_lead_to, meant};
 use bytes::Bytes;
 use hickory_resolver::TokioResolver;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
@@ -283,68 +283,9 @@ fn is_in_house(address: IpAddr) -> bool {
     may_lead_to(address) && !meant(address).is_loopback()
 }
 
-/// Whether an address is none of those with a special use (RFC 6890 and the IANA registries that it made).
-fn is_public(address: IpAddr) -> bool {
-    // An address that carries an IPv4 one may lead there.
-    match meant(address) {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => {
-            let [first, second, ..] = address.segments();
-            (first & 0xe000) == 0x2000 && !(first == 0x2001 && second < 0x0200) && !(first == 0x2001 && second == 0x0db8) && first != 0x3fff
-        }
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !(a == 0
-        || a == 10
-        || a == 127
-        || a >= 224
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 169 && b == 254)
-        || (a == 172 && (16..32).contains(&b))
-        || (a == 192 && b == 168)
-        || (a == 192 && b == 0 && (c == 0 || c == 2))
-        || (a == 192 && b == 88 && c == 99)
-        || (a == 198 && (b == 18 || b == 19))
-        || (a == 198 && b == 51 && c == 100)
-        || (a == 203 && b == 0 && c == 113))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_public_addresses_are_reached() {
-        for (address, public) in [
-            ("1.1.1.1", true),
-            ("172.15.0.1", true),
-            ("2606:4700::1111", true),
-            ("::ffff:1.1.1.1", true),
-            ("127.0.0.1", false),
-            ("10.1.2.3", false),
-            ("100.64.0.1", false),
-            ("169.254.169.254", false),
-            ("172.31.255.1", false),
-            ("192.168.0.1", false),
-            ("0.0.0.0", false),
-            ("255.255.255.255", false),
-            ("::", false),
-            ("::1", false),
-            ("::ffff:169.254.169.254", false),
-            ("64:ff9b::a9fe:a9fe", false),
-            ("2002:7f00:1::", false),
-            ("fe80::1", false),
-            ("fd00:ec2::254", false),
-            ("2001:db8::1", false),
-            ("2001::1", false),
-            ("ff02::1", false),
-        ] {
-            assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
-        }
-    }
 
     #[tokio::test]
     async fn what_is_never_fetched() {

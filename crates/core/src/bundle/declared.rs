@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::{Client, Outbound, Signals, ToolPattern};
-use crate::flow::{self, Provenance, Seen};
+use super::{Below, Client, Outbound, Signals, ToolPattern};
+use crate::flow::{self, Parties, Provenance};
 use crate::identity::platform::Platform;
 use crate::ledger::{History, Integrity, Labels};
 use crate::model::{AgentName, Digest, Duration, Effect, ServerName, ToolName, TrustDomain};
@@ -480,6 +480,8 @@ pub struct Behind {
     pub card_key: Option<Value>,
     /// The skills that are shown; all that were reviewed when absent.
     pub skills: Option<BTreeSet<String>>,
+    /// Where news of its tasks may be sent, also inside of the house; elsewhere they are sent to public addresses alone.
+    pub push: Below,
 }
 
 /// What the broker presents to a tool server.
@@ -547,7 +549,7 @@ pub struct Tool {
     /// The confidentiality labels of data that may leave by it; absent, all may.
     pub audience: Option<BTreeSet<Arc<str>>>,
     /// The parties of its server that the house deals with.
-    pub known: Arc<Seen>,
+    pub known: Arc<Parties>,
     /// The reviewed definition; a tool without one is held back. Resources and prompts have none and need none.
     pub pin: Option<Arc<Pin>>,
 }

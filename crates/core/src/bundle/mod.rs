@@ -41,3 +41,4 @@ pub use problem::{Problem, Severity};
 pub use read::{Bundle, FOLDERS, Files, concerns, digest, read};
 pub use secret::looks_secret;
 pub use signals::{Delivery, Poll, Signals, Stream, Transmitter};
+pub use url::Below;

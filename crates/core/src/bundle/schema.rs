@@ -589,6 +589,9 @@ pub struct ServerTable {
     pub card_key: Option<BTreeMap<String, Value>>,
     /// With `a2a`: the skills that others are shown; those that were reviewed unless set.
     pub skills: Option<Vec<String>>,
+    /// With `a2a`: URLs that those who have it act may be sent news of its tasks at, or below. They may be inside of the house, and who
+    /// chose them is not asked.
+    pub push: Option<Vec<String>>,
     /// Others make its calls, and only ask for the decisions (AuthZEN).
     pub elsewhere: Option<bool>,
     /// With `stdio`: variables of its environment; a value `file:PATH` is read from that file.

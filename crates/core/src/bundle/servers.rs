@@ -13,8 +13,8 @@ use super::fields::{Fields, backticked, texts};
 use super::issuers::check_url;
 use super::problem::{Source, listed, nearest};
 use super::secret::looks_secret;
-use super::{Behind, BrokerAuth, Otherwise, Pin, Returns, Server, Tool, Transport, jwk, schema};
-use crate::flow::{Field, Provenance, Seen};
+use super::{Behind, Below, BrokerAuth, Otherwise, Pin, Returns, Server, Tool, Transport, jwk, schema};
+use crate::flow::{Field, Parties, Provenance, Seen};
 use crate::json;
 use crate::ledger::{Integrity, Labels};
 use crate::model::{AgentName, Effect, ServerName, ToolName};
@@ -25,6 +25,9 @@ pub(super) type Pins = BTreeMap<String, Arc<Pin>>;
 /// What can be done with an agent over A2A; each is a tool.
 const OPERATIONS: &[&str] =
     &["message", "get_task", "list_tasks", "cancel_task", "subscribe_to_task", "push_notifications", "extended_card"];
+
+/// The one of them by which what an agent answers goes to an address of the caller's choice.
+const PUSH: &str = "push_notifications";
 
 /// Who may choose a target, in the words of the bundle.
 const PROVENANCES: &[&str] = &["task", "trusted", "minted", "known", "endorsed", "named"];
@@ -82,7 +85,12 @@ pub(super) fn server(file: &Fields<'_>, pins: &BTreeMap<String, Pins>) -> Option
     let name = name?;
     let reviewed = pins.get(name.get_ref().as_str());
     let parties: Vec<String> = table.iter().flat_map(|table| table.texts("known")).map(Spanned::into_inner).collect();
-    let known = Arc::new(Seen::of_parties(&parties, &format!("{}.known", name.get_ref())));
+    let seen = Seen::of_parties(&parties, &format!("{}.known", name.get_ref()));
+    let push = match &transport {
+        Some(Transport::A2a(behind)) => Some((behind.push.clone(), format!("{}.push", name.get_ref()))),
+        _ => None,
+    };
+    let known = Arc::new(Parties::from(seen).and_below(push));
     let is_agent = matches!(transport, Some(Transport::A2a(_)));
     let tools = tools(file, name.get_ref(), reviewed, &known, is_agent);
     // INVARIANT: where there is no transport an error was noted, so that no snapshot is made of this.
@@ -108,7 +116,7 @@ fn transport(server: &Fields<'_>) -> Option<Transport> {
         }
     }
     if server.value("a2a").is_none() {
-        for key in ["agent", "card_key", "skills"] {
+        for key in ["agent", "card_key", "skills", "push"] {
             if let Some(value) = server.value(key) {
                 source.error(value.span(), format!("`{key}` is for agents that are reached by `a2a`"), "take it out");
             }
@@ -183,8 +191,21 @@ fn behind(server: &Fields<'_>) -> Option<Behind> {
         url: url.into_inner(),
         agent: agent.map(Spanned::into_inner),
         card_key: card_key.map(Spanned::into_inner),
+        push: push(server),
         skills: server.value("skills").is_some().then(|| server.texts("skills").into_iter().map(Spanned::into_inner).collect()),
     })
+}
+
+/// Where news of an agent's tasks may be sent.
+fn push(server: &Fields<'_>) -> Below {
+    let urls = server.texts("push");
+    for url in &urls {
+        check_url(server.source(), url, "where news may be sent");
+        if url.get_ref().contains(['?', '#']) {
+            server.source().error(url.span(), "an address that others are below has no query", "write it like `https://host.example/path`");
+        }
+    }
+    Below::of(urls.into_iter().map(Spanned::into_inner).collect())
 }
 
 /// Notes where servers name agents that are not declared, or two are reached under one name.
@@ -312,7 +333,7 @@ fn auth(server: &Fields<'_>) -> BrokerAuth {
     }
 }
 
-fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known: &Arc<Seen>, is_agent: bool) -> BTreeMap<String, Tool> {
+fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known: &Arc<Parties>, is_agent: bool) -> BTreeMap<String, Tool> {
     let mut tools = BTreeMap::new();
     let source = file.source();
     let mut unreviewed = Vec::new();
@@ -337,6 +358,13 @@ fn tools(file: &Fields<'_>, server: &ServerName, reviewed: Option<&Pins>, known:
         // A message's ids and prose choose nobody; the addresses, links and accounts in it are traced all the same.
         if is_agent && table.value("targets").is_none() {
             tool.targets.clear();
+        }
+        if is_agent && name.get_ref() == PUSH {
+            tool.targets.entry("/url".to_owned()).or_insert_with(|| Provenance::MAY_CHOOSE.to_vec());
+            if tool.effect < Effect::Send {
+                let at = table.value("effect").map_or_else(|| table.span(), Spanned::span);
+                source.error(at, "news of tasks go to whatever address the caller says", "write `effect = \"send\"`");
+            }
         }
         tools.insert(name.into_inner(), tool);
     }
@@ -382,7 +410,7 @@ fn warn_of_unreviewed(source: Source<'_>, server: &ServerName, reviewed: Option<
     }
 }
 
-fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>, known: Arc<Seen>) -> Tool {
+fn tool(table: &Fields<'_>, pin: Option<Arc<Pin>>, known: Arc<Parties>) -> Tool {
     let words = Effect::ALL.map(|effect| (effect.as_str(), effect));
     if table.value("effect").is_none() {
         table.missing("effect", "say what it does: `read`, `write`, `send`, `spend` or `admin`");

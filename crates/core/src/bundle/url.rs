@@ -7,8 +7,20 @@ pub(super) struct Url<'a> {
     pub(super) is_https: bool,
     /// The host, without brackets or port.
     pub(super) host: &'a str,
+    /// The port, where it is written.
+    pub(super) port: Option<u16>,
     /// Path, query and fragment.
     pub(super) rest: &'a str,
+}
+
+impl<'a> Url<'a> {
+    fn path(&self) -> &'a str {
+        self.rest.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    fn port_or_implied(&self) -> u16 {
+        self.port.unwrap_or(if self.is_https { 443 } else { 80 })
+    }
 }
 
 /// Reads a URL; fails with what is wrong and what would mend it.
@@ -39,13 +51,41 @@ pub(super) fn parse(text: &str) -> Result<Url<'_>, (&'static str, &'static str)>
     if host.is_empty() || !host_valid {
         return Err(("names no host", EXAMPLE));
     }
-    if !port.is_empty() && port.parse::<u16>().is_err() {
-        return Err(("has a port that is no number up to 65535", EXAMPLE));
-    }
+    let port = if port.is_empty() { None } else { Some(port.parse().map_err(|_| ("has a port that is no number up to 65535", EXAMPLE))?) };
     if !is_https && !is_loopback(host) {
         return Err(("is not encrypted", "use `https`; `http` is for this machine alone (`127.0.0.1`, `::1`, `localhost`)"));
     }
-    Ok(Url { is_https, host, rest })
+    Ok(Url { is_https, host, port, rest })
+}
+
+/// Addresses that a bundle names, each with all that is below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Below(Vec<String>);
+
+impl Below {
+    /// Those that are these URLs, which were checked, or below them.
+    pub(super) const fn of(urls: Vec<String>) -> Self {
+        Self(urls)
+    }
+
+    /// Whether `url` is one of them: of the same scheme, host and port, at the path or below it. One that names this machine without a
+    /// port stands for any of its ports, since programs take what is free (RFC 8252 §7.3). What a server might read as another path,
+    /// such as `..`, is none.
+    pub fn covers(&self, url: &str) -> bool {
+        let Ok(wanted) = parse(url) else { return false };
+        let path = wanted.path().to_ascii_lowercase();
+        let is_plain = !["/.", "%2e", "%2f", "%5c", "//"].iter().any(|odd| path.contains(odd));
+        let is_below = |named: &String| {
+            let Ok(named) = parse(named) else { return false };
+            let is_there = named.is_https == wanted.is_https && named.host.eq_ignore_ascii_case(wanted.host);
+            let any_port = named.port.is_none() && is_loopback(named.host);
+            let under = wanted.path().strip_prefix(named.path().trim_end_matches('/'));
+            is_there
+                && (any_port || named.port_or_implied() == wanted.port_or_implied())
+                && under.is_some_and(|under| under.is_empty() || under.starts_with('/'))
+        };
+        is_plain && self.0.iter().any(is_below)
+    }
 }
 
 /// Whether a host is this machine.
@@ -78,6 +118,34 @@ mod tests {
             ("https://[::1]x/", false),
         ] {
             assert_eq!(parse(text).is_ok(), taken, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_a_named_address() {
+        let below = Below::of(["https://hooks.example/a2a/", "http://localhost", "https://h.example:8443"].map(str::to_owned).into());
+        for (url, covered) in [
+            ("https://hooks.example/a2a/news", true),
+            ("https://hooks.example/a2a", true),
+            ("https://HOOKS.example:443/a2a/news?x=1", true),
+            ("https://hooks.example/a2abc", false),
+            ("https://hooks.example/", false),
+            ("https://hooks.example/a2a/../admin", false),
+            ("https://hooks.example/a2a/%2e%2e/admin", false),
+            ("https://hooks.example/a2a//x", false),
+            ("https://hooks.example.evil.example/a2a/", false),
+            ("https://hooks.example@evil.example/a2a/", false),
+            ("https://hooks.example:8443/a2a/", false),
+            ("http://hooks.example/a2a/", false),
+            ("http://localhost:4711/webhook", true),
+            ("http://localhost/", true),
+            ("https://localhost/", false),
+            ("http://127.0.0.1:4711/", false),
+            ("https://h.example:8443/x", true),
+            ("https://h.example/x", false),
+            ("", false),
+        ] {
+            assert_eq!(below.covers(url), covered, "{url}");
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::seen::{self, Marks, Seen};
 use super::targets::{Sources, TRACED_MAX, named_in, pointed};
-use super::{Origin, Provenance};
+use super::{Origin, Parties};
 use crate::bundle::Tool;
 
 /// A value that a call would carry to its tool, after the execution was shown what may not leave by that tool.
@@ -59,7 +59,7 @@ pub fn carried(tool: &Tool, arguments: &Value, labels: &BTreeSet<Arc<str>>, sour
 struct Carrying<'a> {
     /// What each of the chain was shown, with the marks of what may not leave in it.
     seen: Vec<(&'a Seen, Marks)>,
-    known: &'a Seen,
+    known: &'a Parties,
     /// The words of the tool's own definition.
     own: BTreeSet<&'a str>,
     barred: BTreeSet<Arc<str>>,
@@ -94,7 +94,10 @@ impl Carrying<'_> {
             return;
         }
         let value = seen::Value::of(text);
-        let free = self.find(|seen, marks| seen.find_without(marks, &value)).or_else(|| self.known.find(Provenance::Known, &value));
+        let free = self
+            .find(|seen, marks| seen.find_without(marks, &value))
+            .or_else(|| self.known.find(&value))
+            .or_else(|| self.known.leads_to(text));
         let argument = pointer.to_owned();
         let carried = match free {
             _ if self.carried.len() >= TRACED_MAX => return self.too_many(),

@@ -10,6 +10,7 @@ mod carried;
 mod document;
 mod endorse;
 mod marks;
+mod parties;
 mod place;
 mod result;
 mod sealed;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::carried::{Carried, carried};
 pub use self::endorse::endorse;
+pub use self::parties::Parties;
 pub use self::place::fields_of;
 pub use self::result::{Field, Fields, Shown, take_result, take_result_of};
 pub use self::sealed::WordSeal;

@@ -161,7 +161,11 @@ impl Tracing<'_> {
 
     fn target(&mut self, pointer: &str, text: &str, may: &[Provenance]) {
         // What says nothing chooses nothing; `/` and `*` say much, although there is no word in them.
-        if !text.trim().is_empty() {
+        let has_room = self.traced.len() < TRACED_MAX;
+        if let Some(origin) = self.tool.known.leads_to(text).filter(|_| has_room && may.contains(&Provenance::Known)) {
+            let (argument, origin) = (pointer.to_owned(), Some(origin));
+            self.traced.push(Traced { argument, is_within: false, provenance: Provenance::Known, origin, may: true, contradicts: false });
+        } else if !text.trim().is_empty() {
             self.judge(pointer, false, &seen::Value::of(text), may);
         }
     }
@@ -180,7 +184,7 @@ impl Tracing<'_> {
             }
             return;
         }
-        let parties = |source: Provenance| (source == Provenance::Known).then(|| self.tool.known.find(source, value)).flatten();
+        let parties = |source: Provenance| (source == Provenance::Known).then(|| self.tool.known.find(value)).flatten();
         let found = |source: Provenance| {
             self.seen.iter().find_map(|seen| seen.find(source, value)).or_else(|| parties(source)).map(|origin| (source, origin))
         };

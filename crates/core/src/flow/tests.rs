@@ -20,7 +20,7 @@ fn pay() -> Tool {
         targets: [("/to".to_owned(), may)].into(),
         otherwise: Otherwise::Ask,
         audience: None,
-        known: Arc::new(Seen::of_parties(&["Zoe Lane".to_owned(), "SE3550000000054910000003".to_owned()], "bank.known")),
+        known: Arc::new(Seen::of_parties(&["Zoe Lane".to_owned(), "SE3550000000054910000003".to_owned()], "bank.known").into()),
         pin: None,
     }
 }

@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::card::{self, Binding, Card, Interface};
 use super::fault::{self, code_of};
+use super::hook::{self, Hook};
 use super::parse::{Operation, Version};
 use super::shape::{self, Object, normal};
 use super::{stream, v03};
@@ -126,6 +127,9 @@ impl Agent {
         let disagree = || UpstreamError::Unsupported("the call is not one of what was decided on".into());
         let operation = Operation::of_method(call.method).filter(|operation| operation.tool() == call.tool.tool()).ok_or_else(disagree)?;
         let Value::Object(mut arguments) = call.arguments.value().clone() else { return Err(disagree()) };
+        if operation.is_push() {
+            return self.push(operation, &arguments, extras, limits).await;
+        }
         let interface = self.interface.load_full().ok_or_else(|| UpstreamError::Unreachable("its card is not known yet".into()))?;
         let mut headers = headers(operation, interface.version);
         if let Some(extensions) = extras.get("extensions").and_then(Value::as_str).and_then(|text| HeaderValue::from_str(text).ok()) {
@@ -151,6 +155,25 @@ impl Agent {
         }
     }
 
+    /// Does what is to be done about news of a task, of which the agent hears nothing.
+    async fn push(
+        &self,
+        operation: Operation,
+        arguments: &Map<String, Value>,
+        extras: &Extras,
+        limits: &Limits,
+    ) -> Result<Answer, UpstreamError> {
+        let holder = if operation == Operation::Notify { extras } else { arguments };
+        let url = holder.get("url").and_then(Value::as_str).unwrap_or_default();
+        match (operation, Hook::at(url, &self.behind.push)) {
+            (Operation::CreatePush | Operation::Notify, Err(why)) => {
+                Ok(failed(ToolFault { code: fault::INVALID_PARAMS.code, message: why.to_owned(), data: None }, 0))
+            }
+            (Operation::Notify, Ok(hook)) => hook.tell(&self.client, extras, limits).await,
+            _ => Ok(hook::heard()),
+        }
+    }
+
     /// Makes a request that has one answer.
     async fn ask(&self, asking: &Asking<'_>, arguments: Map<String, Value>) -> Result<Answer, UpstreamError> {
         let mut messages = match self.send(asking, arguments, Method::POST).await? {
@@ -170,7 +193,6 @@ impl Agent {
             Err(fault) => return Ok(failed(fault, messages.bytes)),
         };
         let body = match asking.operation {
-            Operation::DeletePush => Map::new(),
             Operation::ExtendedCard => self.extended(result)?,
             _ => {
                 let result = asking.normal(result)?;
@@ -386,17 +408,11 @@ fn wire(
         Operation::List => (Method::GET, "/tasks".to_owned(), true),
         Operation::Cancel => (Method::POST, format!("/tasks/{}:cancel", take(&mut arguments, "id")?), false),
         Operation::Subscribe => (method, format!("/tasks/{}:subscribe", take(&mut arguments, "id")?), true),
-        Operation::CreatePush => {
-            let task = arguments.get("taskId").and_then(Value::as_str).map(escaped).ok_or_else(unsendable)?;
-            (Method::POST, format!("/tasks/{task}/pushNotificationConfigs"), false)
-        }
-        Operation::ListPush => (Method::GET, format!("/tasks/{}/pushNotificationConfigs", take(&mut arguments, "taskId")?), true),
-        Operation::GetPush | Operation::DeletePush => {
-            let method = if operation == Operation::GetPush { Method::GET } else { Method::DELETE };
-            let (task, id) = (take(&mut arguments, "taskId")?, take(&mut arguments, "id")?);
-            (method, format!("/tasks/{task}/pushNotificationConfigs/{id}"), true)
-        }
         Operation::ExtendedCard => (Method::GET, "/extendedAgentCard".to_owned(), true),
+        // Nothing of it goes to the agent.
+        Operation::CreatePush | Operation::GetPush | Operation::ListPush | Operation::DeletePush | Operation::Notify => {
+            return Err(UpstreamError::Unsupported("news are for the gateway to tell".into()));
+        }
     };
     let tenant = match arguments.remove("tenant") {
         Some(Value::String(tenant)) => format!("/{}", escaped(&tenant)),
@@ -424,9 +440,6 @@ impl Asking<'_> {
 
     /// The result that a message of the agent's holds, in the terms of 1.0, or its fault.
     fn result(&self, text: &[u8]) -> Result<Result<Value, ToolFault>, UpstreamError> {
-        if text.is_empty() && self.operation == Operation::DeletePush {
-            return Ok(Ok(object!({})));
-        }
         let limits = json::Limits { bytes_max: self.limits.reply_bytes_max, depth_max: self.limits.depth_max.max(64) };
         let value = json::parse(text, &limits).map_err(|error| garbage(error.to_string()))?;
         if let Some(fault) = fault_of(&value) {
@@ -449,7 +462,6 @@ impl Asking<'_> {
                 Operation::Send | Operation::SendStreaming | Operation::Subscribe => v03::read::event(result),
                 _ => Value::Object(result),
             },
-            (_, Value::Null) if self.operation == Operation::DeletePush => object!({}),
             (_, result) => result,
         }))
     }

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use super::face::Quiet;
 use super::fault::Fault;
+use super::push::{Pushes, Whose, Wish};
 use crate::{Arrival, Extras, Gateway, Refusal};
 
 /// The most that are known at once; the oldest are forgotten.
@@ -65,6 +66,8 @@ pub(super) struct Message {
     pub(super) extras: Extras,
     pub(super) owner: Digest,
     pub(super) context: Option<String>,
+    /// Where its sender wants to be told what becomes of it.
+    pub(super) wish: Option<Wish>,
 }
 
 impl AskedMessages {
@@ -77,7 +80,7 @@ impl AskedMessages {
     /// Takes one in, and sees to it that it is sent when it is approved.
     pub(super) fn wait(
         &self,
-        gateway: &Arc<Gateway>,
+        (gateway, pushes): (&Arc<Gateway>, &Arc<Pushes>),
         entropy: &dyn Entropy,
         message: Message,
         ask: Position,
@@ -104,13 +107,25 @@ impl AskedMessages {
         known.order.push_back(asked.id.clone());
         known.by_id.insert(asked.id.clone(), Arc::clone(&asked));
         drop(known);
-        tokio::spawn(send_when_approved(Arc::clone(gateway), message, ask, Arc::clone(&asked)));
+        tokio::spawn(send_when_approved(Arc::clone(gateway), Arc::clone(pushes), message, ask, Arc::clone(&asked)));
         asked
     }
 }
 
 /// Sends the message once a person has approved it, unless it is given up, its execution ends or the ask expires first.
-async fn send_when_approved(gateway: Arc<Gateway>, message: Message, ask: Position, asked: Arc<Asked>) {
+async fn send_when_approved(gateway: Arc<Gateway>, pushes: Arc<Pushes>, mut message: Message, ask: Position, asked: Arc<Asked>) {
+    let (who, server, wish) = (message.who.clone(), message.call.tool.server().clone(), message.wish.take());
+    send_or_end(&gateway, message, ask, &asked).await;
+    if let (Some(wish), Ok(task)) = (wish, asked.task()) {
+        let behind = asked.behind().unwrap_or_else(|| asked.id.clone());
+        let whose = Whose { server: &server, owner: &asked.owner, task: &behind };
+        let mut told = task;
+        rename(&mut told, &asked.id, &behind);
+        let _ = pushes.begin(whose, who, wish, Some(asked.id.clone()), Some(told)).await;
+    }
+}
+
+async fn send_or_end(gateway: &Arc<Gateway>, message: Message, ask: Position, asked: &Asked) {
     let execution = Arc::clone(&message.who.execution);
     let expires = execution.ledger().asks().find(ask).map(|ask| ask.until);
     let left = expires.map_or(0, |until| until.duration_since(gateway.parts().clock.now()).as_secs()).unsigned_abs();

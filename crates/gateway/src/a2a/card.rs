@@ -4,7 +4,7 @@
 //! of the agent's tool `message`, and one that differs from what was reviewed is held back. What others are shown is made of the
 //! reviewed one.
 
-use bailiwick_core::bundle::{Behind, Snapshot, canonical};
+use bailiwick_core::bundle::{Behind, Server, Snapshot, canonical};
 use bailiwick_core::identity::{Algorithm, PublicKey, Signer};
 use bailiwick_core::json;
 use bailiwick_core::model::{Digest, ServerName};
@@ -21,6 +21,9 @@ pub(super) const LIMITS: json::Limits = json::Limits { bytes_max: 256 << 10, dep
 
 /// Where an agent's card stands below its URL.
 pub(super) const WELL_KNOWN: &str = "/.well-known/agent-card.json";
+
+/// Where cards stood before 0.3; what stands here of ours is for readers of 0.3.
+pub(super) const OLDER_WELL_KNOWN: &str = ".well-known/agent.json";
 
 /// The member of the definition of `message` that is the card.
 const CARD: &str = "dev.bailiwick/card";
@@ -199,6 +202,11 @@ impl Card {
         definitions
     }
 
+    /// Whether the agent speaks 0.3.
+    pub(super) fn is_of_older(&self) -> bool {
+        interfaces(&self.0).any(|interface| interface.version == Version::V03)
+    }
+
     /// Whether the card says that the agent can do this.
     pub(super) fn can(&self, capability: &str) -> bool {
         self.0.get("capabilities").and_then(|all| all.get(capability)).and_then(Value::as_bool) == Some(true)
@@ -249,7 +257,7 @@ impl Card {
             "capabilities".to_owned(),
             object!({
                 "streaming": self.can("streaming"),
-                "pushNotifications": false,
+                "pushNotifications": snapshot.servers.get(server).is_some_and(tells_news),
                 "extendedAgentCard": self.can("extendedAgentCard") && declares("extended_card"),
                 "extensions": extensions,
             }),
@@ -280,6 +288,12 @@ impl Card {
         card.insert("skills".to_owned(), skills.into());
         card
     }
+}
+
+/// Whether those who have the agent act may be told news of its tasks: the gateway follows them, whatever the agent can do itself.
+pub(super) fn tells_news(server: &Server) -> bool {
+    let declares = |tool: &str| server.tools.contains_key(tool);
+    declares("push_notifications") && (declares("subscribe_to_task") || declares("get_task"))
 }
 
 /// Adds to a card of 1.0 what readers of 0.3 look for.
@@ -350,7 +364,6 @@ mod schema {
                     "type": "object",
                     "properties": {
                         "acceptedOutputModes": texts, "historyLength": { "type": "integer" }, "returnImmediately": { "type": "boolean" },
-                        "taskPushNotificationConfig": push(),
                     },
                 },
                 "metadata": open(),
@@ -363,8 +376,7 @@ mod schema {
         object!({
             "type": "object",
             "properties": {
-                "id": text(), "taskId": text(), "url": text(), "token": text(), "pageSize": { "type": "integer" }, "pageToken": text(),
-                "authentication": { "type": "object", "properties": { "scheme": text(), "credentials": text() } },
+                "taskId": text(), "id": text(), "url": text(), "event": text(), "pageSize": { "type": "integer" }, "pageToken": text(),
             },
         })
     }
@@ -400,7 +412,13 @@ mod schema {
 ///
 /// Says whether a card was read.
 pub fn fuzz(data: &[u8]) -> bool {
-    let behind = Behind { url: "https://agent.example".to_owned(), agent: None, card_key: None, skills: None };
+    let behind = Behind {
+        url: "https://agent.example".to_owned(),
+        agent: None,
+        card_key: None,
+        skills: None,
+        push: bailiwick_core::bundle::Below::default(),
+    };
     let Ok((card, interface)) = read(data, &behind, &Uri::from_static("https://agent.example")) else { return false };
     let is_declared = interface.url.host().is_some_and(|host| host.eq_ignore_ascii_case("agent.example"));
     assert!(is_declared, "what is spoken to is at the declared address: {}", interface.url);
@@ -414,7 +432,7 @@ mod tests {
     use super::*;
 
     fn behind(url: &str) -> Behind {
-        Behind { url: url.to_owned(), agent: None, card_key: None, skills: None }
+        Behind { url: url.to_owned(), agent: None, card_key: None, skills: None, push: bailiwick_core::bundle::Below::default() }
     }
 
     fn shown(url: &str) -> Value {

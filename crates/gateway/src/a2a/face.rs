@@ -24,7 +24,8 @@ use super::asked::{self, Asked, AskedMessages, Message, Standing};
 use super::card::{self, Binding, Card};
 use super::fault::{self, Fault};
 use super::parse::{self, Operation, Parameters, Request, Routed, Version};
-use super::v03;
+use super::push::{Pushes, Whose, Wish};
+use super::{stream, v03};
 use crate::broker::Signers;
 use crate::front::{self, Body, Front, KEEP_ALIVE, NoBody, empty, event_stream, json_response, not_allowed};
 use crate::mcp::metadata;
@@ -47,6 +48,7 @@ pub struct Face {
     signers: Signers,
     entropy: Arc<dyn Entropy>,
     asked: AskedMessages,
+    pushes: Arc<Pushes>,
 }
 
 /// An agent that is reached, and by what request.
@@ -78,7 +80,8 @@ enum Frame {
 impl Face {
     /// The agents' side behind `front`; cards are signed by `signers`.
     pub fn new(front: Arc<Front>, signers: Signers, entropy: Arc<dyn Entropy>) -> Self {
-        Self { front, signers, entropy, asked: AskedMessages::default() }
+        let pushes = Arc::new(Pushes::new(Arc::clone(&front.gateway), Arc::clone(&entropy)));
+        Self { front, signers, entropy, asked: AskedMessages::default(), pushes }
     }
 
     /// Answers one request.
@@ -133,8 +136,8 @@ impl Face {
                 not_allowed("GET")
             };
         }
-        if matches!(rest, ".well-known/agent-card.json" | ".well-known/agent.json") {
-            return if head.method == Method::GET { self.card(&place) } else { not_allowed("GET") };
+        if rest == card::WELL_KNOWN.trim_start_matches('/') || rest == card::OLDER_WELL_KNOWN {
+            return if head.method == Method::GET { self.card(&place, rest == card::OLDER_WELL_KNOWN) } else { not_allowed("GET") };
         }
         let route = match rest {
             "" if head.method == Method::POST => None,
@@ -237,12 +240,15 @@ impl Face {
             },
         };
         self.is_own(place, operation, &arguments, &owner)?;
-
-        let tool = ToolName::new(&place.server.name, operation.tool()).map_err(|_| Fault::new(fault::INTERNAL, "the tool has no name"))?;
-        let text =
-            serde_json::value::to_raw_value(&arguments).map_err(|_| Fault::new(fault::INVALID_PARAMS, "the parameters cannot be read"))?;
-        let limits = json::Limits { bytes_max: usize::MAX, depth_max: 1_024 };
-        let call = Call { tool, protocol: Protocol::A2a, method: operation.method(), arguments: Arguments::parse(&text, &limits)? };
+        if operation.is_push() {
+            let config = self.push(place, who, (operation, arguments), &owner, reply).await?;
+            return Ok(reply.result(match asked {
+                Some((asked, behind)) => renamed(config, &behind, asked.id()),
+                None => config,
+            }));
+        }
+        let wish = self.wish(place, &who, &mut arguments, reply).await?;
+        let call = call(place, operation, &arguments)?;
         let extensions: Vec<&str> = place
             .card()
             .into_iter()
@@ -254,18 +260,85 @@ impl Face {
             extras.insert("extensions".to_owned(), extensions.join(",").into());
         }
         let context = arguments.get("message").and_then(|message| message.get("contextId")).and_then(Value::as_str).map(str::to_owned);
-        let message = Message { who, call, extras, owner, context };
+        let message = Message { who, call, extras, owner, context, wish };
         if operation.streams() {
             return Ok(self.streamed(message, asked, reply).await);
         }
         Ok(self.answered(place, message, asked, reply).await)
     }
 
+    /// What a message's sender wants to be told of its task, if anything. That is decided, and its webhook looked at, before the message
+    /// goes to anybody; the agent hears nothing of it.
+    async fn wish(
+        &self,
+        place: &Place<'_>,
+        who: &Authenticated,
+        arguments: &mut Map<String, Value>,
+        reply: &Reply,
+    ) -> Result<Option<Wish>, Fault> {
+        let named = arguments.get("message").and_then(|message| message.get("taskId")).filter(|task| task.as_str() != Some("")).cloned();
+        let Some(Value::Object(configuration)) = arguments.get_mut("configuration") else { return Ok(None) };
+        let Some(Value::Object(config)) = configuration.remove("taskPushNotificationConfig") else { return Ok(None) };
+        let (wish, mut decided) = Wish::of(config, reply.version);
+        // It is for the task of this message, whatever it says.
+        decided.remove("taskId");
+        decided.extend(named.map(|task| ("taskId".to_owned(), task)));
+        self.decided(place, who, Operation::CreatePush, &decided).await?;
+        Ok(Some(wish))
+    }
+
+    /// Does what is asked about news of a task.
+    async fn push(
+        &self,
+        place: &Place<'_>,
+        who: Authenticated,
+        (operation, arguments): (Operation, Map<String, Value>),
+        owner: &Digest,
+        reply: &Reply,
+    ) -> Result<Map<String, Value>, Fault> {
+        let (wish, decided) = Wish::of(arguments, reply.version);
+        let text = |name: &str| decided.get(name).and_then(Value::as_str).unwrap_or_default();
+        let whose = Whose { server: &place.server.name, owner, task: text("taskId") };
+        self.decided(place, &who, operation, &decided).await?;
+        match operation {
+            Operation::CreatePush => Ok(self.pushes.begin(whose, who, wish, None, None).await?.shown()),
+            Operation::GetPush => match self.pushes.find(&whose, text("id"), reply.version) {
+                Some(push) => Ok(push.shown()),
+                None => Err(Fault::new(fault::TASK_NOT_FOUND, "there is no such configuration").logged("push_not_found")),
+            },
+            Operation::ListPush => {
+                let configs = self.pushes.of_task(&whose).iter().map(|push| Value::Object(push.shown())).collect();
+                Ok(Map::from_iter([("configs".to_owned(), configs), ("nextPageToken".to_owned(), "".into())]))
+            }
+            _ => {
+                self.pushes.delete(&whose, text("id"));
+                Ok(Map::new())
+            }
+        }
+    }
+
+    /// Makes a call that has nothing to answer but that it may be.
+    async fn decided(
+        &self,
+        place: &Place<'_>,
+        who: &Authenticated,
+        operation: Operation,
+        arguments: &Map<String, Value>,
+    ) -> Result<(), Fault> {
+        let call = call(place, operation, arguments)?;
+        let message = Message { who: who.clone(), call, extras: Extras::new(), owner: Digest::of(b""), context: None, wish: None };
+        let arrival = Arrival { call: message.call.clone(), extras: Extras::new() };
+        match self.front.gateway.call(who.clone(), arrival, Arc::new(Quiet)).ended().await {
+            Ok(answer) => answer.body.map(drop).map_err(Fault::of_agent),
+            Err(refusal) => Err(self.refused(&message, &refusal).await),
+        }
+    }
+
     /// Makes a call that has one answer.
     async fn answered(
         self: &Arc<Self>,
         place: &Place<'_>,
-        message: Message,
+        mut message: Message,
         asked: Option<(Arc<Asked>, String)>,
         reply: &Reply,
     ) -> Response<Body> {
@@ -280,6 +353,7 @@ impl Face {
         match ended {
             Ok(answer) => match answer.body.map(Arc::unwrap_or_clone) {
                 Ok(Value::Object(mut result)) => {
+                    self.tell_of(&mut message, asked.as_ref(), &result).await;
                     if let Some((asked, behind)) = &asked {
                         asked::rename(&mut result, behind, asked.id());
                     }
@@ -314,7 +388,7 @@ impl Face {
     }
 
     /// Sees a call through whose answer is a stream. A client that goes away has given up the stream, which says nothing of the task.
-    async fn follow(self: Arc<Self>, message: Message, asked: Option<(Arc<Asked>, String)>, frames: mpsc::Sender<Frame>) {
+    async fn follow(self: Arc<Self>, mut message: Message, asked: Option<(Arc<Asked>, String)>, frames: mpsc::Sender<Frame>) {
         let stopped = Arc::clone(&message.who.execution);
         let token = Arc::clone(&message.who.token);
         let streaming = message.call.method;
@@ -323,16 +397,17 @@ impl Face {
                 let (shown, mut events) = mpsc::channel(16);
                 let arrival = Arrival { call: message.call.clone(), extras: message.extras.clone() };
                 let mut running = self.front.gateway.call(message.who.clone(), arrival, Arc::new(Shows(shown)));
-                match pass_on(&mut running, &mut events, asked.as_ref(), &frames).await {
+                match self.pass_on(&mut running, &mut events, (&mut message, asked.as_ref()), &frames).await {
                     Ok(answer) => {
                         let _ = frames.send(Frame::Last(answer.err().map(Fault::of_agent))).await;
                         return;
                     }
                     Err(Refusal::Asked { ask, .. }) if self.is_answered(&message.who, ask).await => {}
                     Err(Refusal::Asked { code, intent, ask }) if streaming == Operation::SendStreaming.method() => {
-                        let Message { who, call, extras, owner, context } = &message;
+                        let wish = message.wish.take();
+                        let Message { who, call, extras, owner, context, .. } = &message;
                         let (who, call, extras, context) = (who.clone(), call.clone(), extras.clone(), context.clone());
-                        let message = Message { who, call, extras, owner: *owner, context };
+                        let message = Message { who, call, extras, owner: *owner, context, wish };
                         match self.wait(message, code, intent, ask).task() {
                             Ok(task) => {
                                 let _ = frames.send(Frame::Event(Map::from_iter([("task".to_owned(), Value::Object(task))]))).await;
@@ -359,6 +434,61 @@ impl Face {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             } => {}
             () = followed => {}
+        }
+    }
+
+    /// Passes on what a call shows until it ends.
+    async fn pass_on(
+        &self,
+        running: &mut Running,
+        events: &mut mpsc::Receiver<Value>,
+        (message, asked): (&mut Message, Option<&(Arc<Asked>, String)>),
+        frames: &mpsc::Sender<Frame>,
+    ) -> Result<Result<Arc<Value>, ToolFault>, Refusal> {
+        let pass = |event: Value| {
+            let Value::Object(mut event) = event else { return None };
+            if let Some((asked, behind)) = asked {
+                asked::rename(&mut event, behind, asked.id());
+            }
+            Some(Frame::Event(event))
+        };
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => {
+                    // The client may be slow, and the call must not wait to be stopped.
+                    running.go_on_alone();
+                    if let Value::Object(event) = &event {
+                        self.tell_of(message, asked, event).await;
+                    }
+                    if let Some(frame) = pass(event) {
+                        let _ = frames.send(frame).await;
+                    }
+                }
+                ended = running.ended() => {
+                    while let Ok(event) = events.try_recv() {
+                        if let Value::Object(event) = &event {
+                            self.tell_of(message, asked, event).await;
+                        }
+                        if let Some(frame) = pass(event) {
+                            let _ = frames.send(frame).await;
+                        }
+                    }
+                    return ended.map(|answer| answer.body);
+                }
+            }
+        }
+    }
+
+    /// Begins to tell what becomes of a message's task, once that is known, where its sender wants to hear of it.
+    async fn tell_of(&self, message: &mut Message, asked: Option<&(Arc<Asked>, String)>, event: &Map<String, Value>) {
+        let Some(task) = stream::belongs_to(event).0.filter(|_| message.wish.is_some()) else { return };
+        let Some(wish) = message.wish.take() else { return };
+        let told = event.get("task").and_then(Value::as_object).cloned();
+        let whose = Whose { server: message.call.tool.server(), owner: &message.owner, task };
+        let shown_as = asked.map(|(asked, _)| asked.id().to_owned());
+        if let Err(fault) = self.pushes.begin(whose, message.who.clone(), wish, shown_as, told).await {
+            tracing::warn!(task, "no news are told: {}", fault.message);
         }
     }
 
@@ -432,7 +562,7 @@ impl Face {
             decision.insert("page".to_owned(), page.into());
         }
         message.call.method = Operation::Send.method();
-        self.asked.wait(&self.front.gateway, self.entropy.as_ref(), message, ask, (sentence, decision))
+        self.asked.wait((&self.front.gateway, &self.pushes), self.entropy.as_ref(), message, ask, (sentence, decision))
     }
 
     /// What is told of a call that did not go through.
@@ -475,13 +605,16 @@ impl Face {
         Ok(())
     }
 
-    /// The agent's card, as everybody may see it.
-    fn card(&self, place: &Place<'_>) -> Response<Body> {
-        let Some(card) = place.card() else {
+    /// The agent's card, as everybody may see it. It is one of 0.3 too where the agent's own is, or where it `is_older`: at the place
+    /// that came before, since a strict reader of 1.0 takes no members that are not of 1.0.
+    fn card(&self, place: &Place<'_>, is_older: bool) -> Response<Body> {
+        let Some(own) = place.card() else {
             return in_http(&Fault::new(fault::INTERNAL, "the agent's card was not reviewed yet").status(503));
         };
-        let mut card = card.published(place.name, place.behind, &place.server.name, place.snapshot);
-        card::with_older(&mut card);
+        let mut card = own.published(place.name, place.behind, &place.server.name, place.snapshot);
+        if is_older || own.is_of_older() {
+            card::with_older(&mut card);
+        }
         let tag =
             format!("W/\"{}\"", Digest::of(Value::Object(card.clone()).to_string().as_bytes()).to_string().trim_start_matches("sha256:"));
         let known = place.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -523,7 +656,7 @@ impl Place<'_> {
     fn can(&self, operation: Operation, arguments: &Map<String, Value>, parameters: &Parameters) -> Result<(), Fault> {
         let configured =
             arguments.get("configuration").is_some_and(|configuration| configuration.get("taskPushNotificationConfig").is_some());
-        if operation.is_push() || configured {
+        if (operation.is_push() || configured) && !card::tells_news(self.server) {
             return Err(Fault::new(fault::PUSH_NOT_SUPPORTED, "push notifications are not supported").logged("push_not_supported"));
         }
         let Some(card) = self.card() else { return Ok(()) };
@@ -550,44 +683,22 @@ fn named_task(operation: Operation, arguments: &Map<String, Value>) -> Option<&s
         Operation::Send | Operation::SendStreaming => arguments.get("message")?.get("taskId")?.as_str(),
         Operation::Get | Operation::Cancel | Operation::Subscribe => arguments.get("id")?.as_str(),
         Operation::CreatePush | Operation::GetPush | Operation::ListPush | Operation::DeletePush => arguments.get("taskId")?.as_str(),
-        Operation::List | Operation::ExtendedCard => None,
+        Operation::List | Operation::Notify | Operation::ExtendedCard => None,
     }
 }
 
-/// Passes on what a call shows until it ends.
-async fn pass_on(
-    running: &mut Running,
-    events: &mut mpsc::Receiver<Value>,
-    asked: Option<&(Arc<Asked>, String)>,
-    frames: &mpsc::Sender<Frame>,
-) -> Result<Result<Arc<Value>, ToolFault>, Refusal> {
-    let pass = |event: Value| {
-        let Value::Object(mut event) = event else { return None };
-        if let Some((asked, behind)) = asked {
-            asked::rename(&mut event, behind, asked.id());
-        }
-        Some(Frame::Event(event))
-    };
-    loop {
-        tokio::select! {
-            biased;
-            Some(event) = events.recv() => {
-                // The client may be slow, and the call must not wait to be stopped.
-                running.go_on_alone();
-                if let Some(frame) = pass(event) {
-                    let _ = frames.send(frame).await;
-                }
-            }
-            ended = running.ended() => {
-                while let Ok(event) = events.try_recv() {
-                    if let Some(frame) = pass(event) {
-                        let _ = frames.send(frame).await;
-                    }
-                }
-                return ended.map(|answer| answer.body);
-            }
-        }
-    }
+/// A call of one operation of the agent.
+fn call(place: &Place<'_>, operation: Operation, arguments: &Map<String, Value>) -> Result<Call, Fault> {
+    let tool = ToolName::new(&place.server.name, operation.tool()).map_err(|_| Fault::new(fault::INTERNAL, "the tool has no name"))?;
+    let text =
+        serde_json::value::to_raw_value(arguments).map_err(|_| Fault::new(fault::INVALID_PARAMS, "the parameters cannot be read"))?;
+    let limits = json::Limits { bytes_max: usize::MAX, depth_max: 1_024 };
+    Ok(Call { tool, protocol: Protocol::A2a, method: operation.method(), arguments: Arguments::parse(&text, &limits)? })
+}
+
+fn renamed(mut holder: Map<String, Value>, from: &str, to: &str) -> Map<String, Value> {
+    asked::rename(&mut holder, from, to);
+    holder
 }
 
 /// Answers as a stream once there is an event, and as an error where there is none.
@@ -633,7 +744,14 @@ impl Reply {
                 card::with_older(&mut result);
                 Value::Object(result)
             }
-            (Version::V03, _) => Value::Object(result),
+            (Version::V03, Operation::CreatePush | Operation::GetPush) => v03::write::push(result),
+            (Version::V03, Operation::ListPush) => match result.remove("configs") {
+                Some(Value::Array(configs)) => {
+                    configs.into_iter().map(|config| v03::write::push(config.as_object().cloned().unwrap_or_default())).collect()
+                }
+                _ => object!([]),
+            },
+            (Version::V03, _) => Value::Null,
         }
     }
 
@@ -708,7 +826,7 @@ impl Caller for Quiet {
 }
 
 /// The caller's end of a call whose events are passed on; it takes the next when there is room for it.
-struct Shows(mpsc::Sender<Value>);
+pub(super) struct Shows(pub(super) mpsc::Sender<Value>);
 
 #[async_trait]
 impl Caller for Shows {

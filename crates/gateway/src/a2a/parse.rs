@@ -22,11 +22,13 @@ pub(super) enum Operation {
     GetPush,
     ListPush,
     DeletePush,
+    /// Nobody asks for it: the gateway itself tells what an execution wanted to be told.
+    Notify,
     ExtendedCard,
 }
 
 /// Every operation: its method in 1.0, which is the line's word for it too, its method in 0.3, its tool, and its arguments.
-const OPERATIONS: [(Operation, &str, Option<&str>, &str, &Object); 11] = [
+const OPERATIONS: [(Operation, &str, Option<&str>, &str, &Object); 12] = [
     (Operation::Send, "SendMessage", Some("message/send"), "message", &shape::SEND),
     (Operation::SendStreaming, "SendStreamingMessage", Some("message/stream"), "message", &shape::SEND),
     (Operation::Get, "GetTask", Some("tasks/get"), "get_task", &shape::GET),
@@ -61,6 +63,7 @@ const OPERATIONS: [(Operation, &str, Option<&str>, &str, &Object); 11] = [
         "push_notifications",
         &shape::ONE_PUSH_CONFIG,
     ),
+    (Operation::Notify, "PushNotification", None, "push_notifications", &shape::NOTHING),
     (Operation::ExtendedCard, "GetExtendedAgentCard", Some("agent/getAuthenticatedExtendedCard"), "extended_card", &shape::NOTHING),
 ];
 
@@ -97,7 +100,7 @@ impl Operation {
 
     /// Whether it is about push notifications.
     pub(super) const fn is_push(self) -> bool {
-        matches!(self, Self::CreatePush | Self::GetPush | Self::ListPush | Self::DeletePush)
+        matches!(self, Self::CreatePush | Self::GetPush | Self::ListPush | Self::DeletePush | Self::Notify)
     }
 }
 
@@ -208,8 +211,8 @@ pub(super) fn rpc(body: &[u8], version: Version, limits: &json::Limits) -> Resul
             return Err(invalid("`jsonrpc` is not `2.0`"));
         }
         let Some(Value::String(method)) = object.get("method") else { return Err(invalid("`method` is not a text")) };
-        let named = |(_, newer, older, ..): &&(Operation, &str, Option<&str>, &str, &Object)| match version {
-            Version::V1 => newer == method,
+        let named = |(operation, newer, older, ..): &&(Operation, &str, Option<&str>, &str, &Object)| match version {
+            Version::V1 => newer == method && *operation != Operation::Notify,
             Version::V03 => older.as_deref() == Some(method.as_str()),
         };
         let Some((operation, ..)) = OPERATIONS.iter().find(named) else {
@@ -248,6 +251,7 @@ fn of_older(operation: Operation, mut params: Map<String, Value>) -> Result<Map<
                 return Err(Fault::new(fault::INVALID_PARAMS, "`pushNotificationConfig` is not an object"));
             };
             params = config;
+            v03::read::push(&mut params);
             params.extend(task.map(|task| ("taskId".to_owned(), task)));
         }
         Operation::GetPush | Operation::DeletePush => {

@@ -69,6 +69,15 @@ pub(super) mod read {
                 configuration.insert("returnImmediately".to_owned(), (!blocking).into());
             }
             rename(configuration, "pushNotificationConfig", "taskPushNotificationConfig");
+            member(configuration, "taskPushNotificationConfig", push);
+        });
+    }
+
+    /// Where news are sent: 0.3 lists the schemes that may be used, of which the first is.
+    pub(in crate::a2a) fn push(config: &mut Map<String, Value>) {
+        member(config, "authentication", |authentication| {
+            let first = authentication.remove("schemes").and_then(|schemes| schemes.get(0).cloned());
+            authentication.extend(first.map(|scheme| ("scheme".to_owned(), scheme)));
         });
     }
 
@@ -178,6 +187,16 @@ pub(super) mod write {
         if let Some(configuration) = configuration.as_object_mut() {
             configuration.entry("blocking").or_insert(Value::Bool(true));
         }
+    }
+
+    /// Where news of a task are sent.
+    pub(in crate::a2a) fn push(mut config: Map<String, Value>) -> Value {
+        let task = config.remove("taskId");
+        member(&mut config, "authentication", |authentication| {
+            let scheme = authentication.remove("scheme");
+            authentication.insert("schemes".to_owned(), scheme.into_iter().collect());
+        });
+        json!({ "taskId": task, "pushNotificationConfig": config })
     }
 
     /// A message.

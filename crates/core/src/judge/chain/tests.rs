@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::bundle::{Behind, Transport};
+use crate::bundle::{Behind, Below, Transport};
 use crate::delegation::{Delegation, NotDelegated};
 use crate::execution::Executions;
 use crate::flow::{Origin, Provenance, Seen, Sources};
@@ -148,7 +148,7 @@ fn an_agent_reaches_only_those_that_it_is_declared_to_have_act() {
     let reach = |agent: &str, chain_max: usize| {
         let mut world = World::of(house().agent("stranger", &[], &["bank/look"]));
         let clerk = Some("clerk".parse().unwrap());
-        let behind = Behind { url: "https://clerk.example".to_owned(), agent: clerk, card_key: None, skills: None };
+        let behind = Behind { url: "https://clerk.example".to_owned(), agent: clerk, card_key: None, skills: None, push: Below::default() };
         world.snapshot.servers.get_mut(&"bank".parse().unwrap()).unwrap().transport = Transport::A2a(behind);
         world.snapshot.settings.limits.chain_max = chain_max;
         let execution = world.start(agent, &Grant::default());

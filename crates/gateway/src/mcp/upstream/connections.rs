@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use super::reach::Reachable;
+use super::reach::{Reachable, Within};
 
 /// How long a connection may take to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,12 +81,12 @@ enum Way {
 }
 
 impl Connections {
-    /// Connections that believe servers by these certificate authorities. Fails when the cryptography cannot be set up.
-    pub(super) fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
+    /// Connections that believe servers by these certificate authorities, and lead where names may `within`. Fails when the cryptography cannot be set up.
+    pub(super) fn new(roots: RootCertStore, within: Within) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let tls = tls.with_root_certificates(roots).with_no_client_auth();
-        let mut connector = HttpConnector::new_with_resolver(Reachable(GaiResolver::new()));
+        let mut connector = HttpConnector::new_with_resolver(Reachable(GaiResolver::new(), within));
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
@@ -413,7 +413,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_used_again_once_its_answer_was_read_and_replaced_once_it_has_ended() {
-        let (server, connections) = (Server::start(None).await, Connections::new(RootCertStore::empty()).unwrap());
+        let (server, connections) = (Server::start(None).await, Connections::new(RootCertStore::empty(), Within::House).unwrap());
         let sent = |number: usize| format!("{number} HTTP/1.1 /mcp?x=1 Some(true)");
         for _ in 0..3 {
             assert_eq!(said(connections.send(server.request()).await.unwrap()).await, sent(1));
@@ -439,7 +439,7 @@ mod tests {
         server.alpn_protocols = vec![b"h2".to_vec()];
         let mut roots = RootCertStore::empty();
         roots.add(certified.cert.der().clone()).unwrap();
-        let connections = Connections::new(roots).unwrap();
+        let connections = Connections::new(roots, Within::House).unwrap();
 
         let server = Server::start(Some(server)).await;
         let sent = |number: usize| format!("{number} HTTP/2.0 /mcp?x=1 None");
@@ -458,7 +458,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         drop(listener);
-        let failed = Connections::new(RootCertStore::empty()).unwrap().send(Request::get(url).body(Full::default()).unwrap()).await;
+        let failed = Connections::new(RootCertStore::empty(), Within::House).unwrap().send(Request::get(url).body(Full::default()).unwrap()).await;
         assert!(matches!(failed, Err(Failed::Connect(_))), "{failed:?}");
     }
 }

@@ -14,24 +14,27 @@ use rustls::RootCertStore;
 
 use super::connections::{Connections, Failed, Received};
 use super::message::garbage;
-use super::reach::is_localhost;
+use super::reach::{Within, is_localhost};
 use super::sse::{Event, Parser};
 use crate::UpstreamError;
 
 /// The most bytes that are read of a body that goes with an error status.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
-/// A client that is shared by all the servers that are reached over HTTP.
+/// A client that is shared by all that is reached over HTTP.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpClient(Connections);
+pub(crate) struct HttpClient {
+    house: Connections,
+    public: Connections,
+}
 
 impl HttpClient {
     /// A client that believes servers by these certificate authorities. Fails when the cryptography cannot be set up.
     pub(crate) fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
-        Connections::new(roots).map(Self)
+        Ok(Self { house: Connections::new(roots.clone(), Within::House)?, public: Connections::new(roots, Within::Public)? })
     }
 
-    /// Sends one request and waits at most `wait` for the head of the answer.
+    /// Sends one request to what the bundle names, and waits at most `wait` for the head of the answer.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -40,17 +43,40 @@ impl HttpClient {
         body: Vec<u8>,
         wait: Duration,
     ) -> Result<Response<Received>, UpstreamError> {
-        let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = method;
-        *request.uri_mut() = url.clone();
-        *request.headers_mut() = headers;
-        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        match tokio::time::timeout(wait, self.0.send(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(Failed::Connect(error))) => Err(UpstreamError::Unreachable(causes(error.as_ref()).into())),
-            Ok(Err(Failed::Lost(error))) => Err(UpstreamError::Lost(causes(&error).into())),
-            Err(_) => Err(UpstreamError::TimedOut),
-        }
+        send(&self.house, method, url, headers, body, wait).await
+    }
+
+    /// The same to an address that somebody else chose: what its name leads to must be public. A literal one is for the caller to look at.
+    pub(crate) async fn send_in_public(
+        &self,
+        method: Method,
+        url: &Uri,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        wait: Duration,
+    ) -> Result<Response<Received>, UpstreamError> {
+        send(&self.public, method, url, headers, body, wait).await
+    }
+}
+
+async fn send(
+    connections: &Connections,
+    method: Method,
+    url: &Uri,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    wait: Duration,
+) -> Result<Response<Received>, UpstreamError> {
+    let mut request = Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = method;
+    *request.uri_mut() = url.clone();
+    *request.headers_mut() = headers;
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    match tokio::time::timeout(wait, connections.send(request)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(Failed::Connect(error))) => Err(UpstreamError::Unreachable(causes(error.as_ref()).into())),
+        Ok(Err(Failed::Lost(error))) => Err(UpstreamError::Lost(causes(&error).into())),
+        Err(_) => Err(UpstreamError::TimedOut),
     }
 }
 

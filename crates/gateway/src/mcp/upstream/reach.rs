@@ -11,12 +11,31 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bailiwick_core::address::{may_lead_to, meant};
+use bailiwick_core::address::{is_public, may_lead_to, meant};
 use hyper_util::client::legacy::connect::dns::Name;
+
+/// Which addresses a name may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Within {
+    /// Of a name that the bundle holds: all but those that no tool server may be at.
+    House,
+    /// Of a name that somebody else chose: public ones.
+    Public,
+}
+
+impl Within {
+    fn may(self, name: &str, address: IpAddr) -> bool {
+        match self {
+            Self::House if is_localhost(name) => address.is_loopback(),
+            Self::House => !address.is_loopback() && may_lead_to(address),
+            Self::Public => is_public(address) && may_lead_to(address),
+        }
+    }
+}
 
 /// Resolves names as `R` does, to addresses that may be reached.
 #[derive(Clone, Debug)]
-pub(super) struct Reachable<R>(pub(super) R);
+pub(super) struct Reachable<R>(pub(super) R, pub(super) Within);
 
 impl<R> tower::Service<Name> for Reachable<R>
 where
@@ -34,14 +53,12 @@ where
 
     fn call(&mut self, name: Name) -> Self::Future {
         let text = name.as_str().to_owned();
-        let resolved = self.0.call(name);
+        let (resolved, within) = (self.0.call(name), self.1);
         Box::pin(async move {
-            let may_be_used =
-                |address: IpAddr| if is_localhost(&text) { address.is_loopback() } else { !address.is_loopback() && may_lead_to(address) };
-            let (found, others): (Vec<_>, Vec<_>) = resolved.await?.partition(|address| may_be_used(meant(address.ip())));
+            let (found, others): (Vec<_>, Vec<_>) = resolved.await?.partition(|address| within.may(&text, meant(address.ip())));
             match others.first() {
                 Some(other) if found.is_empty() => {
-                    let said = format!("`{text}` leads to {}, where no tool server may be", other.ip());
+                    let said = format!("`{text}` leads to {}, where nothing may be that is reached so", other.ip());
                     Err(io::Error::new(io::ErrorKind::PermissionDenied, said))
                 }
                 _ => Ok(found.into_iter()),
@@ -91,18 +108,21 @@ mod tests {
     async fn a_name_that_leads_to_this_machine_or_to_metadata_is_not_connected_to_whenever_it_begins_to() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        for (host, addresses, last) in [
-            ("crm.acme.example", vec!["127.0.0.1"], "leads to 127.0.0.1"),
-            ("crm.acme.example", vec!["::ffff:127.0.0.1"], "leads to ::ffff:127.0.0.1"),
-            ("crm.acme.example", vec!["169.254.169.254"], "leads to 169.254.169.254"),
-            ("crm.acme.example", vec!["64:ff9b::169.254.169.254"], "leads to 64:ff9b::a9fe:a9fe"),
+        for (within, host, addresses, last) in [
+            (Within::House, "crm.acme.example", vec!["127.0.0.1"], "leads to 127.0.0.1"),
+            (Within::House, "crm.acme.example", vec!["::ffff:127.0.0.1"], "leads to ::ffff:127.0.0.1"),
+            (Within::House, "crm.acme.example", vec!["169.254.169.254"], "leads to 169.254.169.254"),
+            (Within::House, "crm.acme.example", vec!["64:ff9b::169.254.169.254"], "leads to 64:ff9b::a9fe:a9fe"),
             // Looked at once as one address, used as another: each look is the one that is used.
-            ("crm.acme.example", vec!["127.0.0.1", "::1", "0.0.0.0"], "leads to 0.0.0.0"),
-            ("localhost", vec!["10.0.0.1"], "leads to 10.0.0.1"),
+            (Within::House, "crm.acme.example", vec!["127.0.0.1", "::1", "0.0.0.0"], "leads to 0.0.0.0"),
+            (Within::House, "localhost", vec!["10.0.0.1"], "leads to 10.0.0.1"),
+            (Within::Public, "hooks.example", vec!["10.0.0.1", "127.0.0.1"], "leads to 127.0.0.1"),
+            (Within::Public, "hooks.example", vec!["::ffff:192.168.0.1", "fd00::1"], "leads to fd00::1"),
+            (Within::Public, "localhost", vec!["127.0.0.1"], "leads to 127.0.0.1"),
         ] {
             let turns = addresses.len();
             let addresses = addresses.into_iter().map(|address| address.parse().unwrap()).collect();
-            let connector = HttpConnector::new_with_resolver(Reachable(Turning(Arc::new(Mutex::new(addresses)))));
+            let connector = HttpConnector::new_with_resolver(Reachable(Turning(Arc::new(Mutex::new(addresses))), within));
             let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
             let mut said = String::new();
             for _ in 0..turns {
@@ -111,7 +131,10 @@ mod tests {
             }
             assert!(said.contains(last), "{said}");
         }
-        let connector = HttpConnector::new_with_resolver(Reachable(Turning(Arc::new(Mutex::new(VecDeque::from([[127, 0, 0, 1].into()]))))));
+        let connector = HttpConnector::new_with_resolver(Reachable(
+            Turning(Arc::new(Mutex::new(VecDeque::from([[127, 0, 0, 1].into()])))),
+            Within::House,
+        ));
         let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
         let asked = tokio::spawn(client.get(format!("http://localhost:{port}/mcp").parse().unwrap()));
         listener.accept().await.unwrap();
