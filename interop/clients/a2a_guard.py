@@ -1,8 +1,9 @@
 """What stands between agents: whose a task is, who is asked, who may have whom act, and what a revocation cuts.
 
-    a2a_guard.py OWN OTHER ASKER BUNDLE BAILIWICK GATEWAY
+    a2a_guard.py OWN OTHER ASKER BUNDLE BAILIWICK GATEWAY AGENT
 
-OWN, OTHER and ASKER are the sidecars of three agents; every message of the third has to be approved. The official SDK, unmodified.
+OWN, OTHER and ASKER are the sidecars of three agents; every message of the third has to be approved. AGENT is the
+agent that they reach as `writer`, past the gateway. The official SDK, unmodified.
 """
 
 import asyncio
@@ -14,10 +15,18 @@ from a2a.client.card_resolver import A2ACardResolver
 from a2a.client.client import ClientConfig
 from a2a.client.client_factory import ClientFactory
 from a2a.helpers.proto_helpers import get_artifact_text
-from a2a.types import CancelTaskRequest, GetTaskRequest, ListTasksRequest, SubscribeToTaskRequest
+from a2a.types import (
+    CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
+    GetTaskPushNotificationConfigRequest,
+    GetTaskRequest,
+    ListTasksRequest,
+    SubscribeToTaskRequest,
+    TaskPushNotificationConfig,
+)
 from a2a.utils.errors import A2AError, TaskNotFoundError
 from a2a.utils.signing import create_signature_verifier
-from a2a_sdk import fails, request, sent, state
+from a2a_sdk import Webhook, fails, is_done, request, sent, state
 from checks import Checks
 from jwt import PyJWK
 
@@ -37,6 +46,31 @@ async def settled(client, task):
     return task
 
 
+async def check_news_of(mine, theirs, webhook: Webhook, checks: Checks) -> None:
+    """Whose news are, and what a webhook can do to who tells them."""
+    (event,) = await sent(mine, "ask")
+    task = event.task
+    wanted = TaskPushNotificationConfig(task_id=task.id, id="mine", url=webhook.url())
+    await mine.create_task_push_notification_config(wanted)
+    for what, awaited in [
+        ("asked for", theirs.create_task_push_notification_config(wanted)),
+        ("looked at", theirs.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(task_id=task.id, id="mine"))),
+        (
+            "given up",
+            theirs.delete_task_push_notification_config(DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="mine")),
+        ),
+    ]:
+        seen = await fails(TaskNotFoundError, awaited)
+        checks.that(f"news of another agent's task cannot be {what}", seen is None, seen)
+    webhook.answers = [(503, {}), (307, {"location": webhook.url("/elsewhere")})]
+    await sent(mine, "answer", task=task.id, context=task.context_id)
+    news = await webhook.told(lambda news: is_done(news, "1.0", task.id))
+    came = webhook.came
+    checks.that("news come to an end, whatever a webhook answers", news is not None, came)
+    checks.that("what was not heard is told again", len(came) > 1 and came[0][2] == came[1][2], came)
+    checks.that("no webhook sends them elsewhere", all(path == "/news" for path, _, _ in came), came)
+
+
 async def check_card(gateway: str, checks: Checks) -> None:
     """The card as the gateway itself shows it, to whoever comes without a credential."""
     async with httpx.AsyncClient(timeout=30) as http:
@@ -53,7 +87,7 @@ async def check_card(gateway: str, checks: Checks) -> None:
         checks.that("who comes without a credential gets no further", answer.status_code == 401, answer.text)
 
 
-async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, checks: Checks) -> None:
+async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, agent: str, checks: Checks) -> None:
     async with httpx.AsyncClient(timeout=60) as http:
 
         async def client(sidecar: str, agent: str, streaming: bool):
@@ -95,6 +129,15 @@ async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, c
         done = await settled(asking, waits)
         checks.that("and it is found under the same id", (done.id, state(done)) == (waits.id, "TASK_STATE_COMPLETED"), done)
 
+        async with Webhook() as webhook:
+            await check_news_of(mine, theirs, webhook, checks)
+            asked = request("hello")
+            asked.configuration.task_push_notification_config.CopyFrom(TaskPushNotificationConfig(url=webhook.url("/approved")))
+            (event,) = [event async for event in asking.send_message(asked)]
+            answer(bailiwick, bundle, "approve", event.task)
+            news = await webhook.told(lambda news: is_done(news, "1.0", event.task.id))
+            checks.that("who waits for a person is told what came of it", news is not None and news[0] == "/approved", webhook.came)
+
         (event,) = await sent(asking, "no")
         answer(bailiwick, bundle, "refuse", event.task)
         done = await settled(asking, event.task)
@@ -106,6 +149,9 @@ async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, c
         streaming = await client(own, "writer", True)
         stream = aiter(streaming.send_message(request("slow")))
         first = await anext(stream)
+        webhook = await Webhook().__aenter__()
+        wanted = TaskPushNotificationConfig(task_id=first.task.id, url=webhook.url())
+        await mine.create_task_push_notification_config(wanted)
         subprocess.run([bailiwick, "revoke", "--all", "--reason", "a check", "--dir", bundle], check=True, stdout=subprocess.DEVNULL)
         seen = None
         try:
@@ -116,10 +162,18 @@ async def check(own: str, other: str, asker: str, bundle: str, bailiwick: str, c
         checks.that("a revocation cuts a stream", "execution_ended" in str(seen), (first, seen))
         seen = await fails(TaskNotFoundError, mine.get_task(GetTaskRequest(id=task.id)))
         checks.that("and nothing is done any more", seen is not None, seen)
+        directly = ClientFactory(ClientConfig(httpx_client=http, streaming=False)).create(await A2ACardResolver(http, agent).get_agent_card())
+        for _ in range(400):
+            behind = await directly.get_task(GetTaskRequest(id=first.task.id))
+            if state(behind) == "TASK_STATE_CANCELED":
+                break
+            await asyncio.sleep(0.02)
+        checks.that("it cancels the task at the agent", state(behind) == "TASK_STATE_CANCELED", behind)
+        checks.that("of which nobody is told any more", "TASK_STATE_CANCELED" not in str(webhook.came), webhook.came)
 
 
 if __name__ == "__main__":
     checks = Checks()
     asyncio.run(check_card(sys.argv[6], checks))
-    asyncio.run(check(*sys.argv[1:6], checks))
+    asyncio.run(check(*sys.argv[1:6], sys.argv[7], checks))
     checks.end()

@@ -1,8 +1,9 @@
 """A person's agent that has another agent act, which calls a tool: each with the official SDKs, none knowing of a gateway.
 
-    a2a_hops.py AGENT BEHIND TOOLS
+    a2a_hops.py AGENT BEHIND TOOLS TEAM
 
-AGENT is where the other agent is reached, BEHIND its own address, and TOOLS the MCP endpoint that it is given.
+AGENT is where the other agent is reached, BEHIND its own address, and TOOLS the MCP endpoint that it is given. TEAM is
+where one is reached that works on two messages at once, and passes on their traces.
 """
 
 import asyncio
@@ -19,10 +20,11 @@ from checks import Checks
 from mcp import Client
 
 CONVERT = 'call time__convert_time {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}'
+CLOCK = 'call clock__get_current_time {"timezone": "UTC"}'
 CURRENT = 'call time__get_current_time {"timezone": "UTC"}'
 
 
-async def check(agent: str, behind: str, tools: str, checks: Checks) -> None:
+async def check(agent: str, behind: str, tools: str, team: str, checks: Checks) -> None:
     async with httpx.AsyncClient(timeout=60) as http:
         card = await A2ACardResolver(http, agent).get_agent_card()
 
@@ -40,6 +42,9 @@ async def check(agent: str, behind: str, tools: str, checks: Checks) -> None:
         checks.that("the second cannot do for the first what that may not", "error:" in said(event), event)
         checks.that("and says why", "beyond_delegation" in said(event), event)
 
+        (event,) = await sent(plain, CLOCK)
+        checks.that("nor does it do for the first what it may not itself", "error:" in said(event) or "Unknown tool" in said(event), event)
+
         events = await sent(streaming, CONVERT)
         chunks = "".join(get_artifact_text(event.artifact_update.artifact) for event in events if event.HasField("artifact_update"))
         checks.that("so it is over a stream", "21:00" in chunks, events)
@@ -55,6 +60,15 @@ async def check(agent: str, behind: str, tools: str, checks: Checks) -> None:
             await asyncio.sleep(0.05)
             task = await plain.get_task(GetTaskRequest(id=task.id))
         checks.that("a task that goes on after its message was answered is still for its sender", "21:00" in said_of(task), task)
+
+        card = await A2ACardResolver(http, team).get_agent_card()
+        team = ClientFactory(ClientConfig(httpx_client=http, streaming=False)).create(card)
+        both = CONVERT.removeprefix("call ")
+        events = await asyncio.gather(*(sent(team, f"together 2 {both}") for _ in range(2)))
+        checks.that("with their traces two messages are worked on at once", all("21:00" in said(event) for (event,) in events), events)
+        events = await asyncio.gather(*(sent(team, f"together 2 untraced {both}") for _ in range(2)))
+        refused = [said(event).startswith("error:") for (event,) in events]
+        checks.that("a call that could be for either is refused", all(refused), events)
 
     # With nobody's message under way the second agent has no authority at all, whatever it wants. The sidecar looks four times a second
     # whether a task that goes on has ended.
@@ -82,5 +96,5 @@ def said_of(task) -> str:
 
 if __name__ == "__main__":
     checks = Checks()
-    asyncio.run(check(*sys.argv[1:4], checks))
+    asyncio.run(check(*sys.argv[1:5], checks))
     checks.end()

@@ -1,12 +1,15 @@
 """The official A2A SDK, unmodified, as a client of an agent: directly, or through whatever is in between.
 
-    a2a_sdk.py URL BINDING VERSION
+    a2a_sdk.py URL BINDING VERSION [gateway]
 
 URL is where the agent's card is found, BINDING `JSONRPC` or `HTTP+JSON`, VERSION `1.0` or `0.3`; `1.0-unlisted` of an
-agent that cannot list its tasks.
+agent that cannot list its tasks. With `gateway` it is reached through one, which takes no address for news that it should not.
 """
 
 import asyncio
+import contextlib
+import json
+import socket
 import sys
 import uuid
 
@@ -16,15 +19,20 @@ from a2a.client.client import ClientConfig
 from a2a.client.client_factory import ClientFactory
 from a2a.helpers.proto_helpers import get_artifact_text, new_text_part
 from a2a.types import (
+    AuthenticationInfo,
     CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
     GetExtendedAgentCardRequest,
+    GetTaskPushNotificationConfigRequest,
     GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
     ListTasksRequest,
     Message,
     Role,
     SendMessageConfiguration,
     SendMessageRequest,
     SubscribeToTaskRequest,
+    TaskPushNotificationConfig,
     TaskState,
 )
 from a2a.utils.errors import A2AError, TaskNotCancelableError, TaskNotFoundError, UnsupportedOperationError
@@ -57,7 +65,7 @@ def state(task) -> str:
     return TaskState.Name(task.status.state)
 
 
-async def check(url: str, binding: str, version: str, checks: Checks) -> None:
+async def check(url: str, binding: str, version: str, way: str, checks: Checks) -> None:
     version, _, unlisted = version.partition("-")
     async with httpx.AsyncClient(timeout=30) as http:
         card = await A2ACardResolver(http, url).get_agent_card()
@@ -162,11 +170,118 @@ async def check(url: str, binding: str, version: str, checks: Checks) -> None:
             checks.that("page by page, each once", len(seen) == len(set(seen)) and set(seen) == ids, seen)
             listed = await plain.list_tasks(ListTasksRequest(context_id=task.context_id))
             checks.that("of one context", [one.id for one in listed.tasks] == [task.id], listed)
+        await check_news(plain, version, way, checks)
         extended = await plain.get_extended_agent_card(GetExtendedAgentCardRequest())
         checks.that("the extended card comes", "words" in [skill.id for skill in extended.skills], extended)
 
 
+class Webhook:
+    """Where news come in, as a client of A2A has it: what came, and what is answered to the next."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[str, dict, dict]] = []
+        self.answers: list[tuple[int, dict]] = []
+        self.more = asyncio.Event()
+        self.server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> "Webhook":
+        self.server = await asyncio.start_server(self.take, "localhost", 0, family=socket.AF_INET)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+
+    def url(self, path: str = "/news") -> str:
+        return f"http://localhost:{self.server.sockets[0].getsockname()[1]}{path}"
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+                body = json.loads(await reader.readexactly(int(headers.get("content-length", "0"))))
+                status, more = self.answers.pop(0) if self.answers else (200, {})
+                self.came.append((head[0].split(" ")[1], headers, body))
+                self.more.set()
+                lines = [f"HTTP/1.1 {status} Said", "content-length: 0", *(f"{name}: {value}" for name, value in more.items())]
+                writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+                await writer.drain()
+        writer.close()
+
+    async def told(self, holds) -> tuple[str, dict, dict] | None:
+        """The first that came of which this holds, waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                while True:
+                    for one in self.came:
+                        if holds(one[2]):
+                            return one
+                    self.more.clear()
+                    await self.more.wait()
+        return None
+
+
+def is_done(news: dict, version: str, task: str) -> bool:
+    """Whether a piece of news tells that the task is completed: an event in 1.0, the task itself in 0.3, which the SDK sends to nobody."""
+    if version == "0.3":
+        return news.get("id") == task and news["status"]["state"] == "completed"
+    update, whole = news.get("statusUpdate", {}), news.get("task", {})
+    states = [update.get("status", {}).get("state")] if update.get("taskId") == task else []
+    states += [whole.get("status", {}).get("state")] if whole.get("id") == task else []
+    return "TASK_STATE_COMPLETED" in states
+
+
+async def check_news(plain, version: str, way: str, checks: Checks) -> None:
+    """Push notifications: where they are sent, as what, and how that is managed."""
+    version = version if way == "gateway" else "1.0"
+    async with Webhook() as webhook:
+        (event,) = await sent(plain, "ask")
+        task = event.task
+        authentication = AuthenticationInfo(scheme="Bearer", credentials="opensesame")
+        wanted = TaskPushNotificationConfig(
+            task_id=task.id, id="mine", url=webhook.url(), token="known-again", authentication=authentication
+        )
+        made = await plain.create_task_push_notification_config(wanted)
+        checks.that("news of a task can be asked for", (made.id, made.url, made.task_id) == ("mine", webhook.url(), task.id), made)
+        got = await plain.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(task_id=task.id, id="mine"))
+        checks.that("where they go is told again", (got.id, got.url, got.token) == ("mine", webhook.url(), "known-again"), got)
+        listed = await plain.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id=task.id))
+        checks.that("and listed", [one.id for one in listed.configs] == ["mine"], listed)
+        await sent(plain, "answer", task=task.id, context=task.context_id)
+        news = await webhook.told(lambda news: is_done(news, version, task.id))
+        checks.that("news come when the task is done", news is not None, webhook.came)
+        headers = news[1] if news else {}
+        checks.that("with what they are to be authenticated by", headers.get("authorization") == "Bearer opensesame", headers)
+        checks.that("and known again by", headers.get("x-a2a-notification-token") == "known-again", headers)
+        for _ in range(2):
+            await plain.delete_task_push_notification_config(DeleteTaskPushNotificationConfigRequest(task_id=task.id, id="mine"))
+        listed = await plain.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id=task.id))
+        checks.that("they can be given up, twice too", not listed.configs, listed)
+        seen = await fails(
+            A2AError, plain.get_task_push_notification_config(GetTaskPushNotificationConfigRequest(task_id=task.id, id="mine"))
+        )
+        checks.that("what was given up is not found", seen is None, seen)
+        seen = await fails(
+            TaskNotFoundError, plain.list_task_push_notification_configs(ListTaskPushNotificationConfigsRequest(task_id="nobody's"))
+        )
+        checks.that("nor news of a task that is not there", seen is None, seen)
+
+        asked = request("hello")
+        asked.configuration.task_push_notification_config.CopyFrom(TaskPushNotificationConfig(url=webhook.url("/inline")))
+        (event,) = [event async for event in plain.send_message(asked)]
+        done = event.task.id
+        news = await webhook.told(lambda news: is_done(news, version, done))
+        checks.that("news can be asked for with the message", news is not None and news[0] == "/inline", webhook.came)
+
+        if way == "gateway":
+            for url in ("http://169.254.169.254/", "https://10.0.0.1/", "http://127.0.0.1:1/", "http://hooks.example/", "https://[::1]/"):
+                seen = await fails(
+                    A2AError, plain.create_task_push_notification_config(TaskPushNotificationConfig(task_id=task.id, url=url))
+                )
+                checks.that(f"no news go to {url}", seen is None or "dev.bailiwick" in str(seen) or "approv" in str(seen), seen)
+
+
 if __name__ == "__main__":
     checks = Checks()
-    asyncio.run(check(*sys.argv[1:4], checks))
+    asyncio.run(check(*sys.argv[1:4], "".join(sys.argv[4:]), checks))
     checks.end()

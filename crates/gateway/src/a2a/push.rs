@@ -342,9 +342,8 @@ impl Pushes {
         let body = body.to_string();
         let mut extras = Extras::from_iter([("url".to_owned(), json!(push.wish.url)), ("body".to_owned(), json!(body))]);
         extras.extend(push.wish.token.as_ref().map(|token| ("token".to_owned(), json!(**token))));
-        if let Some(scheme) = &push.wish.scheme {
-            let credentials = push.wish.credentials.as_ref().map_or("", |credentials| credentials.as_str());
-            extras.insert("authorization".to_owned(), json!(format!("{scheme} {credentials}").trim_end()));
+        if let (Some(scheme), Some(credentials)) = (&push.wish.scheme, &push.wish.credentials) {
+            extras.insert("authorization".to_owned(), json!(format!("{scheme} {}", credentials.as_str())));
         }
         if push.wish.version == Version::V03 {
             extras.insert("older".to_owned(), json!(true));
