@@ -64,7 +64,7 @@ pub struct Below(Vec<String>);
 
 impl Below {
     /// Those that are these URLs, which were checked, or below them.
-    pub(super) const fn of(urls: Vec<String>) -> Self {
+    pub(crate) const fn of(urls: Vec<String>) -> Self {
         Self(urls)
     }
 
