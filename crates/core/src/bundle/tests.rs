@@ -299,6 +299,15 @@ fn what_is_wrong_with_a_server() {
 }
 
 #[test]
+fn news_of_tasks_leave_and_go_where_a_bundle_may_lead() {
+    let text = "[server]\nname = \"new\"\na2a = \"https://h/\"\npush = [\"http://h/\", \"https://h/?x\"]\n[tools.push_notifications]\neffect = \"read\"\n";
+    check("servers/new.toml", text, (4, 9), "is not encrypted");
+    check("servers/new.toml", text, (4, 22), "has no query");
+    check("servers/new.toml", text, (6, 10), "news of tasks go to whatever address");
+    check("servers/new.toml", &text.replace("a2a", "mcp"), (4, 8), "`push` is for agents");
+}
+
+#[test]
 fn what_is_wrong_with_an_agent() {
     let agent = |rest: &str| format!("[agent]\nname = \"new\"\nowner = \"o\"\npurpose = \"p\"\n{rest}\n");
     for (rest, place, message) in [
