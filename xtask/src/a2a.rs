@@ -43,8 +43,13 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
 /// Each client against each agent, directly where the agent speaks as the client does, and through the gateway.
 fn through(tools: &Tools) -> Result<Report> {
     let mut report = Report::default();
-    let calls =
-        AGENTS.map(|(name, ..)| name).into_iter().chain(["theirs", "signed", "forged"]).map(|name| format!("\"{name}/*\"")).collect::<Vec<_>>().join(", ");
+    let calls = AGENTS
+        .map(|(name, ..)| name)
+        .into_iter()
+        .chain(["theirs", "signed", "forged"])
+        .map(|name| format!("\"{name}/*\""))
+        .collect::<Vec<_>>()
+        .join(", ");
     let bundle = Bundle::write(tools, "a2a", &format!("[{calls}]"), "")?;
     let mut agents = Vec::new();
     for (name, how, clients) in AGENTS {
@@ -171,10 +176,8 @@ fn hops(tools: &Tools) -> Result<Report> {
         let endpoint = format!("http://127.0.0.1:{mcp}/mcp");
         let (behind, agent) = start_agent(tools, name, &[&["--tools", &endpoint], more].concat())?;
         let url = format!("http://127.0.0.1:{messages}");
-        bundle.add(
-            &format!("servers/{name}.toml"),
-            &format!("[server]\nname = \"{name}\"\na2a = \"{url}\"\nagent = \"{name}\"\n{TOOLS}"),
-        )?;
+        bundle
+            .add(&format!("servers/{name}.toml"), &format!("[server]\nname = \"{name}\"\na2a = \"{url}\"\nagent = \"{name}\"\n{TOOLS}"))?;
         agents.push((name, mcp, messages, behind, agent));
     }
     let _server = bundle.serve(tools)?;
@@ -217,7 +220,9 @@ fn hops(tools: &Tools) -> Result<Report> {
 /// A token by which the first agent, and no other, may act for a person.
 fn persons_token(tools: &Tools, idp: &str) -> Result<String> {
     let claims = format!(r#"{{"sub":"ana","aud":"checks","azp":"{AGENT}"}}"#);
-    let ask = format!("const answer = await fetch('{idp}/mint', {{ method: 'POST', body: '{claims}' }}); console.log((await answer.json()).token);");
+    let ask = format!(
+        "const answer = await fetch('{idp}/mint', {{ method: 'POST', body: '{claims}' }}); console.log((await answer.json()).token);"
+    );
     let minted = process::run(tools, "a2a-person", tools.node()?.args(["--input-type=module", "-e", &ask]))?;
     Ok(minted.output.trim().to_owned())
 }
@@ -239,7 +244,8 @@ fn chain_in(log: &str) -> std::result::Result<(), String> {
     let started = started(execution).ok_or("the execution of the call is not on the log")?;
     let chain = started.pointer("/chain/0/agent").and_then(Value::as_str).unwrap_or_default();
     let agent = started.pointer("/agent").and_then(Value::as_str).unwrap_or_default();
-    let subjects = [started, called.unwrap_or(started)].map(|record| record.pointer("/subject").and_then(Value::as_str).unwrap_or_default());
+    let subjects =
+        [started, called.unwrap_or(started)].map(|record| record.pointer("/subject").and_then(Value::as_str).unwrap_or_default());
     let is_hers = subjects.iter().all(|subject| subject.contains("ana"));
     if is_hers && agent == "back" && chain.ends_with(&format!("/agent/{AGENT}")) {
         Ok(())

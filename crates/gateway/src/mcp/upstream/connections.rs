@@ -458,7 +458,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         drop(listener);
-        let failed = Connections::new(RootCertStore::empty(), Within::House).unwrap().send(Request::get(url).body(Full::default()).unwrap()).await;
+        let failed =
+            Connections::new(RootCertStore::empty(), Within::House).unwrap().send(Request::get(url).body(Full::default()).unwrap()).await;
         assert!(matches!(failed, Err(Failed::Connect(_))), "{failed:?}");
     }
 }
