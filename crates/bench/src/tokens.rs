@@ -215,6 +215,7 @@ pub(crate) fn token_for(started: &ExecutionStarted, issuer: &Key, device: &Key, 
         id: started.token.clone(),
         issued_s: at.as_second(),
         expires_s: at.as_second() + 300,
+        certificate: None,
         key: Some(device.thumbprint()?),
         grant: Grant::default(),
     };
@@ -223,7 +224,7 @@ pub(crate) fn token_for(started: &ExecutionStarted, issuer: &Key, device: &Key, 
 
 /// A request as the gateway's endpoint gets it.
 pub(crate) const fn presented<'a>(authorization: &'a [&'a str], dpop: &'a [&'a str]) -> Presented<'a> {
-    Presented { authorization, dpop, method: "POST", url: ENDPOINT, audience: ENDPOINT }
+    Presented { authorization, dpop, certificate: None, method: "POST", url: ENDPOINT, audience: ENDPOINT }
 }
 
 /// Randomness from the signature library.

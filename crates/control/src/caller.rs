@@ -55,7 +55,9 @@ pub async fn caller(identity: &Identity, head: &Head, asking: &Asking<'_>) -> Re
     let snapshot = parts.bundle.load();
     let url = format!("{}{}", snapshot.settings.identity.origin, asking.path);
     let audience = format!("{}/mcp", snapshot.settings.data.origin);
-    let presented = Presented { authorization: &authorization, dpop: &dpop, method: asking.method, url: &url, audience: &audience };
+    let certificate = head.extensions.get();
+    let presented =
+        Presented { authorization: &authorization, dpop: &dpop, certificate, method: asking.method, url: &url, audience: &audience };
     let now = parts.clock.now();
     let error = match identity.authenticator().authenticate(&presented, &parts.executions, now) {
         Ok(who) => return Ok(who.execution),

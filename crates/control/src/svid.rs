@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bailiwick_core::identity::spiffe;
+use bailiwick_core::identity::{ClientCertificate, spiffe};
 use bailiwick_core::model::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
@@ -25,6 +25,13 @@ const CHAIN_MAX: usize = 8;
 /// The certificates that a client showed, its own first. It holds the key of its own; nothing else is known of them.
 #[derive(Clone, Debug)]
 pub struct Shown(pub Arc<[CertificateDer<'static>]>);
+
+impl Shown {
+    /// The client's own certificate, as tokens are bound to it.
+    pub fn certificate(&self) -> Option<ClientCertificate> {
+        self.0.first().map(|certificate| ClientCertificate::of(certificate))
+    }
+}
 
 /// Why a certificate is no SVID that is accepted. Whose certificate it is decides whose move it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -28,7 +28,7 @@ pub(crate) use kept::KeptExecution;
 use revoked::RevokedIds;
 use sign_in::GoesOn;
 pub use sign_in::Standing;
-use stop::Barred;
+use stop::{Barred, Said};
 
 /// How many parts the table has, so that unrelated executions rarely meet at a lock, and then only to look one up.
 const SHARDS: usize = 64;
@@ -396,6 +396,8 @@ pub struct Executions {
     seal: Option<Arc<WordSeal>>,
     /// The agents in whose executions nothing is done.
     quarantined: RwLock<BTreeMap<AgentName, Quarantined>>,
+    /// Where the log says it last of each agent. Taken while that one above is held.
+    said: Mutex<BTreeMap<AgentName, Said>>,
     /// Which tokens of people are too old to act for them.
     barred: RwLock<Barred>,
     proofs: Arc<Room>,
@@ -422,6 +424,7 @@ impl Default for Executions {
             written: RwLock::default(),
             seal: None,
             quarantined: RwLock::default(),
+            said: Mutex::default(),
             barred: RwLock::default(),
             proofs: Arc::new(Room::new(PROOFS_MAX)),
             ledgers: Arc::default(),

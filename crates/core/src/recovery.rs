@@ -61,12 +61,17 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         }
         Record::TaskBegun(begun) => executions.tasks().begun(&begun),
         Record::Signal(signal) => executions.heard().took(position, &signal),
-        Record::Quarantined(quarantined) => executions.quarantine(quarantined),
-        Record::Released(released) => executions.release(&released),
+        Record::Quarantined(quarantined) => executions.heard_quarantine(position, quarantined),
+        Record::Released(released) => executions.heard_release(position, &released),
         Record::Answered(answered) => {
             executions.answered(position, &answered);
         }
-        Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::TokenIssued(_) | Record::Refused(_) => {}
+        Record::Started(_)
+        | Record::BundleActivated(_)
+        | Record::ToolHeld(_)
+        | Record::TokenIssued(_)
+        | Record::Refused(_)
+        | Record::CredentialTakenBack(_) => {}
     }
 }
 
@@ -153,12 +158,17 @@ impl<'a> Recovery<'a> {
             }
             Record::TaskBegun(begun) => self.executions.tasks().begun(&begun),
             Record::Signal(signal) => self.executions.heard().took(position, &signal),
-            Record::Quarantined(quarantined) => self.executions.quarantine(quarantined),
-            Record::Released(released) => self.executions.release(&released),
+            Record::Quarantined(quarantined) => self.executions.heard_quarantine(position, quarantined),
+            Record::Released(released) => self.executions.heard_release(position, &released),
             Record::Answered(answered) => {
                 self.executions.answered(position, &answered);
             }
-            Record::Started(_) | Record::BundleActivated(_) | Record::ToolHeld(_) | Record::TokenIssued(_) | Record::Refused(_) => {}
+            Record::Started(_)
+            | Record::BundleActivated(_)
+            | Record::ToolHeld(_)
+            | Record::TokenIssued(_)
+            | Record::Refused(_)
+            | Record::CredentialTakenBack(_) => {}
         }
     }
 

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use bailiwick_core::bundle::{Listen, Snapshot};
 use bailiwick_core::execution::Execution;
-use bailiwick_core::identity::{Authenticated, Authenticator, Presented, Unauthenticated};
+use bailiwick_core::identity::{Authenticated, Authenticator, ClientCertificate, Presented, Unauthenticated};
 use bailiwick_core::model::{AgentName, Refused, Timestamp};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Position;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::request::Parts as Head;
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -157,14 +158,16 @@ impl Front {
     pub(crate) async fn authenticate(
         &self,
         snapshot: &Snapshot,
-        headers: &HeaderMap,
+        head: &Head,
         peer: Option<SocketAddr>,
-        method: &Method,
         (resource, path): (&str, &str),
     ) -> Result<Authenticated, Response<Body>> {
         let origin = &snapshot.settings.data.origin;
         let (audience, url) = (format!("{origin}{resource}"), format!("{origin}{path}"));
-        let error = match self.identify(headers, peer.map(|peer| peer.ip()), method.as_str(), (&audience, &url)).await {
+        let error = match self
+            .identify((&head.headers, head.extensions.get()), peer.map(|peer| peer.ip()), head.method.as_str(), (&audience, &url))
+            .await
+        {
             Ok(who) => return Ok(who),
             Err(error) => error,
         };
@@ -179,10 +182,11 @@ impl Front {
         Err(response)
     }
 
-    /// Who sends a request with these headers to `url`, with a credential for `audience`. Whoever is nobody is recorded.
+    /// Who sends a request with these headers to `url`, over a connection with this certificate, with a credential for `audience`.
+    /// Whoever is nobody is recorded.
     pub(crate) async fn identify(
         &self,
-        headers: &HeaderMap,
+        (headers, certificate): (&HeaderMap, Option<&ClientCertificate>),
         peer: Option<IpAddr>,
         method: &str,
         (audience, url): (&str, &str),
@@ -192,7 +196,7 @@ impl Front {
             headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect()
         };
         let (authorization, dpop) = (every("authorization"), every("dpop"));
-        let presented = Presented { authorization: &authorization, dpop: &dpop, method, url, audience };
+        let presented = Presented { authorization: &authorization, dpop: &dpop, certificate, method, url, audience };
         let parts = self.gateway.parts();
         let who = self.authenticator.authenticate(&presented, &parts.executions, parts.clock.now());
         if let Err(error) = &who {

@@ -143,6 +143,7 @@ impl House {
             id: format!("{:016x}", self.dice.number()),
             issued_s: now.as_second(),
             expires_s,
+            certificate: None,
             key: None,
             grant: Grant::default(),
         };
@@ -197,6 +198,7 @@ impl House {
             id: format!("{:016x}", self.dice.number()),
             issued_s: now.as_second(),
             expires_s: parent.expires().as_second(),
+            certificate: None,
             key: None,
             grant: Grant::default(),
         };
@@ -219,10 +221,12 @@ impl House {
             let quarantined = Quarantined { at, agent, since: at, by, reason };
             parts.executions.quarantine(quarantined.clone());
             let recorded = parts.log.append(quarantined).await?;
-            parts.log.durable(recorded).await?;
+            let durable = parts.log.durable(recorded).await?;
+            parts.executions.quarantined_at(&durable.value().agent, durable.position());
         } else {
             let recorded = parts.log.append(Released { at, agent, by, reason }).await?;
-            parts.executions.release(&parts.log.durable(recorded).await?.into_value());
+            let durable = parts.log.durable(recorded).await?;
+            parts.executions.release(durable.position(), durable.value());
         }
         Ok(())
     }
@@ -255,7 +259,8 @@ impl House {
     /// Who shows this token, by the real authenticator.
     pub(crate) fn authenticate(&self, token: &Token) -> Option<Authenticated> {
         let authorization = format!("Bearer {}", token.text);
-        let presented = Presented { authorization: &[&authorization], dpop: &[], method: "POST", url: AUDIENCE, audience: AUDIENCE };
+        let presented =
+            Presented { authorization: &[&authorization], dpop: &[], certificate: None, method: "POST", url: AUDIENCE, audience: AUDIENCE };
         self.authenticator.authenticate(&presented, &self.gateway.parts().executions, self.clock.now()).ok()
     }
 

@@ -142,6 +142,9 @@ async fn connection<A, F, B>(
     let answer = move |mut request: Request<Timely>| {
         if let Some(shown) = &shown {
             request.extensions_mut().insert(shown.clone());
+            if let Some(certificate) = shown.certificate() {
+                request.extensions_mut().insert(certificate);
+            }
         }
         answer(request, peer)
     };

@@ -110,7 +110,7 @@ impl Server {
         let roots = authorities::of_bundle(&base, &settings).into_diagnostic()?;
 
         // Before anything is changed on disk: a second server on the same ports ends here.
-        let data_door = Door::open("data", &settings.data, &settings.limits, &base).await?;
+        let data_door = Door::open_asking("data", &settings.data, &settings.limits, &base).await?;
         // Agents may prove themselves here by the certificate of their connection.
         let identity_door = Door::open_asking("identity", &settings.identity, &settings.limits, &base).await?;
         let envoy_door = match &settings.ext_authz {
@@ -140,7 +140,8 @@ impl Server {
         let (signing, signing_clock) = (Arc::clone(&identity), Arc::clone(&clock));
         let signers: Signers = Arc::new(move |algorithm| signing.issuer().signer(algorithm, signing_clock.now()));
         let chained = Arc::clone(&executions);
-        let vault: Arc<dyn Vault> = Arc::new(
+        let stopping_executions = Arc::clone(&executions);
+        let broker = Arc::new(
             Broker::new(Sources {
                 bundle: Arc::clone(&live),
                 base: base.clone(),
@@ -153,11 +154,14 @@ impl Server {
                         .map(|execution| execution.started().chain.iter().map(|member| member.agent.clone()).collect())
                         .unwrap_or_default()
                 }),
+                stopped: Arc::new(move |id| stopping_executions.find(id).is_none_or(|execution| execution.is_stopped())),
+                log: log.clone(),
                 clock: Arc::clone(&clock),
                 entropy: Arc::clone(&entropy),
             })
             .into_diagnostic()?,
         );
+        let vault: Arc<dyn Vault> = Arc::<Broker>::clone(&broker);
         let held = Arc::new(ArcSwap::default());
         let peers = Peers::new(House {
             base: base.clone(),
@@ -241,6 +245,7 @@ impl Server {
             tokio::spawn(async move { loader.watch().await }),
             tokio::spawn(pulse::beat(Arc::clone(&face), Arc::clone(&identity))),
             tokio::spawn(tell(teller)),
+            tokio::spawn(take_back(broker)),
             tokio::spawn(async move { match signals.run().await {} }),
             keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept, stopped),
         ];
@@ -331,6 +336,12 @@ async fn tend(identity: Arc<Identity>) {
         }
         tokio::time::sleep(TEND_EVERY).await;
     }
+}
+
+/// Takes back at upstreams what was got there for executions that are stopped, for as long as it is polled.
+async fn take_back(broker: Arc<Broker>) {
+    let error = broker.take_back().await;
+    tracing::error!(%error, "nothing more is taken back at upstreams");
 }
 
 /// Tells the webhook of asks and answers for as long as it is polled.

@@ -1,6 +1,6 @@
 //! A record in one line, for those who watch the log.
 
-use bailiwick_core::model::{Record, Revocation, Signal, SignalEnd, Verdict};
+use bailiwick_core::model::{Record, Revocation, Signal, SignalEnd, TakenBack, Verdict};
 use bailiwick_log::Position;
 
 use super::decision::{ended, person};
@@ -86,6 +86,13 @@ fn told(record: &Record, paint: Paint) -> String {
                 _ => paint.faint("signal "),
             };
             format!("{word}  {}", signalled(signal))
+        }
+        Record::CredentialTakenBack(taken) => {
+            let end = match taken.code {
+                TakenBack::Done => "taken back".to_owned(),
+                _ => format!("not taken back: {}", safe(&taken.detail, 200)),
+            };
+            format!("{}  what {} had at {} is {end}", paint.yellow("upstrm "), taken.agent, taken.server)
         }
         _ => paint.faint("a record of a newer version"),
     }

@@ -44,7 +44,7 @@ fn the_sidecar_as_the_declared_program_needs_neither_key_nor_token() {
 }
 
 #[test]
-fn the_identity_listener_takes_an_x509_svid_for_a_proof_and_no_other_certificate() {
+fn an_x509_svid_proves_an_agent_and_its_credential_is_good_over_that_certificates_connections_alone() {
     let mut house = House::start(MAY);
     assert!(house.stop());
     let uri = |id: &str| SanType::URI(Ia5String::try_from(id).unwrap());
@@ -61,19 +61,22 @@ fn the_identity_listener_takes_an_x509_svid_for_a_proof_and_no_other_certificate
     house.write("issuers.toml", "[[issuer]]\nname = \"spire\"\nissuer = \"spiffe://prod.example\"\njwks_file = \"spire.json\"\n");
     let agent = house.read("agents/helper.toml");
     let federation = "[[agent.federation]]\nissuer = \"spire\"\nclaims = { sub = \"spiffe://prod.example/helper\" }\n";
-    house.write("agents/helper.toml", &format!("{agent}{federation}[agent.credential]\nproof = \"bearer\"\n"));
+    house.write("agents/helper.toml", &format!("{agent}{federation}[agent.credential]\nproof = \"mtls\"\n"));
     let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     house.write("cert.pem", &certified.cert.pem());
     house.write("key.pem", &certified.signing_key.serialize_pem());
     let settings = house.read("bailiwick.toml");
     house.write(
         "bailiwick.toml",
-        &settings.replace("[identity]\nlisten", "[identity]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\nlisten"),
+        &settings
+            .replace("[identity]\nlisten", "[identity]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\nlisten")
+            .replace("[data]\nlisten", "[data]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\nlisten"),
     );
-    let identity: std::net::SocketAddr = settings.split("listen = \"").nth(2).unwrap().split('"').next().unwrap().parse().unwrap();
+    let [data, identity] =
+        [1, 2].map(|nth| settings.split("listen = \"").nth(nth).unwrap().split('"').next().unwrap().parse::<SocketAddr>().unwrap());
     house.serve();
 
-    let ask = |shown: Option<&CertifiedIssuer<'static, KeyPair>>| {
+    let send = |at: SocketAddr, shown: Option<&(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, head: &str, body: &str| {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certified.cert.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -81,30 +84,38 @@ fn the_identity_listener_takes_an_x509_svid_for_a_proof_and_no_other_certificate
         let config = config.with_root_certificates(roots);
         let config = match shown {
             None => config.with_no_client_auth(),
-            Some(authority) => {
-                let (chain, key) = svid(authority, uri("spiffe://prod.example/helper"));
-                config.with_client_auth_cert(chain, key).unwrap()
-            }
+            Some((chain, key)) => config.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap(),
         };
         let client = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("127.0.0.1").unwrap()).unwrap();
-        let mut stream = rustls::StreamOwned::new(client, TcpStream::connect(identity).unwrap());
-        let body = "grant_type=client_credentials";
-        write!(
-            stream,
-            "POST /token HTTP/1.1\r\nhost: {identity}\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
+        let mut stream = rustls::StreamOwned::new(client, TcpStream::connect(at).unwrap());
+        write!(stream, "POST {head}host: {at}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut answer = Vec::new();
         // The server may close without saying so in TLS, once its answer is whole.
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8(answer).unwrap()
     };
-    let answer = ask(Some(&domain));
+    let of = |authority: &CertifiedIssuer<'static, KeyPair>| svid(authority, uri("spiffe://prod.example/helper"));
+    let (own, another, forged) = (of(&domain), of(&domain), of(&other));
+    let ask = |shown| {
+        let head = "/token HTTP/1.1\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+        send(identity, shown, head, "grant_type=client_credentials")
+    };
+    let answer = ask(Some(&own));
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("access_token"), "{answer} {}", house.said());
-    assert!(ask(Some(&other)).contains("invalid_client"), "the same names by another's key");
+    assert!(ask(Some(&forged)).contains("invalid_client"), "the same names by another's key");
     assert!(ask(None).contains("invalid_client"), "no certificate is needed, and none is no proof");
+
+    let token = answer.split("\"access_token\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let call = |shown, more: &str| {
+        let head = format!(
+            "/mcp HTTP/1.1\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream\r\nauthorization: Bearer {token}\r\n{more}"
+        );
+        send(data, shown, &head, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_ne!(call(Some(&own), ""), "401", "{}", house.said());
+    assert_eq!(call(Some(&another), ""), "401", "the agent's next certificate, which another credential is for");
+    assert_eq!(call(None, ""), "401", "what was stolen is worth nothing without the key of the certificate");
+    assert_eq!(call(Some(&own), "dpop: x\r\n"), "401");
 }
 
 fn svid(authority: &CertifiedIssuer<'static, KeyPair>, name: SanType) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {

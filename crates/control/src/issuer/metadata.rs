@@ -8,7 +8,7 @@ use crate::token::{AUTHORIZATION_CODE, CLIENT_CREDENTIALS, JWT_BEARER, REFRESH_T
 
 /// Authorization-server metadata (RFC 8414 §2), with what RFC 9449 §5.1 and RFC 9396 §10 add. `sign_in` is where people let their clients
 /// sign in, if anywhere.
-pub(crate) fn authorization_server(issuer: &str, sign_in: Option<&str>) -> Map<String, Value> {
+pub(crate) fn authorization_server(issuer: &str, sign_in: Option<&str>, speaks_tls: bool) -> Map<String, Value> {
     let algorithms: Vec<_> = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
     let document = json!({
         "issuer": issuer,
@@ -49,12 +49,19 @@ pub(crate) fn authorization_server(issuer: &str, sign_in: Option<&str>) -> Map<S
         put("client_id_metadata_document_supported", json!(true));
         put("authorization_response_iss_parameter_supported", json!(true));
     }
+    if speaks_tls {
+        // RFC 8705 §2.1, §3.3: by the SPIFFE id of a client certificate, and tokens that are bound to one.
+        if let Some(methods) = members.get_mut("token_endpoint_auth_methods_supported").and_then(Value::as_array_mut) {
+            methods.push(json!("tls_client_auth"));
+        }
+        members.insert("tls_client_certificate_bound_access_tokens".to_owned(), json!(true));
+    }
     members
 }
 
 /// The same for those who look by OpenID Connect Discovery; it adds what that requires.
-pub(crate) fn openid(issuer: &str, sign_in: Option<&str>) -> Map<String, Value> {
-    let mut document = authorization_server(issuer, sign_in);
+pub(crate) fn openid(issuer: &str, sign_in: Option<&str>, speaks_tls: bool) -> Map<String, Value> {
+    let mut document = authorization_server(issuer, sign_in, speaks_tls);
     document.insert("subject_types_supported".to_owned(), json!(["public"]));
     document.insert("id_token_signing_alg_values_supported".to_owned(), json!(["RS256", "ES256"]));
     if sign_in.is_none() {

@@ -116,7 +116,7 @@ async fn authenticated(
     let (authorization, dpop) = (every("authorization"), every("dpop"));
     let url = format!("{}{path}", people.listen.origin);
     let audience = format!("{}/mcp", people.snapshot().settings.data.origin);
-    let presented = Presented { authorization: &authorization, dpop: &dpop, method, url: &url, audience: &audience };
+    let presented = Presented { authorization: &authorization, dpop: &dpop, certificate: None, method, url: &url, audience: &audience };
     let parts = people.identity.parts();
     let error = match people.identity.authenticator().authenticate(&presented, &parts.executions, people.now()) {
         Ok(who) => return Ok(who.execution),

@@ -89,7 +89,7 @@ async fn streams(State(signals): State<Arc<Signals>>) -> Json<Value> {
             Delivery::Push { url, .. } => json!({ "push": url }),
             Delivery::Poll { by } => json!({ "poll_by": by }),
         };
-        json!({ "stream": stream.name, "audience": stream.audience, "to": to, "heard_until": signals.streams.place(&stream.name, end), "log": end })
+        json!({ "stream": stream.name, "audience": stream.audience, "to": to, "heard_until": signals.streams.place_of(&stream.name).unwrap_or(end), "log": end })
     });
     Json(json!({ "streams": streams.collect::<Vec<_>>() }))
 }

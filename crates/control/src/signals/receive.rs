@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bailiwick_core::bundle::{Snapshot, Transmitter};
+use bailiwick_core::bundle::Transmitter;
 use bailiwick_core::identity::jws::Jws;
 use bailiwick_core::model::{Refused, Revocation, Signal, SignalEnd, Timestamp};
 use bailiwick_core::signals::{Action, InvalidSet, Set, Whom, whom};
@@ -69,10 +69,11 @@ impl Signals {
     async fn taken(&self, transmitter: &Transmitter, text: &str) -> Result<(), NotTaken> {
         let parts = self.identity.parts();
         let now = parts.clock.now();
+        let set = self.checked(transmitter, text, now).await?;
+        // Of what its transmitter signed alone: what a stranger sends in its name takes nothing from it.
         if !self.arrivals(&transmitter.name, |arrivals| arrivals.take(now.as_second())) {
             return Err(NotTaken::TooMany);
         }
-        let set = self.checked(transmitter, text, now).await?;
         let _turn = self.turn.lock().await;
         // What came before is acknowledged again and not done again (RFC 8935 §2).
         if parts.executions.heard().has(&transmitter.name, &set.id) {
@@ -85,7 +86,7 @@ impl Signals {
             let theirs = whom(&snapshot, transmitter, &set.subject);
             theirs.map_err(|_| NotTaken::Refused("access_denied", "the transmitter may not speak of this subject".to_owned()))?
         };
-        self.deal(&snapshot, transmitter, &set, whom, now).await.map_err(|error| NotTaken::Later(error.to_string()))
+        self.deal(transmitter, &set, whom, now).await.map_err(|error| NotTaken::Later(error.to_string()))
     }
 
     async fn checked(&self, transmitter: &Transmitter, text: &str, now: Timestamp) -> Result<Set, NotTaken> {
@@ -97,14 +98,7 @@ impl Signals {
         Set::verify(text, &trust(&transmitter.signer, audience, &published.keys), now).map_err(refused)
     }
 
-    async fn deal(
-        &self,
-        snapshot: &Snapshot,
-        transmitter: &Transmitter,
-        set: &Set,
-        whom: Whom,
-        now: Timestamp,
-    ) -> Result<(), StorageError> {
+    async fn deal(&self, transmitter: &Transmitter, set: &Set, whom: Whom, now: Timestamp) -> Result<(), StorageError> {
         let action = if set.event.is_grave && !whom.is_nobody() { transmitter.does(set.event.kind) } else { Action::Note };
         let mut signal = Signal {
             at: now,
@@ -137,7 +131,6 @@ impl Signals {
         if signal.code == SignalEnd::Noted && set.event.state.as_deref().is_some_and(|state| matches!(state, "paused" | "disabled")) {
             tracing::warn!(transmitter = transmitter.name, "a transmitter says that it sends nothing more");
         }
-        debug_assert!(snapshot.signals.transmitters.contains_key(&transmitter.name), "a transmitter is declared");
         self.record(signal).await.map(drop)
     }
 

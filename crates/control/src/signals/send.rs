@@ -30,7 +30,7 @@ impl Signals {
     /// Sends the stream with this name for as long as the bundle in force says that it is sent.
     pub(super) async fn send(&self, name: &str) {
         let log = self.identity.parts().log.clone();
-        let mut next = self.streams.place(name, Position(log.storage().len()));
+        let mut next = self.streams.place(name, Position(log.storage().len())).await;
         loop {
             let trials = self.streams.waiting_trials(name);
             for item in &trials {

@@ -36,6 +36,7 @@ const KINDS: [&[u8]; 3] = [b"{\"kind\":\"revoked\"", b"{\"kind\":\"quarantined\"
 pub(super) struct Streams {
     files: Arc<dyn KeyFiles>,
     of: Mutex<HashMap<String, Place>>,
+    saving: tokio::sync::Mutex<()>,
     /// Somebody wants a stream to be tried.
     pub(super) trials: Notify,
 }
@@ -45,8 +46,9 @@ pub(super) struct Streams {
 struct Place {
     /// The first entry of which its receiver may not have heard everything.
     next: Position,
-    /// The place that is on disk.
+    /// The place that is on disk, and whether one is.
     saved: Position,
+    is_saved: bool,
     /// What was handed out from there on and not acknowledged.
     given: BTreeSet<String>,
     /// What was acknowledged from there on, out of order.
@@ -82,13 +84,21 @@ impl Streams {
                 BTreeMap::new()
             }
         };
-        let of = saved.into_iter().map(|(name, next)| (name, Place { next, saved: next, ..Place::default() })).collect();
-        Self { files, of: Mutex::new(of), trials: Notify::new() }
+        let of = saved.into_iter().map(|(name, next)| (name, Place { next, saved: next, is_saved: true, ..Place::default() })).collect();
+        Self { files, of: Mutex::new(of), saving: tokio::sync::Mutex::default(), trials: Notify::new() }
     }
 
-    /// The place of a stream; one that is new begins with what happens from now on.
-    pub(super) fn place(&self, stream: &str, end: Position) -> Position {
-        self.of().entry(stream.to_owned()).or_insert_with(|| Place { next: end, ..Place::default() }).next
+    /// The place of a stream; one that is new begins with what happens from now on, also after a crash.
+    pub(super) async fn place(&self, stream: &str, end: Position) -> Position {
+        let (is_new, next) = {
+            let mut of = self.of();
+            let is_new = of.get(stream).is_none_or(|place| !place.is_saved);
+            (is_new, of.entry(stream.to_owned()).or_insert_with(|| Place { next: end, ..Place::default() }).next)
+        };
+        if is_new {
+            self.save().await;
+        }
+        next
     }
 
     /// The place of a stream, if it has one.
@@ -110,6 +120,7 @@ impl Streams {
     }
 
     async fn save(&self) {
+        let _one_at_a_time = self.saving.lock().await;
         let places: BTreeMap<String, Position> = self.of().iter().map(|(name, place)| (name.clone(), place.next)).collect();
         let Ok(bytes) = serde_json::to_vec(&places) else { return };
         let files = Arc::clone(&self.files);
@@ -124,6 +135,7 @@ impl Streams {
         for (name, next) in places {
             if let Some(place) = of.get_mut(&name) {
                 place.saved = place.saved.max(next);
+                place.is_saved = true;
             }
         }
     }
@@ -173,7 +185,7 @@ impl Streams {
         max: usize,
     ) -> Result<(Vec<Item>, bool), StorageError> {
         let log = &identity.parts().log;
-        let start = self.place(&stream.name, Position(log.storage().len()));
+        let start = self.place(&stream.name, Position(log.storage().len())).await;
         let acked = self.of().get(&stream.name).map(|place| place.acked.clone()).unwrap_or_default();
         let trials = self.waiting_trials(&stream.name);
         let wanted = max.saturating_sub(trials.len());

@@ -1,8 +1,8 @@
 //! The Workload API on a Unix socket: agents of this host get SVIDs, and the kernel says which program asks.
 //!
-//! gRPC over HTTP/2 by five methods, of which none has a stream of requests: a frame comes, frames and a status go. Whoever asks
-//! is attested as on the local socket of the token service. What is given out is recorded first. `FetchWITSVID`, `FetchWITBundles` and
-//! `ValidateJWTSVID` are unimplemented: clients validate by the bundles.
+//! gRPC over HTTP/2 by six methods, of which none has a stream of requests: a frame comes, frames and a status go. Whoever asks
+//! is attested as on the local socket of the token service. What is given out is recorded first. `FetchWITSVID` and `FetchWITBundles` are
+//! unimplemented.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Router, middleware};
 use bailiwick_core::bundle::Outbound;
+use bailiwick_core::identity::jws::{InvalidJwt, Jws, SKEW_S};
 use bailiwick_core::identity::outbound::OutboundToken;
+use bailiwick_core::identity::platform::SVID_ALGORITHMS;
+use bailiwick_core::identity::{KeySet, spiffe};
 use bailiwick_core::model::{AgentName, Digest, Refused, SpiffeId, Timestamp, TokenIssued};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,10 +34,11 @@ use tower::service_fn;
 
 use super::jwt_keys;
 use super::message::{
-    JwtBundlesResponse, JwtSvid, JwtSvidRequest, JwtSvidResponse, Nothing, X509BundlesResponse, X509Svid, X509SvidResponse,
+    JwtBundlesResponse, JwtSvid, JwtSvidRequest, JwtSvidResponse, Nothing, ValidateJwtSvidRequest, ValidateJwtSvidResponse,
+    X509BundlesResponse, X509Svid, X509SvidResponse,
 };
-use crate::token::Identity;
 use crate::token::attest::Peer;
+use crate::token::{Identity, of_domain};
 
 /// How often what a stream said is said anew: at half the life of an SVID.
 const AGAIN: Duration = Duration::from_secs(1_800);
@@ -69,6 +73,7 @@ impl WorkloadApi {
             .route("/SpiffeWorkloadAPI/FetchX509Bundles", post(fetch_x509_bundles))
             .route("/SpiffeWorkloadAPI/FetchJWTSVID", post(fetch_jwt_svid))
             .route("/SpiffeWorkloadAPI/FetchJWTBundles", post(fetch_jwt_bundles))
+            .route("/SpiffeWorkloadAPI/ValidateJWTSVID", post(validate_jwt_svid))
             .fallback(async || Status::unimplemented("this method is not offered").into_http::<Body>())
             .layer(middleware::from_fn(guard))
             .with_state(Arc::new(self))
@@ -197,6 +202,29 @@ impl WorkloadApi {
         Ok(JwtSvidResponse { svids })
     }
 
+    /// Whether a JWT-SVID, of our trust domain or of one that `issuers.toml` declares, is good for this audience now (Workload API §6.2.3).
+    async fn validate(&self, peer: &Arc<Peer>, asked: &ValidateJwtSvidRequest) -> Result<ValidateJwtSvidResponse, Status> {
+        self.agents(peer).await?;
+        let invalid = |why: &dyn fmt::Display| Status::invalid_argument(format!("the JWT-SVID is not valid: {why}"));
+        let svid = Jws::parse(&asked.svid).map_err(|error| invalid(&error))?;
+        let id = svid.text("sub").map_err(|error| invalid(&error))?.to_owned();
+        let domain = match spiffe::Id::parse(&id) {
+            Ok(id) if !id.path().is_empty() => id.trust_domain().to_owned(),
+            _ => return Err(invalid(&"its `sub` is no SPIFFE id of a workload")),
+        };
+        let snapshot = self.identity.parts().bundle.load();
+        let now = self.now();
+        if domain == snapshot.settings.trust_domain.to_string() {
+            check(&svid, &asked.audience, &self.identity.issuer().public_keys(), now).map_err(|error| invalid(&error))?;
+        } else {
+            let issuer = of_domain(&snapshot, &domain).ok_or_else(|| invalid(&"its trust domain is not known here"))?;
+            let published = self.identity.foreign().published(issuer, svid.kid(), now).await;
+            let published = published.map_err(|error| Status::unavailable(error.to_string()))?;
+            check(&svid, &asked.audience, &published.keys, now).map_err(|error| invalid(&error))?;
+        }
+        Ok(ValidateJwtSvidResponse { spiffe_id: id, claims: Some(svid.claims().into()) })
+    }
+
     fn x509_bundles(&self) -> X509BundlesResponse {
         X509BundlesResponse { crl: Vec::new(), bundles: HashMap::from([(self.domain(), self.identity.authority().roots())]) }
     }
@@ -279,6 +307,28 @@ async fn fetch_jwt_svid(State(api): Shared, Extension(peer): Extension<Arc<Peer>
         async move { api.jwt_svids(&peer, asked.get_ref()).await.map(tonic::Response::new) }
     });
     Grpc::new(ProstCodec::<JwtSvidResponse, JwtSvidRequest>::default()).max_decoding_message_size(BYTES_MAX).unary(answer, request).await
+}
+
+async fn validate_jwt_svid(State(api): Shared, Extension(peer): Extension<Arc<Peer>>, request: Request) -> Answer {
+    let answer = service_fn(move |asked: tonic::Request<ValidateJwtSvidRequest>| {
+        let (api, peer) = (Arc::clone(&api), Arc::clone(&peer));
+        async move { api.validate(&peer, asked.get_ref()).await.map(tonic::Response::new) }
+    });
+    let codec = ProstCodec::<ValidateJwtSvidResponse, ValidateJwtSvidRequest>::default();
+    Grpc::new(codec).max_decoding_message_size(BYTES_MAX).unary(answer, request).await
+}
+
+/// Checks a JWT-SVID by the keys of its trust domain (JWT-SVID §5). One of our own access tokens is of another type.
+fn check(svid: &Jws<'_>, audience: &str, keys: &KeySet, now: Timestamp) -> Result<(), InvalidJwt> {
+    svid.has_type(&["JWT", "JOSE", ""])?;
+    if !SVID_ALGORITHMS.contains(&svid.algorithm().as_str()) {
+        return Err(InvalidJwt::Algorithm);
+    }
+    svid.verify(keys.find(svid.kid(), svid.algorithm()).ok_or(InvalidJwt::UnknownKey)?)?;
+    if audience.is_empty() || !svid.audiences()?.contains(&audience) {
+        return Err(InvalidJwt::Audience);
+    }
+    svid.is_current(now.as_second(), SKEW_S).map(drop)
 }
 
 /// `first`, and `every` so often what `next` gives, if it gives anything, until the caller leaves or `next` fails.

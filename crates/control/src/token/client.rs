@@ -306,7 +306,7 @@ pub(crate) fn trusted<'a>(snapshot: &'a Snapshot, token: &Jws<'_>) -> Option<&'a
 }
 
 /// The issuer that stands for a SPIFFE trust domain.
-fn of_domain<'a>(snapshot: &'a Snapshot, domain: &str) -> Option<&'a Trusted> {
+pub(crate) fn of_domain<'a>(snapshot: &'a Snapshot, domain: &str) -> Option<&'a Trusted> {
     let of_domain = |trusted: &&Trusted| spiffe::trust_domain(&trusted.issuer) == Some(domain);
     snapshot.issuers.values().filter(|trusted| trusted.kind == Platform::Spiffe).find(of_domain)
 }

@@ -115,7 +115,7 @@ impl Identity {
         proof: Option<Proof>,
     ) -> Result<Value, Refusal> {
         let Asked { form, now, .. } = asked;
-        self.binding(agent, Some(token), proof)?;
+        self.binding(agent, Some(token), asked, proof, false)?;
         // Whether the other agent exists is told to those only that may delegate to it.
         let refused = |detail: String| {
             Refusal::hidden("invalid_target", "this execution cannot be delegated to that agent", detail).about(execution.id())
@@ -163,6 +163,7 @@ impl Identity {
             id: delegation.id.clone(),
             issued_s: delegation.issued_s,
             expires_s: delegation.expires_s,
+            certificate: None,
             key: None,
             grant: Grant::default(),
         };

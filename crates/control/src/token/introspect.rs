@@ -34,8 +34,8 @@ impl Identity {
             if let Some(act) = token.act() {
                 members.insert("act".to_owned(), act);
             }
-            if let Some(key) = &token.key {
-                members.insert("cnf".to_owned(), json!({ "jkt": key }));
+            if let Some(cnf) = token.confirmation() {
+                members.insert("cnf".to_owned(), cnf);
             }
             // What the execution may do now, which a renewal may have narrowed after this token was signed.
             let grant = execution.grant();

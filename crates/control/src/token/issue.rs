@@ -23,6 +23,7 @@ use super::{
     AUTHORIZATION_CODE, AWS_REQUEST, Asked, CLIENT_CREDENTIALS, Identity, JWT_BEARER, JWT_DPOP, REFRESH_TOKEN, TOKEN_EXCHANGE, outbound,
     scope,
 };
+use crate::svid::Shown;
 
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -212,7 +213,10 @@ impl Identity {
         let Asked { form, now, .. } = asked;
         let (agent, now) = (proven.agent, *now);
         let renewed = purpose.renewed.as_ref();
-        let key = self.binding(agent, renewed.map(|(_, token)| token), proof)?;
+        // An SVID lives less long than an execution may, so the one that an agent has now takes the place of the one before.
+        let by_svid = proven.by.starts_with("x509-svid ");
+        let bound = self.binding(agent, renewed.map(|(_, token)| token), asked, proof, by_svid)?;
+        let key = bound.key;
         let asserted = purpose.asserted.as_ref();
         if let Some(asserted) = asserted.filter(|asserted| asserted.key.is_some() && asserted.key != key) {
             let detail = format!("the ID-JAG of `{}` is bound to another key than that of the proof", asserted.issuer);
@@ -249,6 +253,7 @@ impl Identity {
             issued_s: now.as_second(),
             expires_s,
             key: key.clone(),
+            certificate: bound.certificate.clone(),
             grant: grant.clone(),
         };
         // Nothing can be wrong with the request from here on, so that no delegation is spent in vain.
@@ -271,7 +276,7 @@ impl Identity {
             chain: renewed.map(|(execution, _)| execution.started().chain.clone()).unwrap_or_default(),
             task,
             grant,
-            key: key.clone(),
+            key: key.clone().or_else(|| bound.certificate.map(|digest| format!("{BY_CERTIFICATE}{digest}"))),
             token: token.id.clone(),
             renewal: renewed.is_some(),
             expires: Timestamp::from_second(expires_s).unwrap_or(now),
@@ -323,22 +328,66 @@ impl Identity {
         }
     }
 
-    /// The key that the credential is bound to; a renewed one stays with its own.
-    pub(super) fn binding(&self, agent: &Agent, renewed: Option<&AccessToken>, proof: Option<Proof>) -> Result<Option<String>, Refusal> {
+    /// What the credential is bound to; a renewed one stays with its own key, and with its own certificate unless `may_change` it.
+    pub(super) fn binding(
+        &self,
+        agent: &Agent,
+        renewed: Option<&AccessToken>,
+        asked: &Asked,
+        proof: Option<Proof>,
+        may_change: bool,
+    ) -> Result<Bound, Refusal> {
         let failed = |detail: &str| Refusal::hidden("invalid_dpop_proof", "the DPoP proof was not accepted", detail);
+        if agent.credential.proof == Binding::Mtls {
+            return certificate(renewed, asked, proof.is_some(), may_change);
+        }
+        if renewed.is_some_and(|token| token.certificate.is_some()) {
+            return Err(Refusal::request(
+                "what is exchanged is bound to a certificate, and this agent's credentials are no more; start again",
+            ));
+        }
         let Some(proof) = proof else {
             if agent.credential.proof == Binding::Dpop || renewed.is_some_and(|token| token.key.is_some()) {
                 return Err(Refusal::new("invalid_dpop_proof", "a DPoP proof is needed, and there is none"));
             }
-            return Ok(None);
+            return Ok(Bound::default());
         };
         if renewed.is_some_and(|token| token.key.as_ref().is_some_and(|key| *key != proof.thumbprint)) {
             return Err(failed("the proof is by another key than the credential is bound to"));
         }
         let used = self.used(&agent.name, |used| used.proofs.first_use(proof.id, proof.slot));
         used.map_err(|error| failed(&format!("the proof was refused: {error}")))?;
-        Ok(Some(proof.thumbprint))
+        Ok(Bound { key: Some(proof.thumbprint), certificate: None })
     }
+}
+
+/// What stands before the digest of a certificate where the log names what a credential is bound to.
+pub(super) const BY_CERTIFICATE: &str = "x5t#S256 ";
+
+/// What a credential is bound to; nothing for a bearer credential.
+#[derive(Default)]
+pub(super) struct Bound {
+    /// The thumbprint of a key.
+    pub(super) key: Option<String>,
+    /// The digest of a certificate.
+    certificate: Option<String>,
+}
+
+/// The certificate of the connection that a credential was asked for over (RFC 8705 §3).
+fn certificate(renewed: Option<&AccessToken>, asked: &Asked, has_proof: bool, may_change: bool) -> Result<Bound, Refusal> {
+    let Some(shown) = asked.shown.as_ref().and_then(Shown::certificate) else {
+        return Err(Refusal::request("this agent's credentials are bound to its client certificate, and the connection showed none"));
+    };
+    if has_proof {
+        return Err(Refusal::request("this agent's credentials are bound to its client certificate: send no DPoP proof"));
+    }
+    // A delegation that is redeemed is bound to nothing yet.
+    let before = renewed.and_then(|token| token.certificate.as_deref());
+    if renewed.is_some_and(|token| token.key.is_some()) || (!may_change && before.is_some_and(|before| before != shown.digest())) {
+        let detail = "what was exchanged is bound to another certificate, or to a key";
+        return Err(Refusal::hidden("invalid_request", "the subject token was not accepted", detail));
+    }
+    Ok(Bound { key: None, certificate: Some(shown.digest().to_owned()) })
 }
 
 /// The agents that an execution acts for, nearest first.

@@ -53,7 +53,7 @@ use crate::spiffe::{self, Authority};
 use crate::svid::Shown;
 use answer::{Refusal, uncached};
 use attest::Peer;
-pub(crate) use client::{trust, trusted};
+pub(crate) use client::{of_domain, trust, trusted};
 use documents::{Documents, Unknown};
 use form::Form;
 
@@ -213,6 +213,11 @@ impl Identity {
     /// What a client that people sign in by says of itself.
     pub(crate) async fn document(&self, client: &Client, now: Timestamp) -> Result<ClientDocument, Unknown> {
         self.documents.of(client, &self.foreign, now).await
+    }
+
+    /// Whether the listener itself ends TLS, and so sees clients' certificates.
+    fn speaks_tls(&self) -> bool {
+        self.parts.bundle.load().settings.identity.tls.is_some()
     }
 
     /// What turns requests away when more arrives than can be served; somebody has to tell it the beat.
@@ -501,11 +506,15 @@ async fn spiffe_bundle(State(identity): State<Arc<Identity>>) -> Response {
 }
 
 async fn metadata(State(identity): State<Arc<Identity>>) -> Response {
-    published(json!(authorization_server(identity.issuer.url(), sign_in_page(&identity.parts.bundle.load()).as_deref())))
+    published(json!(authorization_server(
+        identity.issuer.url(),
+        sign_in_page(&identity.parts.bundle.load()).as_deref(),
+        identity.speaks_tls()
+    )))
 }
 
 async fn openid_metadata(State(identity): State<Arc<Identity>>) -> Response {
-    published(json!(openid(identity.issuer.url(), sign_in_page(&identity.parts.bundle.load()).as_deref())))
+    published(json!(openid(identity.issuer.url(), sign_in_page(&identity.parts.bundle.load()).as_deref(), identity.speaks_tls())))
 }
 
 /// A document that others may keep for a few minutes; a key is published for far longer before it signs.

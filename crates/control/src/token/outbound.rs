@@ -36,7 +36,7 @@ impl Identity {
         proof: Option<Proof>,
     ) -> Result<Value, Refusal> {
         let Asked { form, now, .. } = asked;
-        let key = self.binding(agent, Some(token), proof)?;
+        let key = self.binding(agent, Some(token), asked, proof, false)?.key;
         let to = declared(snapshot, form, agent, execution, kind).map_err(|refusal| refusal.about(execution.id()))?;
         may_have(execution, to).map_err(|refusal| refusal.about(execution.id()))?;
         let name = SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.name.clone());

@@ -89,7 +89,10 @@ impl Identity {
         let quarantined = Quarantined { at, agent, since, by: by.by, reason: by.reason };
         self.parts.executions.quarantine(quarantined.clone());
         let executions = self.parts.executions.all().iter().filter(|execution| execution.involves(&quarantined.agent)).count();
-        Ok(Stopped { executions, record: self.durably(quarantined).await? })
+        let agent = quarantined.agent.clone();
+        let record = self.durably(quarantined).await?;
+        self.parts.executions.quarantined_at(&agent, record);
+        Ok(Stopped { executions, record })
     }
 
     /// Releases a quarantined agent, once that is on the log; its executions that have not ended go on. Nothing where it is not
@@ -101,7 +104,7 @@ impl Identity {
         }
         let released = Released { at: self.parts.clock.now(), agent: agent.clone(), by: by.by, reason: by.reason };
         let record = self.durably(released.clone()).await?;
-        self.parts.executions.release(&released);
+        self.parts.executions.release(record, &released);
         Ok(Some(record))
     }
 
@@ -117,7 +120,7 @@ impl Identity {
             let agent = known.agent.clone();
             let again = Quarantined { at: now, ..known };
             match self.durably(again.clone()).await {
-                Ok(_) => self.parts.executions.quarantine(again),
+                Ok(position) => self.parts.executions.heard_quarantine(position, again),
                 Err(error) => tracing::error!(%error, "the log could not be told again that `{agent}` is quarantined"),
             }
         }

@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use super::answer::{Refusal, printable};
 use super::client::Proven;
 use super::form::Form;
-use super::issue::{self, EXECUTIONS_MAX, Purpose, Spends};
+use super::issue::{self, BY_CERTIFICATE, EXECUTIONS_MAX, Purpose, Spends};
 use super::revoke::Reason;
 use super::{AUTHORIZATION_CODE, Asked, Identity, JWT_BEARER_CLIENT, REFRESH_TOKEN};
 
@@ -234,6 +234,7 @@ impl Identity {
     /// What the execution goes on with: what was allowed, and the key that it is bound to.
     fn goes_on(&self, snapshot: &Snapshot, execution: Arc<Execution>, agent: &Agent, key: Option<String>, spends: Spends) -> Purpose {
         let subject = execution.started().subject.clone();
+        let certificate = key.as_deref().and_then(|key| key.strip_prefix(BY_CERTIFICATE)).map(str::to_owned);
         let credential = AccessToken {
             issuer: self.issuer.url().to_owned(),
             agent: SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.name.clone()),
@@ -244,7 +245,8 @@ impl Identity {
             id: execution.started().token.clone(),
             issued_s: execution.started().at.as_second(),
             expires_s: execution.expires().as_second(),
-            key,
+            key: key.filter(|_| certificate.is_none()),
+            certificate,
             grant: Grant::default(),
         };
         Purpose { subject, renewed: Some((execution, credential)), spends: Some(spends), ..Purpose::default() }

@@ -143,17 +143,18 @@ async fn only_a_declared_program_that_is_not_quarantined_has_svids_and_each_is_o
     let (world, _) = world(&format!("{{ uid = {uid}, executable = \"{}\" }}", own.display())).await;
     let (near, _far) = UnixStream::pair().unwrap();
     let peer = Arc::new(Peer::of(&near.peer_cred().unwrap()).unwrap());
-    // The method, what it is sent, and whether the request says that it means this API; the status, as gRPC numbers them.
-    let call = async |method: &str, message: &[u8], marked: bool| {
-        let body = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], message].concat();
+    // The method, what it is sent, and whether the request says that it means this API; the status, as gRPC numbers them, and the answer.
+    let exchange = async |method: &str, message: &[u8], marked: bool| {
+        let body = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat();
         let mut request = http::Request::post(format!("/SpiffeWorkloadAPI/{method}")).header("content-type", "application/grpc");
         if marked {
             request = request.header("workload.spiffe.io", "true");
         }
         let router = WorkloadApi::new(Arc::clone(&world.identity)).router().layer(axum::Extension(Arc::clone(&peer)));
         let response = router.oneshot(request.body(axum::body::Body::from(body)).unwrap()).await.unwrap();
-        response.headers().get("grpc-status").map_or(0, |status| status.to_str().unwrap().parse::<u8>().unwrap())
+        (response.headers().get("grpc-status").map_or(0, |status| status.to_str().unwrap().parse::<u8>().unwrap()), response.into_body())
     };
+    let call = async |method: &str, message: &[u8], marked: bool| exchange(method, message, marked).await.0;
     let declare = |from: &str, to: &str| {
         let mut files = world.sources.clone();
         let text = String::from_utf8(files["agents/bot.toml"].clone()).unwrap();
@@ -174,6 +175,44 @@ async fn only_a_declared_program_that_is_not_quarantined_has_svids_and_each_is_o
     let audiences: Vec<_> = issued.map(|issued| (issued.audience, issued.execution, issued.by.starts_with("local uid"))).collect();
     assert_eq!(audiences, [("x509-svid".to_owned(), None, true), ("peer".to_owned(), None, true)]);
 
+    // What was given out is valid by this API too, for its audience alone (`ValidateJWTSVIDRequest`).
+    let answered = async |method: &str, message: &[u8]| {
+        let bytes = axum::body::to_bytes(exchange(method, message, true).await.1, 1 << 16).await.unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let answer = answered("FetchJWTSVID", one).await;
+    let is_token = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
+    let svid: String = answer[answer.find("eyJ").unwrap()..].chars().take_while(is_token).collect();
+    let validate = |audience: &str, svid: &str| {
+        let field = |number: u8, text: &str| {
+            let (mut bytes, mut length) = (vec![number << 3 | 2], text.len());
+            while length >= 0x80 {
+                bytes.push(length as u8 | 0x80);
+                length >>= 7;
+            }
+            bytes.push(length as u8);
+            [&bytes, text.as_bytes()].concat()
+        };
+        [field(1, audience), field(2, svid)].concat()
+    };
+    assert_eq!(call("ValidateJWTSVID", &validate("peer", &svid), true).await, 0);
+    assert!(answered("ValidateJWTSVID", &validate("peer", &svid)).await.contains("spiffe://acme.example/agent/bot"));
+    let access = world.ask(&[]).await.token().to_owned();
+    let elsewhere = Key::new().sign(
+        &serde_json::json!({ "alg": "ES256", "kid": "k" }),
+        &serde_json::json!({ "sub": "spiffe://b.example/x", "aud": "peer", "exp": i64::MAX }),
+    );
+    let unsigned = format!("{}.AAAA", svid.rsplit_once('.').unwrap().0);
+    for (case, audience, svid) in [
+        ("another audience", "other", &svid),
+        ("no audience", "", &svid),
+        ("a signature of nobody", "peer", &unsigned),
+        ("our own access token", GATEWAY, &access),
+        ("a trust domain that is not known", "peer", &elsewhere),
+    ] {
+        assert_eq!(call("ValidateJWTSVID", &validate(audience, svid), true).await, 3, "{case}");
+    }
+
     assert_eq!(call("FetchX509SVID", b"", false).await, 3, "a request that does not say what it means");
     assert_eq!(call("FetchJWTSVID", two, true).await, 3, "two audiences");
     assert_eq!(call("FetchWITSVID", b"", true).await, 12, "what there is not");
@@ -183,7 +222,7 @@ async fn only_a_declared_program_that_is_not_quarantined_has_svids_and_each_is_o
     world.identity.release(&"bot".parse().unwrap(), Reason { by: "ops".to_owned(), reason: String::new() }).await.unwrap();
     assert_eq!(call("FetchX509Bundles", b"", true).await, 0);
     declare(&own.display().to_string(), "/usr/bin/another");
-    for method in ["FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles"] {
+    for method in ["FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles", "ValidateJWTSVID"] {
         assert_eq!(call(method, b"", true).await, 7, "{method} by another program");
     }
     let refused = world.refusals().pop().unwrap();

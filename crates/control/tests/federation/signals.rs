@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bailiwick_control::issuer::KeyFiles as _;
 use bailiwick_control::signals::Signals;
 use bailiwick_control::token::{Identity, Parts, Reason};
 use bailiwick_core::bundle;
@@ -248,7 +249,7 @@ async fn a_gateway_tells_another_over_https_and_what_it_could_not_tell_it_tells_
         b.identity.authenticator().read(reply.token(), &b.executions, b.now()).unwrap().1
     };
     let a = Gateway::serve(a, &authority, door_a).await;
-    // Nobody listens at B yet, so this is told when somebody does.
+    // Nobody listens at B yet, so this is told when somebody does; and where the stream is stands on disk before anything is told.
     wait_until_placed(&a).await;
     a.world.identity.quarantine("other".parse().unwrap(), by("unix:ops")).await.unwrap();
     let b = Gateway::serve(b, &authority, door_b).await;
@@ -283,7 +284,7 @@ async fn a_gateway_tells_another_over_https_and_what_it_could_not_tell_it_tells_
 /// Waits until A's stream has its place: what happens from then on is told.
 async fn wait_until_placed(gateway: &Gateway) {
     let waited = async {
-        while gateway.signals.place_of("to-b").is_none() {
+        while gateway.world.files.load("signals.json").unwrap().is_none() {
             tokio::task::yield_now().await;
         }
     };

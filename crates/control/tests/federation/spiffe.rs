@@ -341,6 +341,17 @@ async fn a_bundle_is_read_from_the_workload_api_of_the_machine() {
 
 /// Asks for a credential over TLS with this certificate, or none, and gives the status and the answer.
 async fn over_tls(world: &World, port: u16, roots: &CertificateDer<'static>, shown: Option<Identity>, form: &str) -> (u16, Value) {
+    over_tls_with(Some(&world.proof()), port, roots, shown, form).await
+}
+
+/// The same with this proof, or none.
+async fn over_tls_with(
+    proof: Option<&str>,
+    port: u16,
+    roots: &CertificateDer<'static>,
+    shown: Option<Identity>,
+    form: &str,
+) -> (u16, Value) {
     let mut store = rustls::RootCertStore::empty();
     store.add(roots.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -355,12 +366,11 @@ async fn over_tls(world: &World, port: u16, roots: &CertificateDer<'static>, sho
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::post("/token")
-        .header("host", "localhost")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("dpop", world.proof())
-        .body(Full::new(Bytes::from(form.to_owned())))
-        .unwrap();
+    let mut request = http::Request::post("/token").header("host", "localhost").header("content-type", "application/x-www-form-urlencoded");
+    if let Some(proof) = proof {
+        request = request.header("dpop", proof);
+    }
+    let request = request.body(Full::new(Bytes::from(form.to_owned()))).unwrap();
     let (head, body) = sender.send_request(request).await.unwrap().into_parts();
     (head.status.as_u16(), serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap())
 }
@@ -445,4 +455,71 @@ async fn an_x509_svid_proves_an_agent_by_the_roots_of_its_own_trust_domain() {
     // A mesh's own certificate is in nobody's way.
     let assertion = format!("{own}&client_assertion_type={CLIENT_ASSERTION}&client_assertion={}", world.assertion());
     assert_eq!(over_tls(&world, port, &root, Some(other.svid("spiffe://other.example/mesh", |_| ())), &assertion).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_credential_is_bound_to_the_certificate_of_whoever_asked_for_it() {
+    let domain = Domain::new("spiffe://prod.example");
+    let world = world(&json!({ "keys": [domain.root()] })).await;
+    let mut files = world.sources.clone();
+    let tls = "tls = { cert = \"c.pem\", key = \"k.pem\" }\n";
+    let agent = String::from_utf8(files["agents/bot.toml"].clone()).unwrap();
+    files
+        .insert("agents/bot.toml".to_owned(), agent.replace("[agent.credential]\n", "[agent.credential]\nproof = \"mtls\"\n").into_bytes());
+    let problems = bailiwick_core::bundle::read(&files).map(drop).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.message.contains("`data` does not speak TLS itself")), "{problems:#?}");
+    let settings = String::from_utf8(files["bailiwick.toml"].clone()).unwrap();
+    let settings = settings.replace("8480\"\n", &format!("8480\"\n{tls}")).replace("8481\"\n", &format!("8481\"\n{tls}"));
+    files.insert("bailiwick.toml".to_owned(), settings.into_bytes());
+    world.bundle.activate(bailiwick_core::bundle::read(&files).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot);
+    assert_eq!(world.get("/.well-known/oauth-authorization-server").await.body["tls_client_certificate_bound_access_tokens"], true);
+
+    let server = Authority::new();
+    let (certificate, key) = server.certificate();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_client_cert_verifier(AnyCertificate::of(&provider)).with_single_cert(vec![certificate], key).unwrap();
+    let (port, root) = (serve_tls(config, world.identity.router()).await.port(), server.root());
+    let ask = async |proof: Option<&str>, shown: Option<Identity>, form: &str| over_tls_with(proof, port, &root, shown, form).await;
+    let bound_to = |identity: &Identity| bailiwick_core::identity::ClientCertificate::of(&identity.0[0]).digest().to_owned();
+    let copied = |identity: &Identity| (identity.0.clone(), identity.1.clone_key());
+
+    let own = "grant_type=client_credentials";
+    let svid = domain.svid(WORKLOAD, |_| ());
+    let (status, answer) = ask(None, Some(copied(&svid)), own).await;
+    assert_eq!((status, answer["token_type"].as_str()), (200, Some("Bearer")), "{answer} {:?}", world.refusals());
+    let token = answer["access_token"].as_str().unwrap();
+    assert_eq!(claims(token)["cnf"], json!({ "x5t#S256": bound_to(&svid) }));
+    let Some(bailiwick_core::model::Record::ExecutionStarted(started)) = world.records().pop() else { panic!() };
+    assert_eq!(started.key, Some(format!("x5t#S256 {}", bound_to(&svid))));
+
+    // Renewed by the agent's next SVID, to which the new one is bound.
+    let renewal = format!("grant_type={EXCHANGE}&subject_token_type={ACCESS_TOKEN}&subject_token={token}");
+    let next = domain.svid(WORKLOAD, |_| ());
+    let (status, renewed) = ask(None, Some(copied(&next)), &renewal).await;
+    assert_eq!(
+        (status, &claims(renewed["access_token"].as_str().unwrap())["cnf"]["x5t#S256"]),
+        (200, &json!(bound_to(&next))),
+        "{renewed}"
+    );
+    let assertion = |world: &World| format!("client_assertion_type={CLIENT_ASSERTION}&client_assertion={}", world.assertion());
+    for (case, proof, shown, form, error) in [
+        ("no certificate", None, None, format!("{own}&{}", assertion(&world)), "invalid_request"),
+        ("a proof of a key besides", Some(world.proof()), Some(copied(&svid)), own.to_owned(), "invalid_request"),
+        ("a proof in its place", Some(world.proof()), None, format!("{own}&{}", assertion(&world)), "invalid_request"),
+        // By its key, the agent may bind what it begins to any certificate that it holds, and not what it goes on with.
+        (
+            "another certificate on renewal",
+            None,
+            Some(server.svid(uri("spiffe://other.example/x"))),
+            format!("{renewal}&{}", assertion(&world)),
+            "invalid_request",
+        ),
+    ] {
+        let (status, answer) = ask(proof.as_deref(), shown, &form).await;
+        assert_eq!((status, answer["error"].as_str()), (400, Some(error)), "{case}: {answer}");
+        world.clock.forward(1);
+    }
+    let (status, answer) = ask(None, Some(server.svid(uri("spiffe://other.example/x"))), &format!("{own}&{}", assertion(&world))).await;
+    assert_eq!((status, answer["token_type"].as_str()), (200, Some("Bearer")), "{answer}");
 }

@@ -247,7 +247,7 @@ fn credential(table: &Fields<'_>) -> CredentialRules {
         let message = format!("a credential cannot live `{}`", ttl.get_ref());
         table.source().error(ttl.span(), message, "write from `10s` to `15m`; agents renew it as they go");
     }
-    let proof = table.choice("proof", &[("dpop", Proof::Dpop), ("bearer", Proof::Bearer)]);
+    let proof = table.choice("proof", &[("dpop", Proof::Dpop), ("mtls", Proof::Mtls), ("bearer", Proof::Bearer)]);
     if let Some(proof) = proof.as_ref().filter(|proof| *proof.get_ref() == Proof::Bearer) {
         let mend = "use `dpop`, unless the client cannot; `bailiwick connect` adds the proof for clients that do not know it";
         table.source().warning(proof.span(), "whoever holds this agent's credential may use it", mend);

@@ -409,6 +409,8 @@ impl Default for CredentialRules {
 pub enum Proof {
     /// A key, proven on each request (RFC 9449).
     Dpop,
+    /// The certificate that the client shows in its TLS connection (RFC 8705 §3).
+    Mtls,
     /// Nothing: whoever holds it may use it. Must be chosen, and `check` reports it.
     Bearer,
 }

@@ -170,6 +170,23 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         source.error(None, "there is no `bailiwick.toml`", "name the bundle's directory, or begin one with `bailiwick init`");
     }
 
+    if let Some(settings) = settings.as_ref().filter(|settings| settings.data.tls.is_none() || settings.identity.tls.is_none()) {
+        let bound = |agent: &super::Agent| agent.credential.proof == super::Proof::Mtls;
+        for file in agent_files.iter().filter(|file| {
+            agents::name(file)
+                .is_some_and(|name| declared_agents.values().any(|agent| bound(agent) && agent.name.as_str() == name.get_ref()))
+        }) {
+            let without = if settings.data.tls.is_none() { "data" } else { "identity" };
+            let message =
+                format!("`proof = \"mtls\"` is of no use: `{without}` does not speak TLS itself, so it sees no client's certificate");
+            file.source().error(
+                agents::name(file).map(|name| name.span()),
+                message,
+                format!("add `[{without}.tls]` to `bailiwick.toml`, or use `dpop`"),
+            );
+        }
+    }
+
     let mut expectations = Vec::new();
     for (source, table) in of(Kind::Tests) {
         expectations.extend(expect::expectations(&Fields::of_file::<schema::TestsFile>(source, table), &names, &declared_servers));

@@ -16,6 +16,14 @@ pub(super) struct Barred {
     pub(super) of: BTreeMap<String, Timestamp>,
 }
 
+/// Where the log says of an agent that it was quarantined, and that it was released, each for the last time.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Nothing where it does not say so yet.
+    quarantined: Option<Position>,
+    released: Option<Position>,
+}
+
 impl Execution {
     /// Why a call that was cut was: an agent of the chain is quarantined, and otherwise the execution or its credential was revoked.
     pub fn why_stopped(&self) -> Code {
@@ -63,20 +71,80 @@ impl Executions {
         self.all().into_iter().filter(|execution| is_meant(execution)).map(|execution| execution.stop()).count()
     }
 
-    /// Takes in that an agent is quarantined, with effect on the next call and on calls under way.
+    /// Quarantines an agent before the log says so, with effect on the next call and on calls under way. No release that is heard of undoes
+    /// it before [`Self::quarantined_at`] has said where it stands.
     pub fn quarantine(&self, quarantined: Quarantined) {
         let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(quarantined.agent.clone(), quarantined);
-        // Under the lock, so that two who change it do not undo each other's work.
-        self.all().iter().for_each(|execution| execution.hold(&all));
+        self.said(&quarantined.agent, |said| said.quarantined = None);
+        self.hold(&mut all, quarantined);
     }
 
-    /// Takes in that an agent was released: what has not ended goes on.
-    pub fn release(&self, released: &Released) {
+    /// Notes where the log says what [`Self::quarantine`] did. A release that stands after it, and was heard of before this was known, has
+    /// effect now.
+    pub fn quarantined_at(&self, agent: &AgentName, position: Position) {
         let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
-        if all.remove(&released.agent).is_some() {
-            self.all().iter().for_each(|execution| execution.hold(&all));
+        let is_over = self.said(agent, |said| {
+            said.quarantined = Some(position);
+            said.released.is_some_and(|released| released > position)
+        });
+        if is_over {
+            self.let_go(&mut all, agent);
         }
+    }
+
+    /// Takes in that the log says at `position` that an agent is quarantined.
+    pub fn heard_quarantine(&self, position: Position, quarantined: Quarantined) {
+        let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
+        let is_held = all.contains_key(&quarantined.agent);
+        let is_news = self.said(&quarantined.agent, |said| {
+            let is_released = said.released.is_some_and(|released| released > position);
+            let is_older = is_held && said.quarantined.is_none_or(|known| known > position);
+            if !is_released && !is_older {
+                said.quarantined = Some(position);
+            }
+            !is_released && !is_older
+        });
+        if is_news {
+            self.hold(&mut all, quarantined);
+        }
+    }
+
+    /// Takes in that the log says at `position` that an agent was released: what has not ended goes on, unless the agent was quarantined
+    /// after that.
+    pub fn heard_release(&self, position: Position, released: &Released) {
+        self.let_go_at(position, &released.agent, |said| said.quarantined.is_some_and(|quarantined| quarantined < position));
+    }
+
+    /// Takes in the same of a release that was said here, where no quarantine is on its way to the log: one that could not be written ends too.
+    pub fn release(&self, position: Position, released: &Released) {
+        self.let_go_at(position, &released.agent, |said| said.quarantined.is_none_or(|quarantined| quarantined < position));
+    }
+
+    fn let_go_at(&self, position: Position, agent: &AgentName, is_last: impl FnOnce(&Said) -> bool) {
+        let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
+        let is_last = self.said(agent, |said| {
+            said.released = said.released.max(Some(position));
+            is_last(said)
+        });
+        if is_last {
+            self.let_go(&mut all, agent);
+        }
+    }
+
+    fn hold(&self, all: &mut BTreeMap<AgentName, Quarantined>, quarantined: Quarantined) {
+        all.insert(quarantined.agent.clone(), quarantined);
+        // Under the lock, so that two who change it do not undo each other's work.
+        self.all().iter().for_each(|execution| execution.hold(all));
+    }
+
+    fn let_go(&self, all: &mut BTreeMap<AgentName, Quarantined>, agent: &AgentName) {
+        if all.remove(agent).is_some() {
+            self.all().iter().for_each(|execution| execution.hold(all));
+        }
+    }
+
+    fn said<T>(&self, agent: &AgentName, look: impl FnOnce(&mut Said) -> T) -> T {
+        look(self.said.lock().unwrap_or_else(PoisonError::into_inner).entry(agent.clone()).or_default())
     }
 
     /// The agents that are quarantined, each as the log said it last.
@@ -109,5 +177,52 @@ impl Executions {
         let mut barred = self.barred.write().unwrap_or_else(PoisonError::into_inner);
         barred.of.retain(|_, bar| may_come(bar));
         barred.all = barred.all.filter(may_come);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_undoes_no_quarantine_that_is_newer_whichever_is_heard_of_first() {
+        let agent: AgentName = "bot".parse().unwrap();
+        let quarantined = || Quarantined {
+            at: Timestamp::UNIX_EPOCH,
+            agent: agent.clone(),
+            since: Timestamp::UNIX_EPOCH,
+            by: "a".into(),
+            reason: String::new(),
+        };
+        let released = || Released { at: Timestamp::UNIX_EPOCH, agent: agent.clone(), by: "a".into(), reason: String::new() };
+        let is_held = |executions: &Executions| executions.quarantined().contains_key(&agent);
+        // Said here while another gateway's older release is on its way: that one comes before and after it is known where this stands.
+        for comes_late in [false, true] {
+            let executions = Executions::default();
+            executions.heard_quarantine(Position(1), quarantined());
+            executions.quarantine(quarantined());
+            if comes_late {
+                executions.quarantined_at(&agent, Position(9));
+            }
+            executions.heard_release(Position(5), &released());
+            assert!(is_held(&executions));
+            executions.quarantined_at(&agent, Position(9));
+            assert!(is_held(&executions));
+            executions.heard_release(Position(12), &released());
+            assert!(!is_held(&executions));
+        }
+        // One that stands after it, heard of before it is known where it stands.
+        let executions = Executions::default();
+        executions.quarantine(quarantined());
+        executions.heard_release(Position(12), &released());
+        assert!(is_held(&executions));
+        executions.quarantined_at(&agent, Position(9));
+        assert!(!is_held(&executions));
+        // What another gateway said before it was released does not come back, and one that the log never took ends by an own release.
+        executions.heard_quarantine(Position(3), quarantined());
+        assert!(!is_held(&executions));
+        executions.quarantine(quarantined());
+        executions.release(Position(20), &released());
+        assert!(!is_held(&executions));
     }
 }

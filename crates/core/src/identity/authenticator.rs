@@ -32,12 +32,30 @@ pub struct Presented<'a> {
     pub authorization: &'a [&'a str],
     /// Every `DPoP` header.
     pub dpop: &'a [&'a str],
+    /// The certificate of the client's own end of the TLS connection, whose key it holds; nothing else is known of it.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The request's method.
     pub method: &'a str,
     /// The request's address as others see it (from the configured origin, not from `Host`), without query.
     pub url: &'a str,
     /// Whom the token has to be for: this endpoint.
     pub audience: &'a str,
+}
+
+/// The certificate that a client showed in the TLS handshake, by its digest (`x5t#S256`, RFC 8705 §3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate(Arc<str>);
+
+impl ClientCertificate {
+    /// That of a certificate in DER.
+    pub fn of(certificate: &[u8]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(Digest::of(certificate).as_bytes()).into())
+    }
+
+    /// The digest, in base64url.
+    pub fn digest(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Who is calling, proven.
@@ -218,7 +236,7 @@ impl Authenticator {
             Some(key) if is_dpop => self.prove(presented, &verified, key, &execution, &digest, now)?,
             Some(_) => return Err(refused("the token is bound to a key, and came as a bearer token", verified.known())),
             None if is_dpop => return Err(refused("the token is not bound to a key", verified.known())),
-            None => {}
+            None => verified.is_shown_by(presented)?,
         }
         Ok(Authenticated { execution, token: Arc::clone(&verified.id), expires: verified.expires })
     }
@@ -293,6 +311,20 @@ impl Authenticator {
 }
 
 impl Verified {
+    /// Fails where the token is bound to a certificate and came over another connection than one of that certificate's. Whoever
+    /// proves a key besides takes it for another kind of token.
+    fn is_shown_by(&self, presented: &Presented<'_>) -> Result<(), Unauthenticated> {
+        let Some(certificate) = &self.token.certificate else { return Ok(()) };
+        if !presented.dpop.is_empty() {
+            return Err(refused("the token is bound to a certificate, and came with a proof of a key", self.known()));
+        }
+        match presented.certificate {
+            Some(shown) if shown.digest() == certificate => Ok(()),
+            Some(_) => Err(refused("the token is bound to another certificate than the client's", self.known())),
+            None => Err(refused("the token is bound to a certificate, and the client showed none", self.known())),
+        }
+    }
+
     fn known(&self) -> Known {
         Known { agent: Some(self.token.agent().clone()), execution: Some(self.token.execution) }
     }

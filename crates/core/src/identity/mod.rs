@@ -18,7 +18,7 @@ pub mod spiffe;
 mod token;
 pub mod why;
 
-pub use authenticator::{Authenticated, Authenticator, Known, Presented, Unauthenticated};
+pub use authenticator::{Authenticated, Authenticator, ClientCertificate, Known, Presented, Unauthenticated};
 pub use grant::{Admission, Grant, InvalidGrant};
 pub use key::{Algorithm, InvalidKey, KeySet, PublicKey, Signer, SigningFailed, thumbprint};
 pub use refusals::Refusals;

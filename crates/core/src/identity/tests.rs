@@ -85,6 +85,7 @@ impl World {
             id: "t1".to_owned(),
             issued_s: NOW_S,
             expires_s: NOW_S + 300,
+            certificate: None,
             key: Some(device.thumbprint()),
             grant: Grant::default(),
         };
@@ -142,7 +143,18 @@ impl World {
     }
 
     fn show(&self, authorization: &[&str], dpop: &[&str], now_s: i64) -> Result<Authenticated, Unauthenticated> {
-        let presented = Presented { authorization, dpop, method: "POST", url: ENDPOINT, audience: ENDPOINT };
+        self.show_over(None, authorization, dpop, now_s)
+    }
+
+    /// The same over a connection with this certificate.
+    fn show_over(
+        &self,
+        certificate: Option<&ClientCertificate>,
+        authorization: &[&str],
+        dpop: &[&str],
+        now_s: i64,
+    ) -> Result<Authenticated, Unauthenticated> {
+        let presented = Presented { authorization, dpop, certificate, method: "POST", url: ENDPOINT, audience: ENDPOINT };
         self.authenticator.authenticate(&presented, &self.executions, at(now_s))
     }
 
@@ -292,6 +304,46 @@ fn every_wrong_proof_is_refused() {
     assert_eq!(refused.known().agent.unwrap().as_str(), "bot");
     assert_eq!(refused.known().execution, Some(world.token.execution));
     assert!(!refused.detail().contains("eyJ"));
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_certificate_is_good_over_that_certificates_connections_alone() {
+    let (own, stolen_by) = (ClientCertificate::of(b"own"), ClientCertificate::of(b"another"));
+    let mut world = World::new();
+    world.token = AccessToken { id: "t2".to_owned(), key: None, certificate: Some(own.digest().to_owned()), ..world.token.clone() };
+    world.started(&world.token);
+    let token = world.signed();
+    let (bearer, dpop) = (format!("Bearer {token}"), format!("DPoP {token}"));
+    assert_eq!(code(world.show_over(Some(&own), &[&bearer], &[], NOW_S)), "authenticated");
+    let proof = world.proof(&token);
+    for (case, certificate, authorization, proofs) in [
+        ("another certificate", Some(&stolen_by), &bearer, &[][..]),
+        ("no certificate", None, &bearer, &[]),
+        ("as a token that is bound to a key", Some(&own), &dpop, &[proof.as_str()]),
+        ("the same without a proof", Some(&own), &dpop, &[]),
+        ("with a proof of some key besides", Some(&own), &bearer, &[proof.as_str()]),
+        ("a proof in the certificate's place", None, &bearer, &[proof.as_str()]),
+    ] {
+        assert_eq!(code(world.show_over(certificate, &[authorization], proofs, NOW_S)), "invalid_token", "{case}");
+    }
+    assert_eq!(code(world.show_over(Some(&own), &[&bearer], &[], NOW_S)), "authenticated", "it was remembered, and is good still");
+
+    // A certificate stands for no key, and nothing else is taken for either.
+    let bound = World::new();
+    let token = bound.signed();
+    assert_eq!(code(bound.show_over(Some(&own), &[&format!("Bearer {token}")], &[], NOW_S)), "invalid_token", "bound to a key");
+    for cnf in [
+        json!({}),
+        json!({ "jkt": "a", "x5t#S256": own.digest() }),
+        json!({ "x5t": own.digest() }),
+        json!({ "x5t#S256": 7 }),
+        json!({ "jwk": {} }),
+        json!(null),
+        json!([own.digest()]),
+    ] {
+        let token = world.spoilt(|_, claims| claims["cnf"] = cnf.clone());
+        assert_eq!(code(world.show_over(Some(&own), &[&format!("Bearer {token}")], &[], NOW_S)), "invalid_token", "{cnf}");
+    }
 }
 
 #[test]

@@ -7,6 +7,18 @@ use super::jws::{self, InvalidJwt, Jws};
 use super::key::{KeySet, Signer, SigningFailed};
 use crate::model::{AgentName, ExecutionId, SpiffeId, Timestamp};
 
+/// The key or the certificate that a token is bound to: one of the two where it is bound at all, so that no other confirmation is
+/// taken for none.
+fn bound_to(token: &Jws<'_>) -> Result<(Option<String>, Option<String>), InvalidJwt> {
+    let Some(cnf) = token.claims().get("cnf") else { return Ok((None, None)) };
+    let mut members = cnf.as_object().ok_or(InvalidJwt::Claim("cnf"))?.iter();
+    match (members.next(), members.next()) {
+        (Some((name, Value::String(value))), None) if name == "jkt" => Ok((Some(value.clone()), None)),
+        (Some((name, Value::String(value))), None) if name == "x5t#S256" => Ok((None, Some(value.clone()))),
+        _ => Err(InvalidJwt::Claim("cnf")),
+    }
+}
+
 /// The type of a delegation, by which nothing takes it for a credential.
 const DELEGATION: &str = "delegation+jwt";
 
@@ -33,6 +45,8 @@ pub struct AccessToken {
     pub expires_s: i64,
     /// The thumbprint of the key that it is bound to (`cnf.jkt`, RFC 9449 §6.1).
     pub key: Option<String>,
+    /// The digest of the certificate that it is bound to in place of a key (`cnf` `x5t#S256`, RFC 8705 §3.1).
+    pub certificate: Option<String>,
     /// What the execution may do at most (`authorization_details`, RFC 9396 §9.1).
     pub grant: Grant,
 }
@@ -54,14 +68,23 @@ impl AccessToken {
         put("jti", json!(self.id));
         put("iat", json!(self.issued_s));
         put("exp", json!(self.expires_s));
-        if let Some(key) = &self.key {
-            put("cnf", json!({ "jkt": key }));
+        if let Some(cnf) = self.confirmation() {
+            put("cnf", cnf);
         }
         let grant = serde_json::to_value(&self.grant).map_err(|_| SigningFailed)?;
         if grant.as_array().is_some_and(|items| !items.is_empty()) {
             put("authorization_details", grant);
         }
         jws::sign("at+jwt", &claims, signer)
+    }
+
+    /// What it is bound to (`cnf`, RFC 7800 §3.1); nothing for a bearer token.
+    pub fn confirmation(&self) -> Option<Value> {
+        match (&self.key, &self.certificate) {
+            (Some(key), _) => Some(json!({ "jkt": key })),
+            (None, Some(certificate)) => Some(json!({ "x5t#S256": certificate })),
+            (None, None) => None,
+        }
     }
 
     /// Reads a token of ours: signature, type, issuer and time (RFC 9068 §4); whom it is for is the caller's to check.
@@ -77,10 +100,7 @@ impl AccessToken {
         let expires_s = token.is_current(now.as_second(), 0)?;
         let agent: SpiffeId = token.text("client_id")?.parse().map_err(|_| InvalidJwt::Claim("client_id"))?;
         let (subject, chain) = (token.text("sub")?, chain_of(&token)?);
-        let key = match token.claims().get("cnf") {
-            None => None,
-            Some(cnf) => Some(cnf.get("jkt").and_then(Value::as_str).ok_or(InvalidJwt::Claim("cnf"))?.to_owned()),
-        };
+        let (key, certificate) = bound_to(&token)?;
         let grant = match token.claims().get("authorization_details") {
             None => Grant::default(),
             Some(details) => serde_json::from_value(details.clone()).map_err(|_| InvalidJwt::Claim("authorization_details"))?,
@@ -96,6 +116,7 @@ impl AccessToken {
             issued_s: token.seconds("iat")?.ok_or(InvalidJwt::Claim("iat"))?,
             expires_s,
             key,
+            certificate,
             grant,
         })
     }

@@ -16,8 +16,9 @@ pub use digest::{Digest, InvalidDigest};
 pub(crate) use name::climbs;
 pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
 pub use record::{
-    Allowed, Answered, BundleActivated, Ending, ExecutionStarted, Intent, Member, Outcome, Person, Quarantined, Record, Refresh, Refused,
-    Released, Revocation, Revoked, SignIn, Signal, SignalEnd, Started, TaskBegun, TokenIssued, ToolHeld,
+    Allowed, Answered, BundleActivated, CredentialTakenBack, Ending, ExecutionStarted, Intent, Member, Outcome, Person, Quarantined,
+    Record, Refresh, Refused, Released, Revocation, Revoked, SignIn, Signal, SignalEnd, Started, TakenBack, TaskBegun, TokenIssued,
+    ToolHeld,
 };
 pub use shown::{hides, shown};
 pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};

@@ -45,6 +45,8 @@ pub enum Record {
     TaskBegun(TaskBegun),
     /// Somebody who vouches for people or agents told of one of them.
     Signal(Signal),
+    /// What became of an upstream credential whose execution was stopped.
+    CredentialTakenBack(CredentialTakenBack),
 }
 
 impl Record {
@@ -69,7 +71,8 @@ impl Record {
             | Self::Released(Released { at, .. })
             | Self::Answered(Answered { at, .. })
             | Self::TaskBegun(TaskBegun { at, .. })
-            | Self::Signal(Signal { at, .. }) => *at,
+            | Self::Signal(Signal { at, .. })
+            | Self::CredentialTakenBack(CredentialTakenBack { at, .. }) => *at,
         }
     }
 }
@@ -546,6 +549,39 @@ pub struct Signal {
     pub by: Option<String>,
 }
 
+/// Whether an upstream credential was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenBack {
+    /// The authorization server that gave it says so (RFC 7009).
+    Done,
+    /// That authorization server cannot, or does not for us.
+    Impossible,
+    /// It could not be asked before the credential was over by itself, or too many waited.
+    Failed,
+}
+
+/// What became of the credential that the broker had got at an upstream for an execution which was then stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialTakenBack {
+    /// When.
+    pub at: Timestamp,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Who acted.
+    pub agent: AgentName,
+    /// On whose behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The tool server that it was for.
+    pub server: ServerName,
+    /// Whether it was taken back.
+    pub code: TakenBack,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
 macro_rules! entry {
     ($($name:ident = $kind:literal),*) => {
         // By hand, since a derived one keeps each member in a buffer first, and a raw value cannot be read from that.
@@ -604,7 +640,8 @@ entry!(
     Released = "released",
     Answered = "answered",
     TaskBegun = "task_begun",
-    Signal = "signal"
+    Signal = "signal",
+    CredentialTakenBack = "credential_taken_back"
 );
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
@@ -633,6 +670,7 @@ impl Expects for Released {}
 impl Expects for Answered {}
 impl Expects for TaskBegun {}
 impl Expects for Signal {}
+impl Expects for CredentialTakenBack {}
 
 impl Expects for ExecutionStarted {
     /// A delegation is something that the delegating execution does: whoever goes on with that one has to know of it.

@@ -133,7 +133,8 @@ impl<'a> Recovery<'a> {
                 Item::Task(what, owner) => recovery.executions.tasks().restore(what, owner),
                 Item::Heard(transmitter, heard) => recovery.executions.heard().restore(&transmitter, heard),
                 Item::Held(position, signal) => recovery.executions.heard().hold(position, signal),
-                Item::Quarantined(quarantined) => recovery.executions.quarantine(quarantined),
+                // Whatever is folded on stands after it.
+                Item::Quarantined(quarantined) => recovery.executions.heard_quarantine(kept.head.first, quarantined),
                 Item::Barred(subject, at) => recovery.executions.restore_barred(subject.as_deref(), at),
                 Item::Agent(agent, tracks) => recovery.executions.restore_tracks(&agent, tracks),
                 Item::Open(position, open, next) => {

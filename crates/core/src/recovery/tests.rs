@@ -173,14 +173,14 @@ impl Live {
             Step::Quarantine(agent) => {
                 let agent: AgentName = format!("agent-{agent}").parse().unwrap();
                 let quarantined = Quarantined { at: now, agent, since: now, by: "a".into(), reason: "test".into() };
-                self.append(&quarantined);
-                self.executions.quarantine(quarantined);
+                let position = self.append(&quarantined);
+                self.executions.heard_quarantine(position, quarantined);
             }
             Step::Release(agent) => {
                 let agent: AgentName = format!("agent-{agent}").parse().unwrap();
                 let released = Released { at: now, agent, by: "a".into(), reason: "test".into() };
-                self.append(&released);
-                self.executions.release(&released);
+                let position = self.append(&released);
+                self.executions.heard_release(position, &released);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bailiwick_core::form::encode;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
@@ -58,6 +59,12 @@ impl Credential {
         value.set_sensitive(true);
         headers.insert(shown.header.clone(), value);
         Ok(())
+    }
+
+    /// The form by which its token is revoked (RFC 7009 §2.1); nothing where it is none.
+    pub(super) fn to_revoke(&self) -> Option<Zeroizing<String>> {
+        let token = self.shown.as_ref()?.secret.strip_prefix("Bearer ")?;
+        Some(encode(&[("token", token), ("token_type_hint", "access_token")]))
     }
 
     /// Remembers that the server did not accept it, so that the broker does not give it out again.

@@ -5,13 +5,14 @@
 mod credential;
 mod form;
 mod real;
+mod take_back;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bailiwick_core::model::ServerName;
 pub use credential::Credential;
-pub use real::{Broker, Chains, Signers, Sources};
+pub use real::{Broker, Chains, Signers, Sources, Stopped};
 
 use crate::Permit;
 

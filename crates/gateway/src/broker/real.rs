@@ -11,6 +11,7 @@ use bailiwick_core::bundle::{BrokerAuth, Live, Snapshot};
 use bailiwick_core::form::{encode, escape};
 use bailiwick_core::identity::{Algorithm, Signer, act, jws};
 use bailiwick_core::model::{AgentName, Clock, Entropy, ExecutionId, ServerName, SpiffeId, Timestamp};
+use bailiwick_log::Log;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::form::{Granted, granted};
+use super::take_back::{Back, Got};
 use super::{BrokerError, Credential, Vault};
 use crate::Permit;
 use crate::mcp::upstream::{HttpClient, address, body, read_secret};
@@ -34,7 +36,7 @@ const MARGIN_S: i64 = 30;
 const FILE_S: i64 = 10;
 
 /// How long a token endpoint may take.
-const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How many credentials are remembered.
 const KNOWN_MAX: usize = 10_000;
@@ -44,6 +46,9 @@ const TXN_LIFE_S: i64 = 60;
 
 /// Gives the agents that an execution acts for, nearest first.
 pub type Chains = Arc<dyn Fn(ExecutionId) -> Vec<SpiffeId> + Send + Sync>;
+
+/// Says whether nothing more is done in an execution.
+pub type Stopped = Arc<dyn Fn(ExecutionId) -> bool + Send + Sync>;
 
 /// Gives the key of ours that signs now with an algorithm; nothing when there is none.
 pub type Signers = Arc<dyn Fn(Algorithm) -> Option<Arc<dyn Signer>> + Send + Sync>;
@@ -63,6 +68,10 @@ pub struct Sources {
     pub signers: Signers,
     /// Whom executions act for.
     pub chains: Chains,
+    /// Which executions are stopped.
+    pub stopped: Stopped,
+    /// The log, which says when something is stopped and is told what was taken back.
+    pub log: Log,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// For the ids of what we sign.
@@ -71,8 +80,9 @@ pub struct Sources {
 
 /// The real broker.
 pub struct Broker {
-    sources: Sources,
-    client: HttpClient,
+    pub(super) sources: Sources,
+    pub(super) client: HttpClient,
+    pub(super) back: Back,
     known: Mutex<HashMap<Key, Slot>>,
 }
 
@@ -88,10 +98,10 @@ struct Key {
 
 /// Whom a credential names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Named {
-    agent: AgentName,
-    subject: Option<String>,
-    execution: ExecutionId,
+pub(super) struct Named {
+    pub(super) agent: AgentName,
+    pub(super) subject: Option<String>,
+    pub(super) execution: ExecutionId,
     /// The agents that it acts for, nearest first.
     chain: Vec<SpiffeId>,
 }
@@ -113,13 +123,25 @@ type Slot = Arc<tokio::sync::Mutex<Option<Held>>>;
 struct Held {
     credential: Credential,
     until: Timestamp,
+    /// When it is over by itself.
+    ends: Timestamp,
+    /// The endpoint that gave it for one execution.
+    token_url: Option<String>,
+}
+
+impl Held {
+    /// The same as something to be taken back, where there is somewhere to.
+    fn got(self, key: &Key) -> Option<Got> {
+        let (token_url, named) = (self.token_url?, key.named.clone()?);
+        Some(Got { credential: self.credential, server: key.server.clone(), token_url, named, ends: self.ends })
+    }
 }
 
 impl Broker {
     /// Fails when the cryptography for TLS cannot be set up.
     pub fn new(sources: Sources) -> Result<Self, rustls::Error> {
         let client = HttpClient::new(sources.roots.clone())?;
-        Ok(Self { sources, client, known: Mutex::default() })
+        Ok(Self { sources, client, back: Back::default(), known: Mutex::default() })
     }
 
     async fn give(&self, server: &ServerName, named: Option<Named>) -> Result<Credential, BrokerError> {
@@ -144,8 +166,38 @@ impl Broker {
         let margin_s = MARGIN_S.min(life_s / 5);
         let until = now.as_second().saturating_add(life_s.saturating_sub(margin_s));
         let until = Timestamp::from_second(until).unwrap_or(now);
-        *held = Some(Held { credential: credential.clone(), until });
+        let ends = Timestamp::from_second(now.as_second().saturating_add(life_s)).unwrap_or(now);
+        let token_url = match auth {
+            BrokerAuth::TokenExchange { token_url, .. } => Some(token_url.clone()),
+            _ => None,
+        };
+        let new = Held { credential: credential.clone(), until, ends, token_url };
+        // Whoever stopped it meanwhile looked for it here and did not find it yet.
+        if key.named.as_ref().is_some_and(|named| (self.sources.stopped)(named.execution)) {
+            drop(held);
+            if let Some(got) = new.got(&key) {
+                self.give_back(got).await;
+            }
+            return Err(said("the execution was stopped meanwhile"));
+        }
+        *held = Some(new);
         Ok(credential)
+    }
+
+    /// Forgets what executions that are stopped were given, and hands it out to be taken back.
+    pub(super) fn collect(&self) -> Vec<Got> {
+        let mut taken = Vec::new();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|key, slot| {
+            if !key.named.as_ref().is_some_and(|named| (self.sources.stopped)(named.execution)) {
+                return true;
+            }
+            // Whoever is getting one at this moment sees by itself that it is stopped.
+            let Ok(mut held) = slot.try_lock() else { return true };
+            taken.extend(held.take().and_then(|held| held.got(key)));
+            false
+        });
+        taken
     }
 
     /// The place of what `key` names. Where too many are remembered, those that nobody waits for and that are over go.
@@ -278,7 +330,7 @@ impl Broker {
     }
 
     /// What authenticates us as `client` (RFC 7523 §2.2).
-    fn assertion(&self, client: &str, audience: &str, now: Timestamp) -> Result<Zeroizing<String>, BrokerError> {
+    pub(super) fn assertion(&self, client: &str, audience: &str, now: Timestamp) -> Result<Zeroizing<String>, BrokerError> {
         let claims = Map::from_iter([("iss".to_owned(), json!(client)), ("sub".to_owned(), json!(client))]);
         self.sign("JWT", claims, audience, (Algorithm::Es256, OWN_LIFE_S), now)
     }
@@ -356,12 +408,12 @@ impl Vault for Broker {
     }
 }
 
-fn said(what: impl Into<Arc<str>>) -> BrokerError {
+pub(super) fn said(what: impl Into<Arc<str>>) -> BrokerError {
     BrokerError(what.into())
 }
 
 /// The parameters that authenticate a client by its assertion (RFC 7521 §4.2).
-fn by_assertion(assertion: &str) -> [(&str, &str); 2] {
+pub(super) fn by_assertion(assertion: &str) -> [(&str, &str); 2] {
     [("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), ("client_assertion", assertion)]
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn of_resource(path: &str, name: &str, snapshot: &Snapshot) -> Value 
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": algorithms,
         "dpop_bound_access_tokens_required": !takes_bearer(snapshot),
+        "tls_client_certificate_bound_access_tokens": snapshot.settings.data.tls.is_some(),
         "authorization_details_types_supported": ["tool_call"],
         "resource_name": name,
     })
@@ -63,6 +64,7 @@ pub(crate) fn sentence(code: &str) -> &'static str {
     }
 }
 
+/// Whether a token may come as a bearer token, as one that is bound to a certificate does (RFC 8705 §3).
 fn takes_bearer(snapshot: &Snapshot) -> bool {
-    snapshot.agents.values().any(|agent| agent.credential.proof == Proof::Bearer)
+    snapshot.agents.values().any(|agent| agent.credential.proof != Proof::Dpop)
 }

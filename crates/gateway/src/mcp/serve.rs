@@ -125,7 +125,7 @@ impl Face {
             return busy(what);
         }
         let path = route.path();
-        let mut response = match self.front.authenticate(snapshot, &head.headers, peer, &head.method, (&path, &path)).await {
+        let mut response = match self.front.authenticate(snapshot, &head, peer, (&path, &path)).await {
             Ok(who) => match head.method {
                 Method::POST => self.post(&place, who, body).await,
                 Method::GET => self.get(&place, who),

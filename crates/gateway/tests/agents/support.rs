@@ -422,6 +422,7 @@ impl World {
             id: format!("token-{serial}"),
             issued_s: now.as_second(),
             expires_s: now.as_second() + 300,
+            certificate: None,
             key: jkt.clone(),
             grant: Grant::default(),
         };

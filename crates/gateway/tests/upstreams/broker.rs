@@ -2,21 +2,20 @@
 //! it, and that no secret shows anywhere else.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey};
-use bailiwick_core::bundle::Live;
 use bailiwick_core::identity::{Algorithm, Signer};
-use bailiwick_core::model::Entropy;
+use bailiwick_core::model::{Clock as _, CredentialTakenBack, Entropy, Record, Revocation, Revoked, TakenBack};
 use bailiwick_gateway::broker::{Broker, Sources, Vault};
+use bailiwick_log::Position;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::RootCertStore;
 use serde_json::{Value, json};
 
 use crate::common::{Key, MachineClock, soon};
-use crate::world::{Agent, Request, Server, World, bundle, definition, http, modern, reply, result, shown};
+use crate::world::{Agent, Around, Request, Server, World, bundle, definition, http, modern, reply, result, shown};
 
 const ISSUER: &str = "https://issuer.acme.example";
 
@@ -57,19 +56,23 @@ impl Brokered {
         }
         let key = Arc::new(Key(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()));
         let public = key.0.public_key().as_ref().to_vec();
-        let broker = |bundle: &Arc<Live>, base: &Path| {
-            let signer: Arc<dyn Signer> = key;
+        let broker = |around: Around<'_>| {
+            let (signer, executions): (Arc<dyn Signer>, _) = (key, Arc::clone(around.executions));
             let sources = Sources {
-                bundle: Arc::clone(bundle),
-                base: base.to_owned(),
+                bundle: Arc::clone(around.bundle),
+                base: around.base.to_owned(),
                 roots: RootCertStore::empty(),
+                log: around.log.clone(),
+                stopped: Arc::new(move |id| executions.find(id).is_none_or(|execution| execution.is_stopped())),
                 issuer: ISSUER.to_owned(),
                 chains: Arc::new(|_| vec!["spiffe://acme.example/agent/front".parse().unwrap()]),
                 signers: Arc::new(move |algorithm| (algorithm == Algorithm::Es256).then(|| Arc::clone(&signer))),
                 clock: Arc::new(MachineClock),
                 entropy: Arc::new(Random),
             };
-            Arc::new(Broker::new(sources).unwrap()) as Arc<dyn Vault>
+            let broker = Arc::new(Broker::new(sources).unwrap());
+            tokio::spawn(Arc::clone(&broker).take_back());
+            broker as Arc<dyn Vault>
         };
         let snapshot = bundle(&format!("mcp = \"{}\"\nauth = {auth}", server.url), &tools);
         Self { world: World::start_with(directory, snapshot, broker), server, public }
@@ -287,4 +290,98 @@ async fn an_endpoint_that_fails_is_named_without_what_it_said() {
         assert_eq!(brokered.call(None).await.unwrap_err(), format!("error: no credential for the tool server: {said}"));
         assert!(brokered.server.requests(|_| true).is_empty(), "nothing goes out without the credential");
     }
+}
+
+/// An authorization server whose metadata names `revocation` as its revocation endpoint, and where revoking answers with `status`, by
+/// how often it was asked.
+async fn authorization_server(revocation: &'static str, status: fn(usize) -> &'static str) -> Server {
+    let (tokens, revoked) = (std::sync::atomic::AtomicUsize::new(1), std::sync::atomic::AtomicUsize::new(1));
+    Server::start(move |request| {
+        let origin = format!("http://{}", request.header("host"));
+        let count = |of: &std::sync::atomic::AtomicUsize| of.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        match request.path.as_str() {
+            "/.well-known/oauth-authorization-server" => {
+                let revocation = revocation.replace("ORIGIN", &origin);
+                reply(&json!({ "issuer": origin, "token_endpoint": format!("{origin}/token"), "revocation_endpoint": revocation }))
+            }
+            "/revoke" => vec![http(status(count(&revoked)), "", "")],
+            "/token" => reply(&json!({ "access_token": format!("token-{}", count(&tokens)), "token_type": "Bearer", "expires_in": 300 })),
+            _ => vec![http("404 Not Found", "", "")],
+        }
+    })
+    .await
+}
+
+/// What the log says became of credentials, once it says so of `count`.
+async fn taken_back(brokered: &Brokered, count: usize) -> Vec<CredentialTakenBack> {
+    let log = &brokered.world.gateway.parts().log;
+    loop {
+        let end = log.storage().len();
+        let entries = log.storage().read(Position(0), 10_000).await.unwrap();
+        let taken: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| if let Ok(Record::CredentialTakenBack(taken)) = Record::read(entry) { Some(taken) } else { None })
+            .collect();
+        if taken.len() >= count {
+            return taken;
+        }
+        soon(log.storage().reached(Position(end))).await.unwrap();
+    }
+}
+
+impl Brokered {
+    /// Stops an execution as an operator does: in effect, then on the log.
+    async fn stop(&self, execution: &bailiwick_core::execution::Execution) {
+        let id = execution.id();
+        let revoked = Revoked {
+            at: MachineClock.now(),
+            what: Revocation::Execution(id),
+            execution: Some(id),
+            agent: None,
+            by: "test".to_owned(),
+            reason: String::new(),
+        };
+        self.world.gateway.parts().executions.revoked(&revoked);
+        self.world.gateway.parts().log.append(revoked).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_got_for_an_execution_is_taken_back_at_its_upstream_once_it_is_stopped_and_nobody_elses() {
+    let upstream = authorization_server("ORIGIN/revoke", |asked| if asked == 1 { "503 Service Unavailable" } else { "200 OK" }).await;
+    let auth = format!("{{ oauth = \"token-exchange\", token_url = \"{}\", audience = \"crm\" }}", upstream.at("/token"));
+    let brokered = Brokered::start(&auth, |_| false).await;
+    let [one, other] = [Some("ada"), Some("bo")].map(|subject| brokered.world.execution_for(subject));
+    let shown = [brokered.call_of(&one).await.unwrap(), brokered.call_of(&other).await.unwrap()];
+    brokered.stop(&one).await;
+    let taken = taken_back(&brokered, 1).await;
+    assert_eq!((taken[0].execution, taken[0].code, taken[0].subject.as_deref()), (one.id(), TakenBack::Done, Some("ada")), "{taken:?}");
+    let asked = upstream.requests(|request| request.path == "/revoke");
+    assert_eq!(asked.len(), 2, "what did not go at first is tried again");
+    assert_eq!(Some(parameter(&asked[1], "token").as_str()), shown[0].strip_prefix("Bearer "));
+    assert_eq!(parameter(&asked[1], "token_type_hint"), "access_token");
+    let claims = brokered.claims(&parameter(&asked[1], "client_assertion"));
+    assert_eq!((&claims["iss"], &claims["sub"]), (&json!(ISSUER), &json!(ISSUER)));
+    assert_eq!(brokered.call_of(&other).await.unwrap(), shown[1], "the others go on with what they have");
+}
+
+#[tokio::test]
+async fn a_token_goes_to_no_endpoint_but_that_of_the_server_that_gave_it() {
+    let elsewhere = Server::start(|_| vec![http("200 OK", "", "")]).await;
+    let named: &'static str = Box::leak(elsewhere.at("/revoke").into_boxed_str());
+    for (revocation, why) in [
+        (named, "the authorization server's metadata names no revocation endpoint of its own"),
+        ("http://169.254.169.254/revoke", "the authorization server's metadata names no revocation endpoint of its own"),
+        ("ORIGIN/nowhere", "the revocation endpoint does not take it from us"),
+    ] {
+        let upstream = authorization_server(revocation, |_| "200 OK").await;
+        let auth = format!("{{ oauth = \"token-exchange\", token_url = \"{}\", audience = \"crm\" }}", upstream.at("/token"));
+        let brokered = Brokered::start(&auth, |_| false).await;
+        let execution = brokered.world.execution_for(None);
+        brokered.call_of(&execution).await.unwrap();
+        brokered.stop(&execution).await;
+        let taken = taken_back(&brokered, 1).await;
+        assert_eq!((taken[0].code, taken[0].detail.as_str()), (TakenBack::Impossible, why), "{revocation}");
+    }
+    assert!(elsewhere.requests(|_| true).is_empty());
 }

@@ -80,6 +80,14 @@ pub(crate) fn bundle_for(transport: &str, tools: &[Value], call_timeout: &str) -
     bundle::read(&files).unwrap_or_else(|problems| panic!("{problems:#?}")).snapshot
 }
 
+/// What a broker is put among.
+pub(crate) struct Around<'a> {
+    pub(crate) bundle: &'a Arc<Live>,
+    pub(crate) base: &'a Path,
+    pub(crate) log: &'a Log,
+    pub(crate) executions: &'a Arc<Executions>,
+}
+
 impl World {
     /// Begins with `snapshot` in force.
     pub(crate) fn start(snapshot: Snapshot) -> Self {
@@ -88,22 +96,19 @@ impl World {
 
     /// The same, with the bundle's directory.
     pub(crate) fn start_in(directory: tempfile::TempDir, snapshot: Snapshot) -> Self {
-        Self::start_with(directory, snapshot, |_, _| Arc::new(NoSecrets))
+        Self::start_with(directory, snapshot, |_| Arc::new(NoSecrets))
     }
 
     /// The same, with a broker of its own.
-    pub(crate) fn start_with(
-        directory: tempfile::TempDir,
-        snapshot: Snapshot,
-        vault: impl FnOnce(&Arc<Live>, &Path) -> Arc<dyn Vault>,
-    ) -> Self {
+    pub(crate) fn start_with(directory: tempfile::TempDir, snapshot: Snapshot, vault: impl FnOnce(Around<'_>) -> Arc<dyn Vault>) -> Self {
         let signer = Arc::new(Ed25519Signer::from_seed("log.example/audit", &[1; 32]).unwrap());
         let storage = embedded::open(&directory.path().join("log"), signer, embedded::Options::default()).unwrap();
         let log = Log::new(Arc::new(storage));
         let bundle = Arc::new(Live::new(snapshot));
-        let (clock, vault): (Arc<dyn Clock>, _) = (Arc::new(MachineClock), vault(&bundle, directory.path()));
-        let held = Arc::new(ArcSwap::from_pointee(HashSet::new()));
         let executions = Arc::new(Executions::default());
+        let around = Around { bundle: &bundle, base: directory.path(), log: &log, executions: &executions };
+        let (clock, vault): (Arc<dyn Clock>, _) = (Arc::new(MachineClock), vault(around));
+        let held = Arc::new(ArcSwap::from_pointee(HashSet::new()));
         let house = House {
             base: directory.path().to_owned(),
             roots: RootCertStore::empty(),
@@ -266,6 +271,7 @@ impl Caller for Agent {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
+    pub(crate) path: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Value,
     /// The body's exact text.
@@ -409,6 +415,11 @@ impl Server {
         Self { url, requests, came, hung_up }
     }
 
+    /// The address of another path of it.
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url.strip_suffix("/mcp").unwrap())
+    }
+
     /// The requests so far that `wanted` picks.
     pub(crate) fn requests(&self, wanted: impl Fn(&Request) -> bool) -> Vec<Request> {
         self.requests.lock().unwrap().iter().filter(|request| wanted(request)).cloned().collect()
@@ -448,7 +459,8 @@ async fn read_request(socket: &mut TcpStream) -> Option<Request> {
     };
     let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
     let mut lines = head.split("\r\n");
-    let method = lines.next().unwrap().split(' ').next().unwrap().to_owned();
+    let (method, rest) = lines.next().unwrap().split_once(' ').unwrap();
+    let path = rest.split(' ').next().unwrap().to_owned();
     let headers: BTreeMap<String, String> =
         lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
     let length: usize = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
@@ -459,5 +471,5 @@ async fn read_request(socket: &mut TcpStream) -> Option<Request> {
         }
     }
     let text = String::from_utf8(body).unwrap();
-    Some(Request { method, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text })
+    Some(Request { method: method.to_owned(), path, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text })
 }

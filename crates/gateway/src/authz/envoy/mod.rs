@@ -209,7 +209,7 @@ impl Envoy {
         peer: Option<IpAddr>,
     ) -> Result<Authenticated, Stop> {
         let audience = format!("{}{}", snapshot.settings.data.origin, route.path());
-        let error = match self.front.identify(headers, peer, method, (&audience, url)).await {
+        let error = match self.front.identify((headers, None), peer, method, (&audience, url)).await {
             Ok(who) => return Ok(who),
             Err(error) => error,
         };
