@@ -10,13 +10,14 @@ use toml::Spanned;
 use super::fields::Fields;
 use super::problem::{nearest, suggest};
 use super::{Server, Snapshot, schema};
-use crate::execution::Executions;
-use crate::flow::Sources;
+use crate::execution::{Execution, Executions};
+use crate::flow::{Seen, Sources};
 use crate::identity::Grant;
 use crate::json;
-use crate::judge::{Judged, Known, judge};
-use crate::ledger::{Ledger, Tracks};
-use crate::model::{AgentName, Arguments, Call, Code, ExecutionId, ExecutionStarted, Protocol, ServerName, Timestamp, ToolName, Verdict};
+use crate::judge::{Judged, Known, above, judge};
+use crate::model::{
+    AgentName, Arguments, Call, Code, ExecutionId, ExecutionStarted, Member, Protocol, ServerName, SpiffeId, Timestamp, ToolName, Verdict,
+};
 
 /// This agent, this call: this decision.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Expectation {
     pub line: usize,
     /// The agent.
     pub agent: AgentName,
+    /// The agents that it acts for, nearest first.
+    pub acts_for: Vec<AgentName>,
     /// On whose behalf.
     pub subject: Option<String>,
     /// The person's own words.
@@ -46,16 +49,48 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// Judges the call under `snapshot`, for an execution that has done nothing but read what `after` says.
+    /// Judges the call under `snapshot`, for an execution that has done nothing but read what `after` says, and for those that it acts
+    /// for, which have done nothing else either.
     pub fn judge(&self, snapshot: &Snapshot, now: Timestamp) -> Judged {
         let now = self.at.unwrap_or(now);
-        let execution = Executions::default().started(ExecutionStarted {
+        let executions = Executions::default();
+        let execution = self.start(snapshot, &executions, now);
+        for read in self.after.iter().filter_map(|tool| snapshot.tool(tool)) {
+            execution.learned(&read.returns.labels);
+        }
+        let method = match self.tool.tool().split_once(':') {
+            Some(("resource", _)) => "resources/read",
+            Some(("prompt", _)) => "prompts/get",
+            _ => "tools/call",
+        };
+        let call = Call { tool: self.tool.clone(), protocol: Protocol::Mcp, method, arguments: self.arguments.clone() };
+        let above = above(snapshot, &execution, &call, now);
+        let seen: Vec<_> = std::iter::once(&*execution).chain(execution.above()).map(Execution::seen).collect();
+        let seen: Vec<&Seen> = seen.iter().map(|seen| &**seen).collect();
+        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Chain(&seen), remembers: true, above: &above };
+        judge(known, &execution, &execution.ledger(), &execution.agent_tracks(), &call, now)
+    }
+
+    /// Starts the execution, after those that it acts for.
+    fn start(&self, snapshot: &Snapshot, executions: &Executions, now: Timestamp) -> Arc<Execution> {
+        let mut chain: Vec<Member> = Vec::new();
+        for (agent, number) in self.acts_for.iter().rev().zip(1..) {
+            let execution = executions.started(self.started(snapshot, agent, chain.clone(), number, now)).id();
+            let (owner, roles) = snapshot.agents.get(agent).map(|agent| (agent.owner.clone(), agent.roles.clone())).unwrap_or_default();
+            let agent = SpiffeId::new(snapshot.settings.trust_domain.clone(), agent.clone());
+            chain.insert(0, Member { agent, owner, roles, execution, sequence: 0, token: None });
+        }
+        executions.started(self.started(snapshot, &self.agent, chain, 0, now))
+    }
+
+    fn started(&self, snapshot: &Snapshot, agent: &AgentName, chain: Vec<Member>, number: u64, now: Timestamp) -> ExecutionStarted {
+        ExecutionStarted {
             at: now,
             bundle: snapshot.digest,
-            execution: ExecutionId::from_parts(0, [0; 10]),
-            agent: self.agent.clone(),
+            execution: ExecutionId::from_parts(number, [0; 10]),
+            agent: agent.clone(),
             subject: self.subject.clone(),
-            chain: Vec::new(),
+            chain,
             task: self.task.clone(),
             grant: Grant::default(),
             key: None,
@@ -64,20 +99,7 @@ impl Expectation {
             expires: now,
             proof: "expectation".to_owned(),
             sign_in: None,
-        });
-        let mut ledger = Ledger::default();
-        for read in self.after.iter().filter_map(|tool| snapshot.tool(tool)) {
-            ledger.learned(&read.returns.labels);
         }
-        let method = match self.tool.tool().split_once(':') {
-            Some(("resource", _)) => "resources/read",
-            Some(("prompt", _)) => "prompts/get",
-            _ => "tools/call",
-        };
-        let call = Call { tool: self.tool.clone(), protocol: Protocol::Mcp, method, arguments: self.arguments.clone() };
-        let seen = execution.seen();
-        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen), remembers: true, above: &[] };
-        judge(known, &execution, &ledger, &Tracks::default(), &call, now)
     }
 
     /// Whether `judged` is what was expected.
@@ -97,7 +119,8 @@ pub(super) fn expectations(file: &Fields<'_>, agents: &BTreeSet<String>, servers
 fn expectation(table: &Fields<'_>, agents: &BTreeSet<String>, servers: &BTreeMap<ServerName, Server>) -> Option<Expectation> {
     let source = table.source();
     let agent = table.required::<AgentName>("agent", "name the agent");
-    if let Some(agent) = agent.as_ref().filter(|agent| !agents.contains(agent.get_ref().as_str())) {
+    let acts_for: Vec<Spanned<AgentName>> = table.all_parsed("acts_for", "write the names of agents");
+    for agent in agent.iter().chain(&acts_for).filter(|agent| !agents.contains(agent.get_ref().as_str())) {
         let mend = suggest(agent.get_ref().as_str(), agents.iter().map(String::as_str));
         source.error(agent.span(), format!("no agent `{}` is declared", agent.get_ref()), mend);
     }
@@ -138,6 +161,7 @@ fn expectation(table: &Fields<'_>, agents: &BTreeSet<String>, servers: &BTreeMap
         file: source.path.to_owned(),
         line: source.line(table.span().start),
         agent: agent?.into_inner(),
+        acts_for: acts_for.into_iter().map(Spanned::into_inner).collect(),
         subject: table.text("subject").map(Spanned::into_inner),
         task: table.text("task").map(Spanned::into_inner),
         tool: tool?.into_inner(),
@@ -155,7 +179,7 @@ fn read(value: &Value) -> Option<Arguments> {
 }
 
 /// The codes that a decision may have.
-const CODES: [Code; 15] = [
+const CODES: [Code; 18] = [
     Code::Allowed,
     Code::UnknownTool,
     Code::NotInRole,
@@ -170,5 +194,8 @@ const CODES: [Code; 15] = [
     Code::Confidential,
     Code::ArgumentsTooLong,
     Code::ApprovalRequired,
+    Code::BeyondDelegation,
+    Code::NotDelegated,
+    Code::UndeclaredInteraction,
     Code::ExecutionEnded,
 ];

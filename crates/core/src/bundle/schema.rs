@@ -767,6 +767,8 @@ pub struct TestsFile {
 pub struct ExpectTable {
     /// The agent.
     pub agent: String,
+    /// The agents that it acts for, nearest first; none unless set.
+    pub acts_for: Option<Vec<String>>,
     /// On whose behalf.
     pub subject: Option<String>,
     /// The person's own words.
