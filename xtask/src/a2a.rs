@@ -107,6 +107,14 @@ fn through(tools: &Tools) -> Result<Report> {
         .arg(format!("http://127.0.0.1:{}", bundle.data))
         .arg(&writer);
     report.merge(client(tools, "a2a-guard", &mut guard)?);
+    let logged = bundle.run(tools, &["log", "tail", "--from", "0", "--json"])?.output;
+    report.check(if ["opensesame", "known-again"].iter().any(|secret| logged.contains(secret)) {
+        Err("what news are authenticated by is on the log".to_owned())
+    } else if !logged.contains("PushNotification") {
+        Err("news were told of which the log knows nothing".to_owned())
+    } else {
+        Ok(())
+    });
     let verified = bundle.run(tools, &["log", "verify"])?;
     report.check(if verified.success { Ok(()) } else { Err(format!("the log of all this does not verify:\n{}", verified.tail(20))) });
     Ok(report)

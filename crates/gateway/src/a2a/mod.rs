@@ -1,8 +1,8 @@
 //! Agent2Agent: the side of the agents that call, and the side of those that are called.
 //!
 //! Spoken are 1.0 over JSON-RPC and HTTP+JSON, and 0.3 over JSON-RPC, with streams, on both sides and whatever the other side speaks.
-//! The specification is "Agent2Agent (A2A) Protocol"; its data model is the package `lf.a2a.v1`. Not supported: gRPC, tenants of our
-//! own, and push notifications.
+//! The specification is "Agent2Agent (A2A) Protocol"; its data model is the package `lf.a2a.v1`. News of tasks are the gateway's to tell
+//! (`push.rs`), and nothing that agents are asked for. Not supported: gRPC, and tenants of our own.
 //!
 //! # How a request becomes a call
 //!
