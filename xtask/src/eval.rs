@@ -76,6 +76,14 @@ impl Options {
     }
 }
 
+/// Judges events of CloudTrail by rules, in the program that also holds what they are compared with.
+pub(crate) fn cloudtrail(arguments: &[&str]) -> Result<bool> {
+    let tools = Tools::new(true)?;
+    let mut command = tools.cargo();
+    command.args(["run", "--quiet", "--package", "bailiwick-bench", "--", "--eval-cloudtrail"]).args(arguments);
+    Ok(process::run(&tools, "eval-cloudtrail", &mut command)?.success)
+}
+
 /// Builds the program, replays what is asked for and prints the figures. It fails only where it could not be measured.
 pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
     if let ["detection", files @ ..] = arguments {

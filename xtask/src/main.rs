@@ -11,6 +11,7 @@ mod crash;
 mod envoy;
 mod eval;
 mod federation;
+mod findings;
 mod fuzz;
 mod gateway;
 mod http;
@@ -42,6 +43,9 @@ cargo xtask eval [--signals] [--plain] [--match PATTERN] [--json]
                          model, with effects declared and not; `--plain` leaves out the attackers who hide
 cargo xtask eval detection [FILE]...
                          what the baselines find of what real agents did under attack, and how often they are wrong
+cargo xtask eval cloudtrail [--sigma DIR] [--data FILE] [--list]
+                         how many attacks the rules find in CloudTrail and what else they flag; with Sigma rules of others, whether
+                         each match is one of rsigma's too; `--list` names what was flagged and was no attack
 cargo xtask sim --seeds N [--from K]
                          torment the path in N worlds made from one seed each; `--seed K` replays one and tells its story
 cargo xtask crash [--kills N] [--cuts N] [--seed N]
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         ["test", rest @ ..] => steps::Selection::parse(rest).and_then(|selection| steps::run(&selection)),
         ["bench", rest @ ..] => bench::run(rest),
+        ["eval", "cloudtrail", rest @ ..] => eval::cloudtrail(rest),
         ["eval", rest @ ..] => eval::run(rest),
         ["sim", rest @ ..] => sim::run(rest),
         ["crash", rest @ ..] => crash::run(rest),

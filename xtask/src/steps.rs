@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::process::{self, Ended};
 use crate::report::Report;
 use crate::tools::Tools;
-use crate::{Result, a2a, approvals, crash, envoy, federation, init, interop, sign_in, sim, suite, tidy};
+use crate::{Result, a2a, approvals, crash, envoy, federation, findings, init, interop, sign_in, sim, suite, tidy};
 
 /// One named part of `cargo xtask test`.
 struct Step {
@@ -80,6 +80,12 @@ const STEPS: &[Step] = &[
         shows: "agents and clients of the official A2A SDK, and three hops of agents that know nothing of it",
         mend: "see .cache/logs/client-a2a-*.log",
         run: a2a::check,
+    },
+    Step {
+        name: "findings",
+        shows: "findings in CloudTrail are valid OCSF, and damaged files are told",
+        mend: "see .cache/logs/client-findings.log",
+        run: findings::check,
     },
     Step { name: "sim", shows: "a thousand worlds under faults, every invariant held", mend: "cargo xtask sim --seed K", run: sim::check },
     Step {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    approvals, check, connect, executions, explain, init, keys, labels, log, policy, schema, serve, servers, signals, stop, test, token,
+    approvals, check, connect, executions, explain, init, keys, labels, log, policy, rules, schema, serve, servers, signals, stop, test,
+    token,
 };
 use crate::demo::Demo;
 use crate::demo::servers::DemoServer;
@@ -55,6 +56,8 @@ enum Command {
     Revoke(stop::Revoke),
     /// Say what becomes of others' signals that wait for a person, and see whom is told of what is stopped here.
     Signals(signals::Signals),
+    /// Show and test the rules that tell what is out of the ordinary.
+    Rules(rules::Rules),
     /// Review what tool servers offer.
     Servers(servers::Servers),
     /// Rotate the issuer's signing keys.
@@ -87,6 +90,7 @@ impl Cli {
             Command::Release(command) => command.run().await,
             Command::Revoke(command) => command.run().await,
             Command::Signals(command) => command.run().await,
+            Command::Rules(command) => command.run(),
             Command::Servers(command) => command.run().await,
             Command::Keys(command) => command.run().await,
             Command::Demo(command) => command.run().await,

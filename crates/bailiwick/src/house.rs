@@ -19,6 +19,16 @@ impl House {
         Self { bundle: directory.to_owned() }
     }
 
+    /// The trust domain, as `bailiwick.toml` says; none where there is no bundle.
+    pub(crate) fn trust_domain(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Settings {
+            trust_domain: String,
+        }
+        let text = std::fs::read_to_string(self.bundle.join("bailiwick.toml")).ok()?;
+        toml::from_str::<Settings>(&text).ok().map(|settings| settings.trust_domain)
+    }
+
     /// The directory of the log, the keys and the index, as `bailiwick.toml` says. The rest of the bundle may be broken.
     pub(crate) fn data(&self) -> miette::Result<PathBuf> {
         #[derive(Deserialize)]

@@ -5,6 +5,7 @@
 mod admin;
 mod authorities;
 mod cli;
+mod cloudtrail;
 mod commands;
 mod demo;
 mod house;
@@ -13,6 +14,7 @@ mod labels;
 mod machine;
 mod problems;
 mod records;
+mod rules;
 mod server;
 mod show;
 mod sidecar;

@@ -21,6 +21,7 @@ mod overload;
 mod process;
 mod records;
 mod revoke;
+mod rules;
 mod soak;
 mod start;
 mod table;
@@ -69,6 +70,11 @@ const MEASUREMENTS: &[Measurement] = &[
         run: revoke::measure,
     },
     Measurement {
+        name: "detect-rules",
+        tells: "rules over CloudTrail, beside rsigma, and over our own records; BENCH_SIGMA names a folder of Sigma rules",
+        run: rules::measure,
+    },
+    Measurement {
         name: "soak",
         tells: "memory at full load while executions come and go; BENCH_SECONDS says for how long",
         run: soak::measure,
@@ -82,6 +88,7 @@ fn main() -> ExitCode {
         [command, port] if command == upstream::COMMAND => upstream::serve(port),
         [case, number] if case == memory::CASE => memory::case(number),
         [command, files @ ..] if command == detection::COMMAND => detection::evaluate(files),
+        [command, rest @ ..] if command == rules::eval::COMMAND => rules::eval::run(rest),
         names => measure(names),
     };
     match measured {

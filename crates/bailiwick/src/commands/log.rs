@@ -16,6 +16,7 @@ use comfy_table::presets::NOTHING;
 use miette::{IntoDiagnostic as _, miette};
 use serde_json::{Map, Value, json};
 
+use super::import::Import;
 use crate::records::Records;
 use crate::show::{self, Paint, complain, safe, say};
 
@@ -38,6 +39,8 @@ enum Command {
     Prove(Prove),
     /// Check a receipt.
     Check(Check),
+    /// Judge what others recorded, and join it to executions.
+    Import(Import),
     /// Print the log's public key.
     Key(Key),
 }
@@ -123,6 +126,7 @@ impl Log {
             Command::Verify(command) => command.run(),
             Command::Prove(command) => command.run(),
             Command::Check(command) => command.run(),
+            Command::Import(command) => command.run(),
             Command::Key(command) => command.run(),
         }
     }

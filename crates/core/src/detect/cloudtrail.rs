@@ -192,6 +192,11 @@ impl Trail {
         self.sessions.finish()
     }
 
+    /// How many rules there are, and how many correlations.
+    pub fn rules(&self) -> (usize, usize) {
+        self.watch.rules().len()
+    }
+
     /// The sessions of our roles.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions

@@ -147,12 +147,9 @@ fn detection(of: &Detection) -> Result<Condition, String> {
         Detection::AnyOf(of) => one_of(of.iter().map(detection).collect::<Result<_, _>>()?),
         Detection::And(of) => Condition::All(of.iter().map(detection).collect::<Result<_, _>>()?),
         Detection::Keywords(values) => {
-            // A word is looked for anywhere in a text; one with wildcards says itself what is around it.
-            let word = |value: &SigmaValue| {
-                let has_wildcards = matches!(value, SigmaValue::String(text) if text.contains_wildcards());
-                Modifiers { place: if has_wildcards { Place::Whole } else { Place::Inside }, ..Modifiers::default() }.value(value)
-            };
-            Condition::Anywhere(any(values.iter().map(word).collect::<Result<_, _>>()?))
+            // A word is looked for anywhere in a text.
+            let word = Modifiers { place: Place::Inside, ..Modifiers::default() };
+            Condition::Anywhere(any(values.iter().map(|value| word.value(value)).collect::<Result<_, _>>()?))
         }
         Detection::ArrayMatch { field, .. } => {
             return Err(format!("`{field}[..]` as a block is not in Sigma 2; write the path to the member instead"));

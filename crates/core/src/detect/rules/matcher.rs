@@ -128,6 +128,16 @@ impl Matcher {
             Self::Regex(regex) => any(&mut |value| regex.is_match(value)),
             Self::Network(network) => any(&mut |value| value.parse().is_ok_and(|address| network.has(address))),
             Self::Number(compare, number) => found.any(&mut |value| value.as_number().is_some_and(|value| compare.holds(value, *number))),
+            Self::Field { path, place: Place::Whole, cased } => {
+                // Two values, and not one of several: lists are the same or they are not.
+                let other = event.at(path);
+                let (Some(value), Some(other)) = (found.single(), other.single()) else { return false };
+                match (value.as_comparable(), other.as_comparable()) {
+                    (Some(value), Some(other)) => folded(&value, *cased) == folded(&other, *cased),
+                    (None, None) => value.raw() == other.raw(),
+                    _ => false,
+                }
+            }
             Self::Field { path, place, cased } => {
                 let Some(other) = event.at(path).single().and_then(Value::as_comparable) else { return false };
                 let text = Text { place: *place, cased: *cased, parts: vec![Piece::Plain(folded(&other, *cased).into())] };

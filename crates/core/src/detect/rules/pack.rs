@@ -189,6 +189,11 @@ impl Pack {
     }
 }
 
+/// What a level asks for: below medium, to be on the record.
+fn asks_for(level: Option<Level>) -> Option<Response> {
+    matches!(level, Some(Level::Informational | Level::Low)).then_some(Response::Record)
+}
+
 /// What both kinds of rules say alike.
 struct Parts<'r> {
     id: Option<&'r str>,
@@ -238,7 +243,8 @@ impl<'r> Parts<'r> {
 fn describe(file: &str, parts: Parts<'_>, kind: Kind) -> Result<Rule, String> {
     let beyond: Beyond = match parts.beyond {
         Some(said) => serde_json::from_value(said).map_err(|error| format!("under `bailiwick`: {error}"))?,
-        None => Beyond::default(),
+        // A rule of somebody else, who does not know what is usual here: it counts the first time, and if it matters at all.
+        None => Beyond { first_time: true, response: asks_for(parts.level), ..Beyond::default() },
     };
     let impact = match (beyond.impact, parts.level) {
         (Some(impact @ 1..=10), _) => impact,

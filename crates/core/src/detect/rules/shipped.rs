@@ -69,6 +69,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("aws/role-of-a-machine-used-by-hand.yml", include_str!("../../../../../rules/aws/role-of-a-machine-used-by-hand.yml")),
     ("aws/root-used.yml", include_str!("../../../../../rules/aws/root-used.yml")),
     ("aws/secrets-read-at-once.yml", include_str!("../../../../../rules/aws/secrets-read-at-once.yml")),
+    ("aws/secrets-read-by-many-programs.yml", include_str!("../../../../../rules/aws/secrets-read-by-many-programs.yml")),
     ("aws/secrets-read-in-bulk.yml", include_str!("../../../../../rules/aws/secrets-read-in-bulk.yml")),
     ("aws/startup-script-changed.yml", include_str!("../../../../../rules/aws/startup-script-changed.yml")),
     ("aws/trail-narrowed.yml", include_str!("../../../../../rules/aws/trail-narrowed.yml")),
