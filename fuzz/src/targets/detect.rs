@@ -8,7 +8,7 @@ use bailiwick_core::detect::rules::{Pack, Reader, Source};
 pub(crate) fn cloudtrail(bytes: &[u8]) -> bool {
     let (whole, end) = split(bytes, bytes.len());
     for chunk in [1, 7] {
-        assert_eq!(split(bytes, chunk), (whole.clone(), end.clone()), "in pieces of {chunk}");
+        assert_eq!(split(bytes, chunk), (whole.clone(), end), "in pieces of {chunk}");
     }
     let mut trail = Trail::new(std::sync::Arc::new(Pack::default().about(Source::CloudTrail).0), Sessions::default());
     let mut reader = Reader::new();

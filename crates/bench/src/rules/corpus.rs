@@ -96,8 +96,12 @@ pub(crate) fn rules_in(folder: &Path) -> Result<Vec<(String, String)>> {
 pub(crate) fn records() -> Vec<String> {
     const EXECUTION: &str = "01a2133f-7502-75c9-ae35-ca48651d1289";
     let intent = |number: usize| {
-        let (tool, effect) =
-            [("crm/query_complaints", "read"), ("tickets/list", "read"), ("reports/create", "write"), ("mail/send", "send")][number % 4];
+        let (tool, effect) = match number % 4 {
+            0 => ("crm/query_complaints", "read"),
+            1 => ("tickets/list", "read"),
+            2 => ("reports/create", "write"),
+            _ => ("mail/send", "send"),
+        };
         format!(
             r#"{{"kind":"intent","at":"2026-11-25T15:07:35.56176224Z","bundle":"sha256:542edadcf838c45a864884af1c776f7d7cff0e37e110128e05e0109ea092b407","state":4,"execution":"{EXECUTION}","sequence":{number},"agent":"agent-{}","tool":"{tool}","effect":"{effect}","protocol":"mcp","method":"tools/call","arguments_digest":"sha256:{number:064}","arguments":{{"since_days":{number},"text":"The customers of the last month wrote about deliveries that came late and invoices that were wrong."}},"facts":{{"calls":{number},"labels":{{"integrity":"trusted"}},"grant":{{"item":0,"uses":1}}}},"verdict":"allow","code":"allowed","policies":["agent:support-summarizer/may:{tool}"],"answers":{{"reasonable":{{"holds":true,"because":"item 0 of the execution's grant includes it; call 1 of the execution"}},"role":{{"holds":true,"because":"policy permits `support-summarizer` to call `{tool}`"}},"delegation":{{"holds":true,"because":"`support-summarizer` acts for itself"}},"normal":{{"holds":null,"because":"no baseline has been learned"}}}}}}"#,
             number % 50

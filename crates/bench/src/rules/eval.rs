@@ -104,8 +104,7 @@ fn judge(corpus: &Corpus, sigma: &[(String, String)], is_listing: bool) -> Resul
     let found: BTreeSet<&String> =
         corpus.events.iter().zip(&all.by).filter(|(_, by)| !by.is_empty()).filter_map(|(event, _)| event.attack.as_ref()).collect();
     for attack in attacks.iter().filter(|attack| !found.contains(**attack)) {
-        let names: BTreeSet<String> =
-            corpus.events.iter().filter(|event| event.attack.as_ref() == Some(attack)).map(|event| name_of(event)).collect();
+        let names: BTreeSet<String> = corpus.events.iter().filter(|event| event.attack.as_ref() == Some(attack)).map(name_of).collect();
         println!("not found: {attack}: {}", names.into_iter().collect::<Vec<_>>().join(", "));
     }
     if is_listing {
