@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
 
 use super::MAY;
-use super::common::{House, bailiwick};
+use super::common::{House, bailiwick, wait_for};
 
 #[test]
 fn the_sidecar_as_the_declared_program_needs_neither_key_nor_token() {
@@ -75,6 +75,8 @@ fn an_x509_svid_proves_an_agent_and_its_credential_is_good_over_that_certificate
     let [data, identity] =
         [1, 2].map(|nth| settings.split("listen = \"").nth(nth).unwrap().split('"').next().unwrap().parse::<SocketAddr>().unwrap());
     house.serve();
+    // It was waited for on the other listener.
+    wait_for("the identity listener", || TcpStream::connect(identity).is_ok());
 
     let send = |at: SocketAddr, shown: Option<&(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, head: &str, body: &str| {
         let mut roots = rustls::RootCertStore::empty();
