@@ -148,7 +148,7 @@ impl Face {
                 None => return in_http(&Fault::new(fault::UNKNOWN_METHOD, "there is nothing at this path")),
             },
         };
-        let who = match self.front.authenticate(snapshot, &head, peer, (&place.resource(), path)).await {
+        let who = match self.front.authenticate(snapshot, head, peer, (&place.resource(), path)).await {
             Ok(who) => who,
             Err(mut response) => {
                 self.front.offer_nonce(&mut response);
