@@ -9,6 +9,7 @@ mod calls;
 mod chain;
 mod clock;
 mod decision;
+mod detect;
 mod detection;
 mod flow;
 mod house;
@@ -57,6 +58,7 @@ const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "memory", tells: "what executions, revoked ids, remembered tokens and proofs take", run: memory::measure },
     Measurement { name: "flow", tells: "taking in what tools return, looking values up, and the memory for it", run: flow::measure },
     Measurement { name: "tokens", tells: "telling who is calling, and issuing credentials", run: tokens::measure },
+    Measurement { name: "detect", tells: "folding records into what is usual, and saying it of a call", run: detect::measure },
     Measurement { name: "log", tells: "durable appends, beside the disk, SQLite and redb; verifying and proving", run: log::measure },
     Measurement {
         name: "start",
