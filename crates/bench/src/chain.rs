@@ -54,7 +54,8 @@ pub(crate) fn measure() -> Result {
             let seen = execution.seen();
             let seen_above: Vec<_> = execution.above().map(Execution::seen).collect();
             let all: Vec<&Seen> = std::iter::once(&*seen).chain(seen_above.iter().map(|seen| &**seen)).collect();
-            let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Chain(&all), remembers: true, above: &above };
+            let known =
+                Known { snapshot, held: &HashSet::new(), sources: Sources::Chain(&all), remembers: true, behavior: None, above: &above };
             let judged = black_box(judge(known, &execution, &execution.ledger(), &execution.agent_tracks(), &call, at));
             decided.push(began.elapsed());
             let intent = judged.into_intent(snapshot, &execution, &call, Position(0), 0, at);

@@ -127,7 +127,14 @@ impl World {
 
     fn judge(&self, execution: &Execution, call: &Call, now: Timestamp) -> Judged {
         let seen = execution.seen();
-        let known = Known { snapshot: &self.snapshot, held: &HashSet::new(), sources: Sources::Seen(&seen), remembers: true, above: &[] };
+        let known = Known {
+            snapshot: &self.snapshot,
+            held: &HashSet::new(),
+            sources: Sources::Seen(&seen),
+            remembers: true,
+            behavior: None,
+            above: &[],
+        };
         judge(known, execution, &execution.ledger(), &execution.agent_tracks(), call, now)
     }
 

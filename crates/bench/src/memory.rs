@@ -100,6 +100,7 @@ fn executions() -> Result<(u64, u64)> {
                 held: &std::collections::HashSet::new(),
                 sources: Sources::Seen(&seen),
                 remembers: true,
+                behavior: None,
                 above: &[],
             };
             let judged = judge(known, &execution, &execution.ledger(), &execution.agent_tracks(), &call, now);

@@ -13,6 +13,7 @@ use bailiwick_log::Position;
 pub use self::chain::{Above, above, may_ever};
 use crate::approval::Standing;
 use crate::bundle::{Otherwise, Snapshot, Tool};
+use crate::detect::baseline::{Band, Behavior};
 use crate::execution::Execution;
 use crate::flow::{Carried, Provenance, Sources, Traced, carried, trace, words_to_record};
 use crate::identity::Admission;
@@ -29,6 +30,8 @@ pub struct Known<'a> {
     pub held: &'a HashSet<ToolName>,
     /// What the execution has been shown, by which the targets of its call are traced.
     pub sources: Sources<'a>,
+    /// What is said of the call beside what is usual for its agent, where anybody looks.
+    pub behavior: Option<&'a Behavior>,
     /// Whether there is room to remember what the agent writes to the tool's server under untrusted influence, so that it is not
     /// believed when it is read back.
     pub remembers: bool,
@@ -125,6 +128,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         facts.grant = Some(GrantUse { item, uses: ledger.grant_uses(item).saturating_add(1) });
     }
     facts.take_in(known.above);
+    facts.behavior = known.behavior.cloned();
     // What is only written inside the house leads nobody anywhere, as far as nobody says that it does.
     let acts = effect > Effect::Write || !tool.targets.is_empty();
     if acts && facts.labels.integrity == Integrity::Untrusted {
@@ -165,7 +169,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         reasonable: reasonable(code, admission, &facts, tool),
         role: role(ruling.outcome, call, started),
         delegation: against.as_ref().map_or_else(|| delegation(started), |against| Answer::no(against.because.clone())),
-        normal: unlearned(),
+        normal: normal(facts.behavior.as_ref()),
     };
     let mut ruling = ruling;
     if let Some(against) = against {
@@ -338,8 +342,18 @@ fn delegation(started: &ExecutionStarted) -> Answer {
     }
 }
 
+/// Whether the call is as is usual for its agent: only what would raise an alert is not.
+fn normal(behavior: Option<&Behavior>) -> Answer {
+    match behavior {
+        None => unlearned(),
+        Some(behavior) if behavior.band == Band::Learning => Answer::unjudged(behavior.sentence()),
+        Some(behavior) if behavior.band == Band::Strange => Answer::no(behavior.sentence()),
+        Some(behavior) => Answer::yes(behavior.sentence()),
+    }
+}
+
 fn unlearned() -> Answer {
-    Answer::unjudged("no baseline has been learned")
+    Answer::unjudged("nothing was said of it beside what is usual")
 }
 
 /// A denial that needs no policy.

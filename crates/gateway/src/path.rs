@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bailiwick_core::bundle::{Live, Snapshot};
+use bailiwick_core::detect::baseline::Watch;
 use bailiwick_core::execution::{Execution, Executions};
 use bailiwick_core::flow::{self, Fields, Provenance, Seen, Shown, Sources};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Integrity, Labels};
-use bailiwick_core::model::{AgentName, Call, Clock, Code, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
+use bailiwick_core::model::{AgentName, Call, Clock, Code, Effect, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
 use bailiwick_log::{Log, Position, Recorded, StorageError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -74,6 +75,8 @@ pub struct Gateway {
     ending: watch::Sender<bool>,
     /// How far what other gateways append is folded in.
     followed: Followed,
+    /// What is usual for each agent, where anybody learns it.
+    watch: Option<Arc<Watch>>,
 }
 
 impl Gateway {
@@ -82,13 +85,19 @@ impl Gateway {
         let places = parts.bundle.load().settings.limits.calls_max;
         let (agents, servers, pairs) = (Room::new(places, 1), Room::new(places, 2), Room::new(places, 1));
         let (under_way, ending) = (watch::Sender::new(0), watch::Sender::new(false));
-        Self { parts, agents, servers, pairs, under_way, ending, followed: Followed::default() }
+        Self { parts, agents, servers, pairs, under_way, ending, followed: Followed::default(), watch: None }
     }
 
     /// The same gateway, whose executions already hold all that the log says before `next`.
     #[must_use]
     pub fn caught_up_to(self, next: Position) -> Self {
         Self { followed: Followed::from(next), ..self }
+    }
+
+    /// The same gateway, which judges calls also beside what is usual for their agents.
+    #[must_use]
+    pub fn watched_by(self, watch: Arc<Watch>) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// How far what other gateways append is folded in.
@@ -334,7 +343,11 @@ impl Gateway {
             let all: Vec<&Seen> = std::iter::once(&*seen).chain(seen_above.iter().map(|seen| &**seen)).collect();
             let bytes_max = snapshot.settings.limits.written_bytes_max;
             let remembers = self.parts.executions.remembers(call.tool.server(), &execution.started().agent, bytes_max);
-            let known = Known { snapshot, held: &held, sources: Sources::Chain(&all), remembers, above: &above };
+            let sources = Sources::Chain(&all);
+            let effect = snapshot.tool(&call.tool).map_or(Effect::Admin, |tool| tool.effect);
+            let agent = &execution.started().agent;
+            let behavior = self.watch.as_ref().and_then(|watch| watch.judge(agent, execution.id(), effect, &call, sources));
+            let known = Known { snapshot, held: &held, sources, remembers, behavior: behavior.as_ref(), above: &above };
             (judge(known, execution, &ledger, &execution.agent_tracks(), &call, now), ledger.sequence())
         };
         let written = judged.written.take();

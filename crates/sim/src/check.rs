@@ -403,6 +403,7 @@ impl Folded {
                 held: &held,
                 sources: Sources::Recorded { traced: &intent.facts.traced, carried: &intent.facts.carried },
                 remembers: !intent.facts.unremembered,
+                behavior: intent.facts.behavior.as_ref(),
                 above: &above,
             };
             let judged = judge(known, &execution, &ledger, &tracks, &call, intent.at);

@@ -10,6 +10,7 @@ mod keys;
 pub(crate) mod listen;
 mod local;
 mod pulse;
+mod usual;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -184,7 +185,8 @@ impl Server {
             upstream: Arc::<Peers>::clone(&peers),
             held,
         };
-        let gateway = Arc::new(Gateway::new(parts).caught_up_to(recovered.next));
+        let usual = usual::open(&data, &log, &live.load()).await;
+        let gateway = Arc::new(Gateway::new(parts).caught_up_to(recovered.next).watched_by(Arc::clone(&usual)));
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), Arc::clone(&entropy)).into_diagnostic()?;
         let face = Arc::new(face);
@@ -247,6 +249,7 @@ impl Server {
             tokio::spawn(tell(teller)),
             tokio::spawn(take_back(broker)),
             tokio::spawn(async move { match signals.run().await {} }),
+            usual::keep_learning(usual, Arc::clone(&live), log.clone(), &data, stopped.clone()),
             keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept, stopped),
         ];
         Ok(Self {

@@ -204,6 +204,8 @@ pub struct Limits {
     pub calls_per_execution_max: usize,
     /// The most agents in one chain of delegations, the one that acts included.
     pub chain_max: usize,
+    /// In how many executions about one may be told to people as unlike its agent though nothing is wrong.
+    pub executions_per_alert: usize,
 }
 
 impl Default for Limits {
@@ -222,6 +224,7 @@ impl Default for Limits {
             calls_max: 10_000,
             calls_per_execution_max: 64,
             chain_max: 5,
+            executions_per_alert: 1_000,
         }
     }
 }

@@ -67,7 +67,8 @@ impl Expectation {
         let above = above(snapshot, &execution, &call, now);
         let seen: Vec<_> = std::iter::once(&*execution).chain(execution.above()).map(Execution::seen).collect();
         let seen: Vec<&Seen> = seen.iter().map(|seen| &**seen).collect();
-        let known = Known { snapshot, held: &HashSet::new(), sources: Sources::Chain(&seen), remembers: true, above: &above };
+        let known =
+            Known { snapshot, held: &HashSet::new(), sources: Sources::Chain(&seen), remembers: true, behavior: None, above: &above };
         judge(known, &execution, &execution.ledger(), &execution.agent_tracks(), &call, now)
     }
 

@@ -238,6 +238,8 @@ pub struct LimitsTable {
     pub calls_per_execution_max: Option<u64>,
     /// The most agents in one chain of delegations, the one that acts included; 1 lets nobody delegate.
     pub chain_max: Option<u64>,
+    /// In how many executions about one may be told to people as unlike its agent though nothing is wrong; 1000 unless said otherwise.
+    pub executions_per_alert: Option<u64>,
 }
 
 /// A counter or sum over past calls.

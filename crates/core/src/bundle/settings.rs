@@ -155,6 +155,7 @@ fn limits(table: &Fields<'_>) -> Limits {
         calls_max: count("calls_max", 1..=1_000_000, default.calls_max),
         calls_per_execution_max: count("calls_per_execution_max", 1..=100_000, default.calls_per_execution_max),
         chain_max: count("chain_max", 1..=16, default.chain_max),
+        executions_per_alert: count("executions_per_alert", 10..=1_000_000, default.executions_per_alert),
     }
 }
 

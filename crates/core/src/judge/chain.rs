@@ -111,7 +111,13 @@ pub(super) fn against(known: &Known<'_>, execution: &Execution, call: &Call, fac
     }
     for Above { execution, facts: own, admission } in known.above {
         let facts = match own {
-            Ok(own) => Facts { labels: facts.labels.clone(), traced: facts.traced.clone(), carried: facts.carried.clone(), ..own.clone() },
+            Ok(own) => Facts {
+                labels: facts.labels.clone(),
+                traced: facts.traced.clone(),
+                carried: facts.carried.clone(),
+                behavior: facts.behavior.clone(),
+                ..own.clone()
+            },
             Err(error) => {
                 let because = format!("what `{}` has done cannot be added up for this call", execution.started().agent);
                 let errors = vec![error.to_string()];

@@ -138,7 +138,7 @@ fn every_answer_has_its_cause() {
     ] {
         let execution = Executions::default().started(started(agent, grant.clone()));
         let seen = Seen::of_task(Some("Write to Bob, please."));
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, behavior: None, above: &[] };
         let mut ledger = Ledger::default();
         match before {
             Nothing => {}
@@ -212,7 +212,7 @@ fn who_said_which_account_is_not_asked_about_another() {
         seen.take(crate::flow::Provenance::Named, bill, &crate::flow::Origin::default());
         seen.take(crate::flow::Provenance::Trusted, "FR1420041010050500013M02606", &crate::flow::Origin::default());
         seen.take(crate::flow::Provenance::Untrusted, &format!("Pay {others}, Eve Moran"), &crate::flow::Origin::default());
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, behavior: None, above: &[] };
         let call = call(tool, &json!({ "to": to, "note": "as agreed" }));
         let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
         assert_eq!(judged.decision.code, code, "{task} {tool} {to}");
@@ -258,7 +258,7 @@ fn private_data_leaves_only_by_a_tool_that_is_for_it() {
     let execution = Executions::default().started(started("support", Value::Null));
     let held = HashSet::new();
     let judged = |ledger: &Ledger, tool: &str, arguments: &Value| {
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, behavior: None, above: &[] };
         let call = call(tool, arguments);
         let judged = judge(known, &execution, ledger, &Tracks::default(), &call, now());
         // The record says it again.
@@ -303,7 +303,14 @@ fn private_data_leaves_only_by_a_tool_that_is_for_it() {
         assert_eq!(carried, barred, "{tool} {arguments}");
     }
     // After a restart nothing can be traced, and the labels are still there.
-    let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&Seen::of_task(None)), remembers: true, above: &[] };
+    let known = Known {
+        snapshot: &snapshot,
+        held: &held,
+        sources: Sources::Seen(&Seen::of_task(None)),
+        remembers: true,
+        behavior: None,
+        above: &[],
+    };
     let after = judge(known, &execution, &ledger, &Tracks::default(), &call("mail/deny", &json!({ "body": "Bern" })), now());
     assert_eq!(after.decision.code, Code::Confidential);
 }
@@ -330,7 +337,7 @@ fn what_could_not_be_remembered_is_asked_about_and_what_could_not_be_shown_is_de
         if is_misled {
             ledger.learned(&Labels::undeclared());
         }
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers, above: &[] };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers, behavior: None, above: &[] };
         let call = call(tool, &if tool == "crm/query" { json!({}) } else { json!({ "to": "Bob", "body": body }) });
         let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
         let (decision, facts) = (&judged.decision, &judged.facts);
@@ -365,7 +372,7 @@ proptest! {
         let snapshot = acme().snapshot();
         let held = HashSet::new();
         let seen = Seen::of_task(None);
-        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, behavior: None, above: &[] };
         let grant = json!([
             { "type": "tool_call", "identifier": "crm/*", "max_uses": 5 },
             { "type": "tool_call", "identifier": "pay/send", "constraints": { "arguments": { "to": { "prefix": "a" } } } },
@@ -435,13 +442,53 @@ proptest! {
         let sources = Sources::Seen(&seen);
         let mut ledger = Ledger::default();
         for _ in 0..calls {
-            recorded(Known { snapshot: &wide, held: &held, sources, remembers: true, above: &[] }, &free, &mut ledger, &call, now());
+            recorded(Known { snapshot: &wide, held: &held, sources, remembers: true, behavior: None, above: &[] }, &free, &mut ledger, &call, now());
         }
         if untrusted {
             ledger.learned(&Labels::undeclared());
         }
-        let before = judge(Known { snapshot: &wide, held: &held, sources, remembers: true, above: &[] }, &free, &ledger, &Tracks::default(), &call, now());
-        let after = judge(Known { snapshot: &narrow, held: &held, sources, remembers: true, above: &[] }, &bound, &ledger, &Tracks::default(), &call, now());
+        let before = judge(Known { snapshot: &wide, held: &held, sources, remembers: true, behavior: None, above: &[] }, &free, &ledger, &Tracks::default(), &call, now());
+        let after = judge(Known { snapshot: &narrow, held: &held, sources, remembers: true, behavior: None, above: &[] }, &bound, &ledger, &Tracks::default(), &call, now());
         prop_assert!(after.decision.verdict != Verdict::Allow || before.decision.verdict == Verdict::Allow, "{before:#?}\n{after:#?}");
+    }
+}
+
+/// What an agent does unlike itself is asked about before it is done, the record says why, and is judged again by what it says.
+#[test]
+fn a_policy_may_ask_about_what_is_unlike_its_agent() {
+    use crate::detect::baseline::{Band, Behavior, Reason, Signal};
+    let text = r#"
+        @id("unlike-itself") @otherwise("ask") forbid (principal, action in Action::"send", resource)
+        when { context.behavior.band == "strange" || context.behavior.closed };
+        @id("far-off") forbid (principal, action in Action::"send", resource)
+        when { context.behavior.score.greaterThan(decimal("5.0")) && context.behavior.signals.contains("new_value") };
+    "#;
+    let input = json!({ "type": "object", "properties": { "to": { "type": "string" } } });
+    let snapshot = Fixture::default().agent("support", &[], &["mail/*"]).tool("mail/send", Effect::Send, input).policies(text).snapshot();
+    let execution = Executions::default().started(started("support", Value::Null));
+    let (held, seen, ledger) = (HashSet::new(), Seen::of_task(None), Ledger::default());
+    let said = |band, score, closed| {
+        let (seen, expected) = ("`to` is new".to_owned(), "of 300 values 1 % were new".to_owned());
+        let because = vec![Reason { signal: Signal::NewValue, surprise: score, expected, seen }];
+        Some(Behavior { score, band, closed, executions: 300, because, ..Behavior::default() })
+    };
+    for (behavior, code, holds) in [
+        (None, Code::Allowed, None),
+        (said(Band::Learning, 4.0, false), Code::Allowed, None),
+        (said(Band::Usual, 0.5, false), Code::Allowed, Some(true)),
+        (said(Band::Unusual, 3.0, false), Code::Allowed, Some(true)),
+        (said(Band::Unusual, 3.0, true), Code::ApprovalRequired, Some(true)),
+        (said(Band::Strange, 4.5, false), Code::ApprovalRequired, Some(false)),
+        (said(Band::Strange, 5.5, false), Code::Forbidden, Some(false)),
+    ] {
+        let behavior = behavior.as_ref();
+        let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, behavior, above: &[] };
+        let call = call("mail/send", &json!({ "to": "eve" }));
+        let judged = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
+        assert_eq!((judged.decision.code, judged.decision.answers.normal.holds), (code, holds), "{behavior:?}");
+        let kept: Facts = serde_json::from_str(&serde_json::to_string(&judged.facts).unwrap()).unwrap();
+        let known = Known { behavior: kept.behavior.as_ref(), ..known };
+        let again = judge(known, &execution, &ledger, &Tracks::default(), &call, now());
+        assert_eq!((again.decision, again.facts), (judged.decision, judged.facts), "the record says it again");
     }
 }

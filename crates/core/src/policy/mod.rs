@@ -27,6 +27,7 @@ use self::schema::ToolEntry;
 use self::shape::Read;
 use self::slice::{Index, Prospect, Row, Slice, Slices};
 use crate::bundle::{Agent, Server};
+use crate::detect::baseline::Behavior;
 use crate::flow::Provenance;
 use crate::ledger::{Facts, History, Integrity};
 use crate::model::{AgentName, Member, ServerName, Timestamp, ToolName};
@@ -222,6 +223,9 @@ fn context(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Con
         });
         put("history", record(history.collect())?);
     }
+    if read.context("behavior") {
+        put("behavior", record(behavior(facts)?)?);
+    }
     if read.context("chain") {
         put("chain", record(chain(question)?)?);
     }
@@ -246,6 +250,20 @@ fn provenance(facts: &Facts, argument: &str) -> Option<Provenance> {
 /// A step of a JSON pointer as the name that it stands for (RFC 6901 §4).
 fn unescaped(step: Option<&str>) -> String {
     step.unwrap_or_default().replace("~1", "/").replace("~0", "~")
+}
+
+/// What policies see as `context.behavior`: of a call of which nothing was said, that too little was learned to say anything.
+fn behavior(facts: &Facts) -> Result<Vec<(String, RestrictedExpression)>, String> {
+    let unsaid = Behavior::default();
+    let said = facts.behavior.as_ref().unwrap_or(&unsaid);
+    let signals = said.because.iter().map(|reason| RestrictedExpression::new_string(reason.signal.as_str().to_owned()));
+    Ok(vec![
+        ("score".to_owned(), RestrictedExpression::new_decimal(format!("{:.2}", said.score))),
+        ("band".to_owned(), RestrictedExpression::new_string(said.band.as_str().to_owned())),
+        ("closed".to_owned(), RestrictedExpression::new_bool(said.closed)),
+        ("executions".to_owned(), RestrictedExpression::new_long(i64::try_from(said.executions).unwrap_or(i64::MAX))),
+        ("signals".to_owned(), RestrictedExpression::new_set(signals)),
+    ])
 }
 
 /// What policies see as `context.chain`: those that the agent acts for, as the bundle described them when they delegated.

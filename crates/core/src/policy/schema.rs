@@ -75,6 +75,13 @@ fn fragment<'a>(servers: impl IntoIterator<Item = &'a ServerName>, tools: &[Tool
     let labels = record(&[("integrity", text.clone()), ("confidentiality", texts.clone())]);
     let schema = json!({ "": {
         "commonTypes": {
+            "Behavior": record(&[
+                ("score", json!({ "type": "Extension", "name": "decimal" })),
+                ("band", text.clone()),
+                ("closed", json!({ "type": "Boolean" })),
+                ("executions", json!({ "type": "Long" })),
+                ("signals", texts.clone()),
+            ]),
             "Chain": record(&[
                 ("agents", set_of("Agent")),
                 ("roles", set_of("Role")),
@@ -120,6 +127,7 @@ fn action(tool: &ToolEntry) -> Value {
         ("subject", optional_text.clone()),
         ("task", optional_text),
         ("chain", json!({ "type": "Chain" })),
+        ("behavior", json!({ "type": "Behavior" })),
         ("now", json!({ "type": "Extension", "name": "datetime" })),
     ]);
     json!({

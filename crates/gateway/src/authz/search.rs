@@ -121,7 +121,7 @@ fn is_permitted(gateway: &Gateway, snapshot: &Snapshot, asker: &Execution, reque
         sign_in: None,
     });
     let (held, seen) = (gateway.parts().held.load(), execution.seen());
-    let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, above: &[] };
+    let known = Known { snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, behavior: None, above: &[] };
     let judged = judge(known, &execution, &Ledger::default(), &Tracks::default(), &call, now);
     // Who searches need not know what the tool must be given.
     let lacks_arguments = judged.decision.code == Code::InvalidArguments && question.gives_none();

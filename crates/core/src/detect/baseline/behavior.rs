@@ -62,6 +62,27 @@ pub enum Signal {
     FanOut,
 }
 
+impl Signal {
+    /// The word that policies and records use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ToolInContext => "tool_in_context",
+            Self::NewValue => "new_value",
+            Self::NewValueInClosedSlot => "new_value_in_closed_slot",
+            Self::ChosenByResult => "chosen_by_result",
+            Self::Calls => "calls",
+            Self::Denials => "denials",
+            Self::Tools => "tools",
+            Self::Failures => "failures",
+            Self::BytesOut => "bytes_out",
+            Self::BytesIn => "bytes_in",
+            Self::Dormancy => "dormancy",
+            Self::NewEdge => "new_edge",
+            Self::FanOut => "fan_out",
+        }
+    }
+}
+
 /// One thing that is unlike what is usual.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {

@@ -10,6 +10,7 @@ mod behavior;
 mod budget;
 mod facet;
 mod fold;
+mod kept;
 mod mandate;
 mod order;
 mod rate;
@@ -17,13 +18,16 @@ mod role;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use self::behavior::{Band, Behavior, Reason, Signal};
 pub use self::budget::{Budget, Calibration, Realised};
 pub use self::facet::{Chosen, Facet, Facets, Kind, fingerprint};
 pub use self::fold::{Baselines, Oddity, Peers};
+pub use self::kept::Kept;
 pub use self::mandate::{Mandate, Outside};
 pub use self::order::{Order, ToolId};
 pub use self::rate::{Gaps, Hours, Rate, Volume, WINDOW_S};
 pub use self::role::{Channel, ENOUGH, Heard, Observed, Overlay, Parts, Role};
 pub use self::slot::{KNOWN_AFTER, Novelty, Principal, Slot};
+pub use self::watch::Watch;

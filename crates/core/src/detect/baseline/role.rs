@@ -382,7 +382,9 @@ impl Role {
             }
         });
         reasons.sort_by(|one, other| other.surprise.total_cmp(&one.surprise));
-        reasons.dedup_by(|one, other| one.signal == other.signal);
+        // Of each kind the greatest: an entry of the log has only so much room.
+        let mut told = HashSet::new();
+        reasons.retain(|reason| told.insert(reason.signal));
         reasons
     }
 

@@ -69,8 +69,14 @@ impl World {
         let (ledger, seen) = (execution.ledger(), execution.seen());
         let seen_above: Vec<_> = execution.above().map(Execution::seen).collect();
         let all: Vec<&Seen> = std::iter::once(&*seen).chain(seen_above.iter().map(|seen| &**seen)).collect();
-        let known =
-            Known { snapshot: &self.snapshot, held: &HashSet::new(), sources: Sources::Chain(&all), remembers: true, above: &above };
+        let known = Known {
+            snapshot: &self.snapshot,
+            held: &HashSet::new(),
+            sources: Sources::Chain(&all),
+            remembers: true,
+            behavior: None,
+            above: &above,
+        };
         judge(known, execution, &ledger, &execution.agent_tracks(), call, now())
     }
 
