@@ -105,19 +105,14 @@ pub(super) fn against(known: &Known<'_>, execution: &Execution, call: &Call, fac
         denies
     };
     // The present one was asked with its chain; alone it must be allowed to as well.
-    let own = ruling(known, execution, &[], call, facts, now).and_then(|ruling| refused(execution, &ruling));
+    let looks_at_chain = |of: &Execution| known.snapshot.policies.look_at_chain(&of.started().agent, &call.tool);
+    let own = looks_at_chain(execution).then(|| refusal(known, execution, &[], call, facts, now)).flatten();
     if own.is_some_and(&mut stands) {
         return asks;
     }
     for Above { execution, facts: own, admission } in known.above {
         let facts = match own {
-            Ok(own) => Facts {
-                labels: facts.labels.clone(),
-                traced: facts.traced.clone(),
-                carried: facts.carried.clone(),
-                behavior: facts.behavior.clone(),
-                ..own.clone()
-            },
+            Ok(own) => seen_together(facts, own),
             Err(error) => {
                 let because = format!("what `{}` has done cannot be added up for this call", execution.started().agent);
                 let errors = vec![error.to_string()];
@@ -128,24 +123,30 @@ pub(super) fn against(known: &Known<'_>, execution: &Execution, call: &Call, fac
             return Some(against);
         }
         let chain = &execution.started().chain;
-        let with = (!chain.is_empty()).then(|| ruling(known, execution, chain, call, &facts, now)).flatten();
-        let with = with.and_then(|ruling| refused(execution, &ruling));
-        let alone = decide(known, execution, &[], call, &facts, now);
-        if with.is_some_and(&mut stands) || refused(execution, &alone).is_some_and(&mut stands) {
+        let with = (!chain.is_empty() && looks_at_chain(execution)).then(|| refusal(known, execution, chain, call, &facts, now));
+        if with.flatten().is_some_and(&mut stands) || refusal(known, execution, &[], call, &facts, now).is_some_and(&mut stands) {
             return asks;
         }
     }
     asks
 }
 
-/// What the policies say to the execution's agent with that chain, where they look at the chain at all.
-fn ruling(known: &Known<'_>, of: &Execution, chain: &[Member], call: &Call, facts: &Facts, now: Timestamp) -> Option<Ruling> {
-    known.snapshot.policies.look_at_chain(&of.started().agent, &call.tool).then(|| decide(known, of, chain, call, facts, now))
+/// What one of the chain has done, and what any of it was shown, as far as policies look at it.
+fn seen_together(facts: &Facts, own: &Facts) -> Facts {
+    Facts {
+        calls: own.calls,
+        history: own.history.clone(),
+        labels: facts.labels.clone(),
+        traced: facts.traced.clone(),
+        behavior: facts.behavior.clone(),
+        ..Facts::default()
+    }
 }
 
-fn decide(known: &Known<'_>, of: &Execution, chain: &[Member], call: &Call, facts: &Facts, now: Timestamp) -> Ruling {
+/// What the policies have against the call of the execution's agent with that chain.
+fn refusal(known: &Known<'_>, of: &Execution, chain: &[Member], call: &Call, facts: &Facts, now: Timestamp) -> Option<Against> {
     let started = of.started();
-    known.snapshot.policies.decide_beside(&Question {
+    let question = Question {
         agent: &started.agent,
         subject: started.subject.as_deref(),
         task: started.task.as_deref(),
@@ -155,7 +156,10 @@ fn decide(known: &Known<'_>, of: &Execution, chain: &[Member], call: &Call, fact
         declared: !of.grant().is_unrestricted(),
         facts,
         now,
-    })
+    };
+    let policies = &known.snapshot.policies;
+    // Why is asked where there is something to explain.
+    if policies.permit_beside(&question) { None } else { refused(of, &policies.decide_beside(&question)) }
 }
 
 fn refused(of: &Execution, ruling: &Ruling) -> Option<Against> {

@@ -24,7 +24,7 @@ pub use compile::{PolicyProblem, Source};
 pub use matrix::matrix;
 
 use self::schema::ToolEntry;
-use self::shape::Read;
+use self::shape::{Read, Typed};
 use self::slice::{Index, Prospect, Row, Slice, Slices};
 use crate::bundle::{Agent, Server};
 use crate::detect::baseline::Behavior;
@@ -143,13 +143,19 @@ impl Policies {
         }
     }
 
-    /// Answers a question about a call that was asked for another agent already, with the same arguments, labels, subject and task, and
-    /// was not refused to that one: what says the same of both is not asked again.
+    /// Whether the answer is [`RulingOutcome::Permitted`] to a question about a call that was asked for another agent already, with the
+    /// same arguments, labels, subject and task, and was not refused to that one: what says the same of both is not asked again.
+    pub fn permit_beside(&self, question: &Question<'_>) -> bool {
+        let Some((slice, tool)) = self.slice(question.agent, question.tool) else { return false };
+        slice.permits_beside(question.tool, question.facts.calls, |read| context_beside(tool, question, read))
+    }
+
+    /// Answers such a question, with what explains the answer.
     pub fn decide_beside(&self, question: &Question<'_>) -> Ruling {
         let Some((slice, tool)) = self.slice(question.agent, question.tool) else {
             return Ruling { outcome: RulingOutcome::NotPermitted, policies: Vec::new(), errors: Vec::new() };
         };
-        let ruled = slice.rule_beside(question.tool, question.facts.calls, |read| context(tool, question, read));
+        let ruled = slice.rule_beside(question.tool, question.facts.calls, |read| context_beside(tool, question, read));
         ruled.unwrap_or_else(|error| Ruling { outcome: RulingOutcome::InvalidArguments, policies: Vec::new(), errors: vec![error] })
     }
 
@@ -190,6 +196,19 @@ impl Policies {
 /// the tool takes, whether or not some policy looks at them.
 fn context(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Context, String> {
     let typed = tool.shape.typed(question.arguments, read)?;
+    context_with(tool, question, read, typed)
+}
+
+/// The same where the arguments are known to be what the tool takes, since another agent was asked about them.
+fn context_beside(tool: &ToolEntry, question: &Question<'_>, read: &Read) -> Result<Context, String> {
+    if read.context("input") || read.context("unseen") {
+        context(tool, question, read)
+    } else {
+        context_with(tool, question, read, Typed::nothing())
+    }
+}
+
+fn context_with(tool: &ToolEntry, question: &Question<'_>, read: &Read, typed: Typed) -> Result<Context, String> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let texts = |texts: &mut dyn Iterator<Item = String>| RestrictedExpression::new_set(texts.map(RestrictedExpression::new_string));
     let number = |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));

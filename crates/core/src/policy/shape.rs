@@ -65,6 +65,13 @@ pub(super) struct Typed {
     pub(super) unseen: BTreeSet<String>,
 }
 
+impl Typed {
+    /// For whoever looks at no argument.
+    pub(super) fn nothing() -> Self {
+        Self { input: RestrictedExpression::new_bool(false), unseen: BTreeSet::new() }
+    }
+}
+
 /// What some policy looks at: of the context, and of the arguments in it. What nobody looks at is not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Read {
@@ -227,6 +234,12 @@ impl Record {
 }
 
 impl Reading {
+    /// What a value is to policies, where one looks at it. To make it may cost more than all that is looked at: Cedar parses the name of
+    /// an extension's function each time.
+    fn kept(&self, made: impl FnOnce() -> RestrictedExpression) -> RestrictedExpression {
+        if self.keep { made() } else { RestrictedExpression::new_bool(false) }
+    }
+
     fn wrong(&self, what: &str) -> String {
         format!("`{}` is not {what}", self.at)
     }
@@ -277,32 +290,30 @@ impl Shape {
                 if !exact {
                     reading.unseen()?;
                 }
-                RestrictedExpression::new_decimal(text)
+                reading.kept(|| RestrictedExpression::new_decimal(text))
             }
             (Self::Decimal, _) => return Err(reading.wrong("a number")),
             (Self::Text(Some(words)), Value::String(text)) if !words.contains(text) => {
                 return Err(reading.wrong("one of the words that the tool declares"));
             }
-            (Self::Text(_), Value::String(text)) => {
-                RestrictedExpression::new_string(if reading.keep { text.clone() } else { String::new() })
-            }
+            (Self::Text(_), Value::String(text)) => reading.kept(|| RestrictedExpression::new_string(text.clone())),
             (Self::Text(_), _) => return Err(reading.wrong("text")),
             (Self::Datetime, Value::String(text)) => {
                 let (text, exact) = datetime(text).ok_or_else(|| reading.wrong("a date and time (RFC 3339)"))?;
                 if !exact {
                     reading.unseen()?;
                 }
-                RestrictedExpression::new_datetime(text)
+                reading.kept(|| RestrictedExpression::new_datetime(text))
             }
             (Self::Datetime, _) => return Err(reading.wrong("a date and time")),
             (Self::Duration, Value::String(text)) => {
                 let milliseconds = duration(text).ok_or_else(|| reading.wrong("a duration (ISO 8601) of days or less"))?;
-                RestrictedExpression::new_duration(format!("{milliseconds}ms"))
+                reading.kept(|| RestrictedExpression::new_duration(format!("{milliseconds}ms")))
             }
             (Self::Duration, _) => return Err(reading.wrong("a duration")),
             (Self::Ip, Value::String(text)) => {
                 let address: IpAddr = text.parse().map_err(|_| reading.wrong("an IP address"))?;
-                RestrictedExpression::new_ip(address.to_canonical().to_string())
+                reading.kept(|| RestrictedExpression::new_ip(address.to_canonical().to_string()))
             }
             (Self::Ip, _) => return Err(reading.wrong("an IP address")),
             (Self::Set(element), Value::Array(values)) => {

@@ -220,7 +220,7 @@ pub(super) struct Slice {
 /// What of a slice depends on who acts: the rest says the same of a call to everybody who makes it.
 #[derive(Debug)]
 struct Own {
-    /// A policy that permits every call.
+    /// A policy that permits every call, where none that permits has a condition.
     permit: Option<String>,
     /// The policies that forbid or ask, with those that permit; nothing where none forbids or asks.
     policies: Option<PolicySet>,
@@ -337,32 +337,60 @@ impl Slice {
         Ok(ruling)
     }
 
-    fn cut_own(&self) -> Own {
-        let (mut permit, mut read, mut forbids) = (None::<String>, Read::nothing(), false);
-        let mut chosen = Vec::new();
-        for policy in self.all.policies() {
-            let kind = self.kinds.get(policy.id()).copied().unwrap_or(Kind::Forbid);
-            let json = policy.to_json().ok();
-            let is_own = match kind {
-                Kind::Budget => false,
-                Kind::Permit => true,
-                Kind::Forbid | Kind::Ask => json.as_ref().is_none_or(|json| depends_on_who_acts(&policy.principal_constraint(), json)),
-            };
-            // The scope of what is in the slice of one tool holds for every call of it.
-            let is_free = kind == Kind::Permit && self.place.resource.is_some() && json.as_ref().is_some_and(is_unconditional);
-            if is_free {
-                permit = permit.or_else(|| Some(policy.id().to_string()));
-            }
-            if is_own {
-                forbids |= kind != Kind::Permit;
-                match &json {
-                    Some(json) => read.add(json),
-                    None => read = Read::all(),
-                }
-                chosen.push(policy.clone());
-            }
+    /// Whether [`Self::rule_beside`] permits, found out without what would explain it.
+    pub(super) fn permits_beside(
+        &self,
+        tool: &ToolName,
+        calls: u64,
+        context: impl FnOnce(&Read) -> Result<Context, String>,
+    ) -> bool {
+        let own = self.own.get_or_init(|| self.cut_own());
+        if self.calls_max.is_some_and(|calls_max| calls > calls_max) {
+            return false;
         }
-        let policies = forbids.then(|| PolicySet::from_policies(chosen).unwrap_or_default());
+        let permits = |policies: &PolicySet, read| {
+            let request = self.resource(tool).and_then(|(resource, entities)| {
+                let request = Request::new(self.principal.clone(), self.place.action.clone(), resource, context(read)?, None);
+                Ok((request.map_err(|error| error.to_string())?, entities))
+            });
+            request.is_ok_and(|(request, entities)| {
+                let response = Authorizer::new().is_authorized(&request, policies, entities.as_ref().unwrap_or(&self.entities));
+                response.decision() == Decision::Allow && response.diagnostics().errors().next().is_none()
+            })
+        };
+        match (&own.policies, &own.permit) {
+            (Some(policies), _) => permits(policies, &own.read),
+            (None, Some(_)) => true,
+            (None, None) => permits(&self.those(|kind| kind == Kind::Permit), self.read()),
+        }
+    }
+
+    fn cut_own(&self) -> Own {
+        let kind = |policy: &Policy| self.kinds.get(policy.id()).copied().unwrap_or(Kind::Forbid);
+        let policies = || self.all.policies().map(|policy| (kind(policy), policy, policy.to_json().ok()));
+        let is_own = |kind: Kind, policy: &Policy, json: Option<&Value>| match kind {
+            Kind::Budget | Kind::Permit => false,
+            Kind::Forbid | Kind::Ask => json.is_none_or(|json| depends_on_who_acts(&policy.principal_constraint(), json)),
+        };
+        let (permits, others): (Vec<_>, Vec<_>) = policies().partition(|(kind, ..)| *kind == Kind::Permit);
+        // The scope of what is in the slice of one tool holds for every call of it, and what has no condition cannot fail. Where all
+        // that permit are such, one speaks for all.
+        let is_free = |json: &Option<Value>| json.as_ref().is_some_and(is_unconditional);
+        let are_free = self.place.resource.is_some() && permits.iter().all(|(.., json)| is_free(json));
+        let permits = permits.into_iter().take(if are_free { 1 } else { usize::MAX });
+        let forbids: Vec<_> = others.into_iter().filter(|(kind, policy, json)| is_own(*kind, policy, json.as_ref())).collect();
+        let (has_forbids, mut permit, mut read, mut chosen) = (!forbids.is_empty(), None, Read::nothing(), Vec::new());
+        for (kind, policy, json) in permits.chain(forbids) {
+            if kind == Kind::Permit && are_free {
+                permit = Some(policy.id().to_string());
+            }
+            match &json {
+                Some(json) => read.add(json),
+                None => read = Read::all(),
+            }
+            chosen.push(policy.clone());
+        }
+        let policies = has_forbids.then(|| PolicySet::from_policies(chosen).unwrap_or_default());
         Own { permit, policies, read }
     }
 
