@@ -126,6 +126,20 @@ fn house() -> Fixture {
 }
 
 #[test]
+fn a_policy_that_fails_for_one_of_the_chain_denies_also_where_another_permits() {
+    // It overflows for the front agent alone, which the declaration permits the call without a condition.
+    let fails = r#"permit (principal == Agent::"front", action == Action::"bank/look", resource)
+        when { context.ledger.calls + 9223372036854775807 > 0 };"#;
+    for (policies, code) in [("", Code::Allowed), (fails, Code::PolicyFailed)] {
+        let mut world = World::of(house().policies(policies));
+        let front = world.start("front", &Grant::default());
+        let clerk = world.delegate(&front, "clerk", &Grant::default()).unwrap();
+        assert_eq!(world.code(&front, "bank/look"), code);
+        assert_eq!(world.code(&clerk, "bank/look"), code);
+    }
+}
+
+#[test]
 fn nobody_does_for_another_what_either_may_not() {
     let mut world = World::of(house());
     let all = Grant::default();
