@@ -338,12 +338,7 @@ impl Slice {
     }
 
     /// Whether [`Self::rule_beside`] permits, found out without what would explain it.
-    pub(super) fn permits_beside(
-        &self,
-        tool: &ToolName,
-        calls: u64,
-        context: impl FnOnce(&Read) -> Result<Context, String>,
-    ) -> bool {
+    pub(super) fn permits_beside(&self, tool: &ToolName, calls: u64, context: impl FnOnce(&Read) -> Result<Context, String>) -> bool {
         let own = self.own.get_or_init(|| self.cut_own());
         if self.calls_max.is_some_and(|calls_max| calls > calls_max) {
             return false;
