@@ -149,8 +149,6 @@ fn resources(finding: &Finding) -> Vec<Value> {
             "type": cloud.principal_type,
             "uid": cloud.principal,
             "name": if cloud.session.is_empty() { &cloud.principal } else { &cloud.session },
-            "region": cloud.region,
-            "cloud_partition": "aws",
         })
     });
     [agent, tool, cloud].into_iter().flatten().collect()

@@ -3,11 +3,15 @@
 //! Nearly every rule says what one field has to be: which API, which kind of record. It is found under that value, so that an event
 //! costs what the rules about its own kind cost, however many there are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use super::compile::{Condition, Needed};
 use super::event::{Event, Path};
 use super::matcher::folded;
+
+/// So many rules under one value are few: to tell them apart would cost more than to try them.
+const FEW: usize = 8;
 
 /// The rules, each under the values of one field that it needs, or always.
 #[derive(Clone, Debug, Default)]
@@ -24,20 +28,28 @@ struct Field {
 }
 
 impl Index {
-    /// Puts each rule under the field that tells most rules apart.
+    /// Puts each rule under a field whose values few others name, so that an event which has one of them is likely about it; of such
+    /// fields under the one that tells most rules apart, so that few fields are looked at.
     pub(super) fn of<'r>(conditions: impl Iterator<Item = &'r Condition>) -> Self {
         let needs: Vec<Needed> = conditions.map(Condition::needs).collect();
-        // How many different values the rules name of a field: the more, the fewer rules are under each.
-        let mut telling: BTreeMap<&Path, std::collections::BTreeSet<&str>> = BTreeMap::new();
+        let mut named: HashMap<(&Path, &str), usize> = HashMap::new();
+        let mut telling: HashMap<&Path, usize> = HashMap::new();
         for (path, literals) in needs.iter().flatten() {
-            telling.entry(path).or_default().extend(literals.iter().map(String::as_str));
+            for literal in literals {
+                let count = named.entry((path, literal)).or_default();
+                *count += 1;
+                if *count == 1 {
+                    *telling.entry(path).or_default() += 1;
+                }
+            }
         }
         let mut index = Self::default();
         for (rule, needed) in needs.iter().enumerate() {
             let rule = u32::try_from(rule).unwrap_or(u32::MAX);
-            let best = needed.iter().max_by_key(|(path, literals)| {
-                let named = telling.get(path).map_or(0, |values| values.len());
-                (named, usize::MAX - literals.len())
+            let crowd = |path: &Path, literal: &str| named.get(&(path, literal)).copied().unwrap_or_default();
+            let best = needed.iter().min_by_key(|(path, literals)| {
+                let most = literals.iter().map(|literal| crowd(path, literal)).max().unwrap_or_default();
+                (most.max(FEW), Reverse(telling.get(path).copied().unwrap_or_default()))
             });
             match best {
                 Some((path, literals)) => index.put(path, literals, rule),

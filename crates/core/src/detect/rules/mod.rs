@@ -143,17 +143,15 @@ impl Rule {
     /// What was seen, with the event's own values; safe to show.
     fn says(&self, event: Event<'_>) -> String {
         let mut said = String::with_capacity(self.seen.len() + 64);
-        let mut rest = self.seen.as_str();
-        while let Some((before, after)) = rest.split_once('{') {
-            let Some((path, behind)) = after.split_once('}') else { break };
+        for (before, path) in &self.sentence {
             said.push_str(before);
-            match event.at(&Path::new(path)).single().and_then(|value| value.as_comparable()) {
-                Some(value) => said.push_str(&shown(&value, VALUE_CHARS_MAX)),
-                None => said.push('?'),
+            if let Some(path) = path {
+                match event.at(path).single().and_then(|value| value.as_comparable()) {
+                    Some(value) => said.push_str(&shown(&value, VALUE_CHARS_MAX)),
+                    None => said.push('?'),
+                }
             }
-            rest = behind;
         }
-        said.push_str(rest);
         said
     }
 

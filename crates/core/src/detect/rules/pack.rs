@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Rules;
 use super::compile;
 use super::correlation::Correlation;
+use super::event::Path;
 use super::examples::Example;
 use super::index::Index;
 use crate::detect::finding::{Detector, Kind, Response};
@@ -43,6 +44,8 @@ pub struct Rule {
     pub expected: String,
     /// What was seen: a sentence with the paths of fields in braces.
     pub seen: String,
+    /// The same, apart: what stands before each field, and the field.
+    pub(super) sentence: Vec<(Box<str>, Option<Path>)>,
     /// How bad it is, from 1 to 10.
     pub impact: u8,
     /// How sure its author is that it is that, from 0 to 1.
@@ -189,6 +192,19 @@ impl Pack {
     }
 }
 
+/// A sentence apart at the fields that stand in it in braces.
+fn sentence_of(seen: &str) -> Vec<(Box<str>, Option<Path>)> {
+    let mut parts = Vec::new();
+    let mut rest = seen;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((path, behind)) = after.split_once('}') else { break };
+        parts.push((before.into(), Some(Path::new(path))));
+        rest = behind;
+    }
+    parts.push((rest.into(), None));
+    parts
+}
+
 /// What a level asks for: below medium, to be on the record.
 fn asks_for(level: Option<Level>) -> Option<Response> {
     matches!(level, Some(Level::Informational | Level::Low)).then_some(Response::Record)
@@ -274,6 +290,7 @@ fn describe(file: &str, parts: Parts<'_>, kind: Kind) -> Result<Rule, String> {
             response: beyond.response.unwrap_or(Response::Notify),
         },
         expected: beyond.expected.as_deref().map_or_else(|| "Nothing that the rule describes.".to_owned(), sentence),
+        sentence: sentence_of(&seen),
         seen,
         impact,
         confidence,
