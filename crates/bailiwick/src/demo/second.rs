@@ -193,7 +193,11 @@ impl Second {
 
     /// One command stops the front agent and what acts for it.
     async fn stopped(&mut self, stage: &mut Stage) -> miette::Result<()> {
-        self.back.send("Watch the complaints.", true).await?;
+        let begun = self.back.send("Watch the complaints.", true).await?;
+        if begun.failed {
+            stage.promise(&format!("{BACK} works for {FRONT} until somebody stops them"), false);
+            return Ok(());
+        }
         let mut watched = self.office.watched();
         watched.wait_for(|watched| watched.looks > 0 || watched.stopped.is_some()).await.into_diagnostic()?;
         stage.say(&format!("\n{BACK} now watches the complaints for {FRONT}. Somebody stops them both.\n"));
