@@ -333,7 +333,7 @@ fn what_is_wrong_with_an_agent() {
         ("[[agent.key]]\nkid = \"k\"", (5, 1), "has no `jwk`"),
         ("[agent.credential]\nttl = \"16m\"", (6, 7), "cannot live `16m`"),
         ("[agent.credential]\nttl = \"soon\"", (6, 7), "`agent.credential.ttl`"),
-        ("[agent.credential]\nproof = \"mtls\"", (6, 9), "cannot be `mtls`"),
+        ("[agent.credential]\nproof = \"mtls\"", (2, 8), "`proof = \"mtls\"` is of no use"),
         ("[agent.credential]\nproof = \"bearer\"", (6, 9), "whoever holds this agent's credential"),
         ("[agent.credential]\nexecution_max = \"1m\"", (6, 17), "ends before its first credential"),
         ("[[agent.outbound]]\nalgorithm = \"RS256\"", (5, 1), "has no `audience`"),
