@@ -10,15 +10,14 @@ import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { check, end } from './checks.mjs';
 
 const [resource, thirdParty, clientId, cloud] = process.argv.slice(2);
-const onLoopback = { [oauth.allowInsecureRequests]: true };
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 
 const url = new URL(resource);
-const found = await oauth.processResourceDiscoveryResponse(url, await oauth.resourceDiscoveryRequest(url, onLoopback));
+const found = await oauth.processResourceDiscoveryResponse(url, await oauth.resourceDiscoveryRequest(url));
 check('the resource names its authorization server', found.authorization_servers?.length > 0, found);
 const issuer = new URL(found.authorization_servers[0]);
-const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { ...onLoopback, algorithm: 'oauth2' }));
+const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm: 'oauth2' }));
 check('the server says that it binds tokens to keys', server.dpop_signing_alg_values_supported?.includes('ES256'), server);
 
 const client = { client_id: clientId };
@@ -37,7 +36,7 @@ const vouchedFor = (assertion) => (_server, { client_id }, body) => {
 
 const token = async (grant, parameters, authentication = () => oauth.None()) => {
   const once = async () => {
-    const sent = await oauth.genericTokenEndpointRequest(server, client, await authentication(), grant, { resource, ...parameters }, { DPoP, ...onLoopback });
+    const sent = await oauth.genericTokenEndpointRequest(server, client, await authentication(), grant, { resource, ...parameters }, { DPoP });
     return oauth.processGenericTokenEndpointResponse(server, client, sent);
   };
   try {
@@ -71,13 +70,13 @@ check('a JWT for another audience is refused', elsewhere.error !== undefined, el
 const own = { subject_token: granted.access_token, subject_token_type: 'urn:ietf:params:oauth:token-type:access_token' };
 const outbound = (audience) => async () => {
   const body = new URLSearchParams({ ...own, audience, requested_token_type: 'urn:ietf:params:oauth:token-type:jwt' });
-  const sent = await oauth.genericTokenEndpointRequest(server, client, vouchedFor(await workload()), TOKEN_EXCHANGE, body, { DPoP, ...onLoopback });
+  const sent = await oauth.genericTokenEndpointRequest(server, client, vouchedFor(await workload()), TOKEN_EXCHANGE, body, { DPoP });
   // A token for others is no access token, which is what its type says (RFC 8693 §2.2.1).
   return oauth.processGenericTokenEndpointResponse(server, client, sent, { recognizedTokenTypes: { n_a: () => {} } });
 };
 const shown = await outbound(cloud)();
 check('a credential is exchanged for a token to show to a cloud', shown.token_type === 'n_a' && shown.issued_token_type?.endsWith(':jwt'), shown);
-const oidc = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { ...onLoopback, algorithm: 'oidc' }));
+const oidc = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { algorithm: 'oidc' }));
 const published = createRemoteJWKSet(new URL(oidc.jwks_uri));
 const rules = { issuer: oidc.issuer, audience: cloud, algorithms: ['RS256'], requiredClaims: ['sub', 'iat', 'nbf', 'exp', 'jti'], maxTokenAge: '1h' };
 const verified = await jwtVerify(shown.access_token, published, rules);
@@ -105,7 +104,7 @@ const headers = () => new Headers({
   'mcp-name': 'get-sum',
 });
 const call = async () => {
-  const once = () => oauth.protectedResourceRequest(granted.access_token, 'POST', url, headers(), body, { DPoP, ...onLoopback });
+  const once = () => oauth.protectedResourceRequest(granted.access_token, 'POST', url, headers(), body, { DPoP });
   try {
     return await once();
   } catch (error) {

@@ -42,6 +42,13 @@ with WorkloadApiClient(socket_path=f"unix://{socket}") as client:
         checks.that("it is refused for another audience", False)
     except Exception as error:
         checks.that("it is refused for another audience", True, error)
+    validated = client.validate_jwt_svid(token.token, audience=audience, timeout=20)
+    checks.that("the Workload API itself validates it", str(validated.spiffe_id) == agent, validated.spiffe_id)
+    try:
+        client.validate_jwt_svid(token.token, audience="elsewhere", timeout=20)
+        checks.that("and not for another audience", False)
+    except Exception as error:
+        checks.that("and not for another audience", True, error)
     try:
         client.fetch_jwt_svid(audience={"elsewhere"}, timeout=20)
         checks.that("there is none for an audience that is not declared", False)

@@ -31,7 +31,8 @@ pub(crate) fn check(tools: &Tools, bundle: &Bundle) -> Result<Report> {
     }
     private(&file, &bundle.token_for(tools, AUDIENCE)?)?;
     let file = file.display().to_string();
-    let mut report = client(tools, "authlib", python(tools, "clouds.py").args([&bundle.issuer(), &file, AUDIENCE]))?;
+    let mut relying = python(tools, "clouds.py");
+    let mut report = client(tools, "authlib", bundle.believed_by(relying.args([&bundle.issuer(), &file, AUDIENCE])))?;
 
     sts.wait_for_port(port)?;
     let mut workload = program("python");
@@ -51,12 +52,14 @@ pub(crate) fn check_spiffe(tools: &Tools) -> Result<Report> {
         "[[agent.federation]]\nlocal = {{ uid = {uid}, executable = \"{}\" }}\n[[agent.outbound]]\naudience = \"peer\"\nafter_untrusted = true\n",
         executable.display()
     );
-    let bundle = Bundle::write_with(tools, "spiffe", "[\"none/*\"]", "x509_svid = true\n", &declared)?;
+    let mut bundle = Bundle::write_with(tools, "spiffe", "[\"none/*\"]", "x509_svid = true\n", &declared)?;
+    bundle.speak_tls(tools)?;
     bundle.add("servers/none.toml", "[server]\nname = \"none\"\nmcp = \"https://none.acme.example/mcp\"\n")?;
     let _server = bundle.serve(tools)?;
     let socket = bundle.directory.join(".bailiwick/spiffe.sock").display().to_string();
     let agent = format!("spiffe://acme.example/agent/{AGENT}");
     let mut workload = Command::new(python);
     workload.current_dir(tools.root.join("interop"));
-    client(tools, "spiffe-workload", workload.args(["clients/spiffe_workload.py", &bundle.issuer(), &socket, &agent, "peer"]))
+    workload.args(["clients/spiffe_workload.py", &bundle.issuer(), &socket, &agent, "peer"]);
+    client(tools, "spiffe-workload", bundle.believed_by(&mut workload))
 }

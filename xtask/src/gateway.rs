@@ -36,6 +36,8 @@ pub(crate) struct Bundle {
     /// The gateway's port.
     pub(crate) data: u16,
     identity: u16,
+    /// The authority by which the gateway is believed, where it speaks TLS.
+    authority: Option<PathBuf>,
 }
 
 impl Bundle {
@@ -57,6 +59,7 @@ impl Bundle {
             key: home.join("key.pem"),
             data: free_port()?,
             identity: free_port()?,
+            authority: None,
         };
         bundle.keep_data_in(Path::new(".bailiwick"))?;
         let made: Value = serde_json::from_str(&process::run(tools, "key", tools.node()?.arg("fixtures/key.mjs"))?.output)?;
@@ -79,7 +82,7 @@ impl Bundle {
     pub(crate) fn add_agent(&self, tools: &Tools, name: &str, may: &str) -> Result<PathBuf> {
         let made: Value = serde_json::from_str(&process::run(tools, "key", tools.node()?.arg("fixtures/key.mjs"))?.output)?;
         let part = |member: &str| made.pointer(&format!("/jwk/{member}")).and_then(Value::as_str).unwrap_or_default();
-        let key = self.key.with_file_name(format!("{name}.pem"));
+        let key = self.key_of(name);
         private(&key, made.get("pem").and_then(Value::as_str).ok_or("no key was made")?)?;
         let text = format!(
             "[agent]\nname = \"{name}\"\nowner = \"checks@acme.example\"\npurpose = \"Act for others\"\nroles = [\"checker\"]\n\
@@ -111,18 +114,77 @@ impl Bundle {
         )
     }
 
+    /// Lets the gateway speak TLS, by a certificate of an authority that is made here; before it is started for the first time.
+    pub(crate) fn speak_tls(&mut self, tools: &Tools) -> Result<()> {
+        tools.python_environment("spiffe", &tools.root.join("interop/spiffe.txt"))?;
+        let mut make = Command::new(tools.cache().join("spiffe/bin/python"));
+        make.current_dir(tools.root.join("interop")).arg("fixtures/certificate.py").arg(&self.directory);
+        let made = process::run(tools, &format!("{}-certificate", self.name), &mut make)?;
+        if !made.success {
+            return Err(format!("no certificate was made:\n{}", made.tail(10)).into());
+        }
+        let (data, identity) = (self.data, self.identity);
+        let listen = |name: &str, port: u16| {
+            format!("[{name}]\nlisten = \"127.0.0.1:{port}\"\ntls = {{ cert = \"cert.pem\", key = \"key.pem\" }}\n")
+        };
+        let text = format!(
+            "trust_domain = \"acme.example\"\ndata_dir = \".bailiwick\"\nca_file = \"ca.pem\"\n{}{}",
+            listen("data", data),
+            listen("identity", identity)
+        );
+        self.authority = Some(self.directory.join("ca.pem"));
+        self.add("bailiwick.toml", &text)
+    }
+
+    /// Lets a client of others believe the gateway's certificate, as its own language's way is.
+    pub(crate) fn believed_by<'c>(&self, client: &'c mut Command) -> &'c mut Command {
+        match &self.authority {
+            Some(authority) => client.env("NODE_EXTRA_CA_CERTS", authority).env("SSL_CERT_FILE", authority),
+            None => client,
+        }
+    }
+
+    /// The origin of agents' calls.
+    pub(crate) fn origin(&self) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme(), self.data)
+    }
+
     /// The identity origin.
     pub(crate) fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.identity)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.identity)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.authority.is_some() { "https" } else { "http" }
+    }
+
+    /// What asks for a credential of an agent by this key.
+    pub(crate) fn ask_token(&self, tools: &Tools, agent: &str, key: &Path) -> Command {
+        let mut ask = bailiwick(tools);
+        ask.args(["token", "--agent", agent, "--url", &self.origin(), "--key"]).arg(key);
+        if let Some(authority) = &self.authority {
+            ask.arg("--ca").arg(authority);
+        }
+        ask
+    }
+
+    /// Where the key is of an agent that was added.
+    pub(crate) fn key_of(&self, agent: &str) -> PathBuf {
+        self.key.with_file_name(format!("{agent}.pem"))
     }
 
     /// A token of the agent to show to `audience`.
     pub(crate) fn token_for(&self, tools: &Tools, audience: &str) -> Result<String> {
-        let url = format!("http://127.0.0.1:{}", self.data);
-        let mut ask = bailiwick(tools);
-        ask.args(["token", "--agent", AGENT, "--url", &url, "--audience", audience, "--key"]).arg(&self.key);
+        let mut ask = self.ask_token(tools, AGENT, &self.key);
+        ask.args(["--audience", audience]);
         let ended = process::run(tools, &format!("{}-token", self.name), &mut ask)?;
         if ended.success { Ok(ended.output.trim().to_owned()) } else { Err(format!("no token was given:\n{}", ended.tail(10)).into()) }
+    }
+
+    /// Adds to the end of a file of the bundle.
+    pub(crate) fn append(&self, name: &str, text: &str) -> Result<()> {
+        let before = process::read(&self.directory.join(name))?;
+        self.add(name, &format!("{before}{text}"))
     }
 
     /// Adds a file to the bundle.
@@ -196,9 +258,11 @@ impl Bundle {
     pub(crate) fn connect(&self, tools: &Tools) -> Vec<String> {
         let program = program(tools).display().to_string();
         let key = self.key.display().to_string();
-        [&program, "connect", "--agent", AGENT, "--key", &key, "--url", &format!("http://127.0.0.1:{}", self.data)]
-            .map(str::to_owned)
-            .to_vec()
+        let mut line = [&program, "connect", "--agent", AGENT, "--key", &key, "--url", &self.origin()].map(str::to_owned).to_vec();
+        if let Some(authority) = &self.authority {
+            line.extend(["--ca".to_owned(), authority.display().to_string()]);
+        }
+        line
     }
 }
 

@@ -8,6 +8,7 @@ use crate::clouds::{self, AUDIENCE, OUTBOUND};
 use crate::gateway::{AGENT, Bundle, Gateway, Reached, sidecar};
 use crate::process::{self, Ended, Server, free_port};
 use crate::report::Report;
+use crate::signals;
 use crate::tools::Tools;
 
 /// What the agent may call: all that the clients call but `get-env`, which would show the gateway's environment.
@@ -38,7 +39,9 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
     let federation = format!(
         "[[agent.federation]]\nissuer = \"{third_party}\"\nclaims = {{ sub = \"workload-7\", repository = \"acme/interop\" }}\n{OUTBOUND}"
     );
-    let bundle = Bundle::write(tools, "interop", MAY, &federation)?;
+    let mut bundle = Bundle::write(tools, "interop", MAY, &federation)?;
+    bundle.speak_tls(tools)?;
+    signals::declare(tools, &bundle)?;
     bundle.add("issuers.toml", &format!("[[issuer]]\nname = \"third-party\"\nissuer = \"{third_party}\"\nalgorithms = [\"RS256\"]\n"))?;
     let everything = vec!["mcp-server-everything".to_owned(), "stdio".to_owned()];
     bundle.add_server(tools, "everything", &Reached::Stdio(everything))?;
@@ -66,10 +69,14 @@ pub(crate) fn check(tools: &Tools) -> Result<Report> {
         report.merge(client(tools, &stdio, tools.node()?.args(["clients/typescript_sdk.mjs", generation, "stdio"]).args(&over_stdio))?);
     }
     report.merge(client(tools, "pydantic-ai", python(tools, "agent_framework.py").arg(&url))?);
-    let resource = format!("http://127.0.0.1:{}/mcp/everything", bundle.data);
-    report.merge(client(tools, "oauth4webapi", tools.node()?.args(["clients/oauth_dpop.mjs", &resource, &third_party, AGENT, AUDIENCE]))?);
+    let resource = format!("{}/mcp/everything", bundle.origin());
+    let mut over_https = tools.node()?;
+    over_https.args(["clients/oauth_dpop.mjs", &resource, &third_party, AGENT, AUDIENCE]);
+    report.merge(client(tools, "oauth4webapi", bundle.believed_by(&mut over_https))?);
     report.merge(clouds::check(tools, &bundle)?);
     report.merge(clouds::check_spiffe(tools)?);
+    // Last, since it quarantines the agent that the others act as.
+    report.merge(signals::check(tools, &bundle)?);
 
     let verified = bundle.run(tools, &["log", "verify"])?;
     report.check(if verified.success { Ok(()) } else { Err(format!("the log of all this does not verify:\n{}", verified.tail(20))) });

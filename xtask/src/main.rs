@@ -20,6 +20,7 @@ mod interop;
 mod process;
 mod report;
 mod sign_in;
+mod signals;
 mod sim;
 mod steps;
 mod suite;
