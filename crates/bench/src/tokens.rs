@@ -1,5 +1,6 @@
 //! Tokens: telling who is calling, and issuing credentials, beside the bare signatures that both are made of.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -241,15 +242,15 @@ impl Entropy for Random {
 
 /// Key files that die with the process.
 #[derive(Default)]
-struct Nowhere(Mutex<Option<Vec<u8>>>);
+struct Nowhere(Mutex<HashMap<String, Vec<u8>>>);
 
 impl KeyFiles for Nowhere {
-    fn load(&self, _: &str) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Zeroizing::new))
+    fn load(&self, name: &str) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned().map(Zeroizing::new))
     }
 
-    fn save(&self, _: &str, bytes: &[u8]) -> std::io::Result<()> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes.to_vec());
+    fn save(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes.to_vec());
         Ok(())
     }
 }
