@@ -344,10 +344,7 @@ impl Slice {
             return false;
         }
         let permits = |policies: &PolicySet, read| {
-            let request = self.resource(tool).and_then(|(resource, entities)| {
-                let request = Request::new(self.principal.clone(), self.place.action.clone(), resource, context(read)?, None);
-                Ok((request.map_err(|error| error.to_string())?, entities))
-            });
+            let request = context(read).and_then(|context| self.request(tool, context));
             request.is_ok_and(|(request, entities)| {
                 let response = Authorizer::new().is_authorized(&request, policies, entities.as_ref().unwrap_or(&self.entities));
                 response.decision() == Decision::Allow && response.diagnostics().errors().next().is_none()
@@ -391,16 +388,11 @@ impl Slice {
 
     fn rule_by(&self, policies: &PolicySet, tool: &ToolName, context: Context) -> Ruling {
         let failed = |error: String| Ruling { outcome: RulingOutcome::Failed, policies: Vec::new(), errors: vec![error] };
-        let (resource, entities) = match self.resource(tool) {
-            Ok(found) => found,
+        let (request, entities) = match self.request(tool, context) {
+            Ok(asked) => asked,
             Err(error) => return failed(error),
         };
         let entities = entities.as_ref().unwrap_or(&self.entities);
-        // Not checked against the schema again: what `context` makes is of the shape that the schema was made from.
-        let request = match Request::new(self.principal.clone(), self.place.action.clone(), resource, context, None) {
-            Ok(request) => request,
-            Err(error) => return failed(error.to_string()),
-        };
         let response = Authorizer::new().is_authorized(&request, policies, entities);
         let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
         policies.sort_unstable();
@@ -418,6 +410,14 @@ impl Slice {
             Decision::Deny => RulingOutcome::Forbidden,
         };
         Ruling { outcome, policies, errors }
+    }
+
+    /// What Cedar is asked of a call, and the entities with it where the slice does not hold them already.
+    fn request(&self, tool: &ToolName, context: Context) -> Result<(Request, Option<Entities>), String> {
+        let (resource, entities) = self.resource(tool)?;
+        // Not checked against the schema again: what `context` makes is of the shape that the schema was made from.
+        let request = Request::new(self.principal.clone(), self.place.action.clone(), resource, context, None);
+        Ok((request.map_err(|error| error.to_string())?, entities))
     }
 
     fn is_permitted(&self, request: &Request, entities: &Entities) -> bool {
