@@ -31,7 +31,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("form", &[]),
     ("json", &[]),
-    ("model", &["json", "identity", "ledger"]),
+    ("model", &["json", "identity", "ledger", "detect"]),
     ("pressure", &[]),
     ("flow", &["bundle", "json", "model"]),
     ("approval", &["flow", "model"]),

@@ -71,7 +71,9 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         | Record::ToolHeld(_)
         | Record::TokenIssued(_)
         | Record::Refused(_)
-        | Record::CredentialTakenBack(_) => {}
+        | Record::CredentialTakenBack(_)
+        | Record::Finding(_)
+        | Record::Settled(_) => {}
     }
 }
 
@@ -168,7 +170,9 @@ impl<'a> Recovery<'a> {
             | Record::ToolHeld(_)
             | Record::TokenIssued(_)
             | Record::Refused(_)
-            | Record::CredentialTakenBack(_) => {}
+            | Record::CredentialTakenBack(_)
+            | Record::Finding(_)
+            | Record::Settled(_) => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! A record in one line, for those who watch the log.
 
+use bailiwick_core::detect::finding::Level;
 use bailiwick_core::model::{Record, Revocation, Signal, SignalEnd, TakenBack, Verdict};
 use bailiwick_log::Position;
 
@@ -93,6 +94,20 @@ fn told(record: &Record, paint: Paint) -> String {
                 _ => format!("not taken back: {}", safe(&taken.detail, 200)),
             };
             format!("{}  what {} had at {} is {end}", paint.yellow("upstrm "), taken.agent, taken.server)
+        }
+        Record::Finding(found) => {
+            let finding = &found.finding;
+            let more = if finding.count > 1 { format!(", {} times", finding.count) } else { String::new() };
+            let level = match found.code {
+                Level::Low => paint.faint(found.code.as_str()),
+                Level::Medium => paint.yellow(found.code.as_str()),
+                Level::High | Level::Critical => paint.red(found.code.as_str()),
+            };
+            format!("{}  {level}: {}{more}: {}", paint.yellow("finding"), safe(&finding.detector.title, 120), safe(&finding.seen, 200))
+        }
+        Record::Settled(settled) => {
+            let word = settled.code.as_str().replace('_', " ");
+            format!("{}  finding {} is {word}{}", paint.bold("settled"), settled.finding, by(&settled.by, &settled.reason))
         }
         _ => paint.faint("a record of a newer version"),
     }

@@ -5,6 +5,7 @@
 mod call;
 mod decision;
 mod digest;
+mod found;
 mod name;
 mod record;
 mod shown;
@@ -13,6 +14,7 @@ mod time;
 pub use call::{Arguments, Call, Effect, Protocol};
 pub use decision::{Answer, Answers, Code, Decision, Verdict};
 pub use digest::{Digest, InvalidDigest};
+pub use found::{FOUND_BYTES_MAX, Found, Settled, Settlement};
 pub(crate) use name::climbs;
 pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
 pub use record::{

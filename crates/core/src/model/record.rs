@@ -7,7 +7,9 @@ use bailiwick_log::{Entry, Expected, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{AgentName, Decision, Digest, Effect, ExecutionId, Protocol, ServerName, SpiffeId, Timestamp, ToolName};
+use super::{
+    AgentName, Decision, Digest, Effect, ExecutionId, Found, Protocol, ServerName, Settled, SpiffeId, Timestamp, ToolName,
+};
 use crate::identity::Grant;
 use crate::ledger::Labels;
 
@@ -47,6 +49,10 @@ pub enum Record {
     Signal(Signal),
     /// What became of an upstream credential whose execution was stopped.
     CredentialTakenBack(CredentialTakenBack),
+    /// Something was found out of the ordinary, or more of it.
+    Finding(Found),
+    /// A person said what a finding is.
+    Settled(Settled),
 }
 
 impl Record {
@@ -72,7 +78,9 @@ impl Record {
             | Self::Answered(Answered { at, .. })
             | Self::TaskBegun(TaskBegun { at, .. })
             | Self::Signal(Signal { at, .. })
-            | Self::CredentialTakenBack(CredentialTakenBack { at, .. }) => *at,
+            | Self::CredentialTakenBack(CredentialTakenBack { at, .. })
+            | Self::Finding(Found { at, .. })
+            | Self::Settled(Settled { at, .. }) => *at,
         }
     }
 }
@@ -583,7 +591,7 @@ pub struct CredentialTakenBack {
 }
 
 macro_rules! entry {
-    ($($name:ident = $kind:literal),*) => {
+    ($($name:ident($of:ty) = $kind:literal),*) => {
         // By hand, since a derived one keeps each member in a buffer first, and a raw value cannot be read from that.
         impl<'de> Deserialize<'de> for Record {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -601,19 +609,19 @@ macro_rules! entry {
         }
 
         $(
-            impl From<$name> for Record {
-                fn from(value: $name) -> Self {
+            impl From<$of> for Record {
+                fn from(value: $of) -> Self {
                     Self::$name(value)
                 }
             }
 
-            impl Entry for $name {
+            impl Entry for $of {
                 fn encode(&self, out: &mut Vec<u8>) {
                     // The derive on `Record` writes the same: its `kind`, then the members. This spares a clone.
                     #[derive(Serialize)]
                     #[serde(tag = "kind", rename_all = "snake_case")]
                     enum Borrowed<'a> {
-                        $name(&'a $name),
+                        $name(&'a $of),
                     }
                     write(&Borrowed::$name(self), out);
                 }
@@ -627,21 +635,23 @@ macro_rules! entry {
 }
 
 entry!(
-    Started = "started",
-    BundleActivated = "bundle_activated",
-    ToolHeld = "tool_held",
-    ExecutionStarted = "execution_started",
-    TokenIssued = "token_issued",
-    Intent = "intent",
-    Outcome = "outcome",
-    Refused = "refused",
-    Revoked = "revoked",
-    Quarantined = "quarantined",
-    Released = "released",
-    Answered = "answered",
-    TaskBegun = "task_begun",
-    Signal = "signal",
-    CredentialTakenBack = "credential_taken_back"
+    Started(Started) = "started",
+    BundleActivated(BundleActivated) = "bundle_activated",
+    ToolHeld(ToolHeld) = "tool_held",
+    ExecutionStarted(ExecutionStarted) = "execution_started",
+    TokenIssued(TokenIssued) = "token_issued",
+    Intent(Intent) = "intent",
+    Outcome(Outcome) = "outcome",
+    Refused(Refused) = "refused",
+    Revoked(Revoked) = "revoked",
+    Quarantined(Quarantined) = "quarantined",
+    Released(Released) = "released",
+    Answered(Answered) = "answered",
+    TaskBegun(TaskBegun) = "task_begun",
+    Signal(Signal) = "signal",
+    CredentialTakenBack(CredentialTakenBack) = "credential_taken_back",
+    Finding(Found) = "finding",
+    Settled(Settled) = "settled"
 );
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
@@ -671,6 +681,8 @@ impl Expects for Answered {}
 impl Expects for TaskBegun {}
 impl Expects for Signal {}
 impl Expects for CredentialTakenBack {}
+impl Expects for Found {}
+impl Expects for Settled {}
 
 impl Expects for ExecutionStarted {
     /// A delegation is something that the delegating execution does: whoever goes on with that one has to know of it.
