@@ -7,9 +7,7 @@ use bailiwick_log::{Entry, Expected, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    AgentName, Decision, Digest, Effect, ExecutionId, Found, Protocol, ServerName, Settled, SpiffeId, Timestamp, ToolName,
-};
+use super::{AgentName, Decision, Digest, Effect, ExecutionId, Found, Protocol, ServerName, Settled, SpiffeId, Timestamp, ToolName};
 use crate::identity::Grant;
 use crate::ledger::Labels;
 
