@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::behavior::{Band, Behavior, Reason, Signal};
 use super::budget::{Budget, Realised};
 use super::facet::{Facets, fingerprint};
+use super::oddity::{Doubt, Moment, Oddity};
 use super::order::ToolId;
 use super::rate::{Rate, WINDOW_S};
 use super::role::{Channel, Heard, Observed, Overlay, Role};
@@ -70,30 +71,13 @@ impl Peers {
     }
 }
 
-/// Something that is unlike what is usual, enough to tell a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Oddity {
-    /// The record that brought it to light.
-    pub record: Position,
-    /// Who acted.
-    pub agent: AgentName,
-    /// In which execution, where it is of one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub execution: Option<ExecutionId>,
-    /// Whom the agent was compared with.
-    pub peers: Peers,
-    /// What kind of thing is calibrated together.
-    pub channel: Channel,
-    /// How far it is from what is usual, on that channel.
-    pub score: f32,
-    /// Why, the greatest surprise first; never empty.
-    pub because: Vec<Reason>,
-}
-
 /// One execution that is watched.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Run {
     agent: AgentName,
+    /// On whose behalf, where that is somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<Arc<str>>,
     peers: Peers,
     principal: Principal,
     before: ToolId,
@@ -143,8 +127,8 @@ struct Snapshot {
 pub struct Baselines {
     tenant: String,
     budget: Budget,
-    /// The roles that the bundle gives each agent.
-    members: BTreeMap<AgentName, BTreeSet<String>>,
+    /// Whom the bundle gives each agent as peers.
+    members: BTreeMap<AgentName, Peers>,
     roles: BTreeMap<Peers, Arc<Role>>,
     agents: BTreeMap<AgentName, Watched>,
     #[serde(with = "by_id")]
@@ -167,12 +151,18 @@ impl Baselines {
 
     /// Goes on with the roles that a bundle gives its agents.
     pub fn set_members(&mut self, members: BTreeMap<AgentName, BTreeSet<String>>) {
-        self.members = members;
+        let peers = |(agent, roles): (AgentName, BTreeSet<String>)| (agent.clone(), Peers::new(&self.tenant, &roles, &agent));
+        self.members = members.into_iter().map(peers).collect();
     }
 
     /// Goes on with another budget.
     pub fn set_budget(&mut self, budget: Budget) {
         self.budget = budget;
+    }
+
+    /// How many false alerts the operator can bear.
+    pub const fn budget(&self) -> Budget {
+        self.budget
     }
 
     /// The record that is folded next.
@@ -182,8 +172,8 @@ impl Baselines {
 
     /// Whom an agent is compared with.
     pub fn peers(&self, agent: &AgentName) -> Peers {
-        static NONE: BTreeSet<String> = BTreeSet::new();
-        Peers::new(&self.tenant, self.members.get(agent).unwrap_or(&NONE), agent)
+        let alone = || Peers::new(&self.tenant, &BTreeSet::new(), agent);
+        self.members.get(agent).cloned().unwrap_or_else(alone)
     }
 
     /// What was learned of the agents in a role.
@@ -364,6 +354,7 @@ impl Baselines {
         if self.runs.len() < RUNS_MAX && !self.runs.contains_key(&started.execution) {
             let run = Run {
                 agent: started.agent.clone(),
+                subject: started.subject.as_deref().map(Arc::from),
                 peers: peers.clone(),
                 principal: Principal((fingerprint(principal) >> 32) as u32),
                 before: ToolId::BEGINNING,
@@ -380,7 +371,8 @@ impl Baselines {
         }
         let mut odd = Vec::new();
         if let Some(by) = started.chain.first() {
-            odd.extend(self.delegated(position, started, by.agent.agent(), by.execution, at_s));
+            let moment = Moment::of(position, started.at, by.execution);
+            odd.extend(self.delegated(moment, started, by.agent.agent(), by.execution, at_s));
         }
         odd
     }
@@ -388,7 +380,7 @@ impl Baselines {
     /// An execution was begun by another, of the agent `by`.
     fn delegated(
         &mut self,
-        position: Position,
+        moment: Moment<'_>,
         started: &ExecutionStarted,
         by: &AgentName,
         execution: ExecutionId,
@@ -401,7 +393,7 @@ impl Baselines {
         let edge = fingerprint(to.as_str());
         let novelty = role.peers.novelty(edge);
         let Some(run) = self.runs.get_mut(&execution) else { return odd };
-        let because = (novelty.surprise > 0.0).then(|| Reason {
+        let because = Doubt(novelty.surprise, || Reason {
             signal: Signal::NewEdge,
             surprise: novelty.surprise,
             seen: format!("`{by}` delegated to `{}`", started.agent),
@@ -411,7 +403,7 @@ impl Baselines {
                 novelty.new * 100.0
             ),
         });
-        odd.extend(said(role, self.budget, run, Channel::Standing, position, Some(execution), because));
+        odd.extend(run.doubt(role, self.budget, moment, Channel::Standing, because));
         if !run.is_barred {
             let principal = run.principal;
             role.peers.learn(edge, super::facet::Chosen::Unjudged, Support { principal, at_s, may_repeat: true });
@@ -419,13 +411,14 @@ impl Baselines {
         run.children = run.children.saturating_add(1);
         run.last_s = run.last_s.max(at_s);
         let surprise = role.rates.children.surprise(run.children as f32, 1.0);
-        let because = (surprise > 0.0).then(|| Reason {
+        let children = run.children;
+        let because = Doubt(surprise, || Reason {
             signal: Signal::FanOut,
             surprise,
-            seen: format!("one execution of `{by}` delegated {} times", run.children),
+            seen: format!("one execution of `{by}` delegated {children} times"),
             expected: format!("{:.1} times is usual in its role", role.rates.children.mean()),
         });
-        odd.extend(said(role, self.budget, run, Channel::Rate, position, Some(execution), because));
+        odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
         odd
     }
 
@@ -436,13 +429,20 @@ impl Baselines {
         let mut odd = Vec::new();
         let (Some(watched), Some(role)) = (self.agents.get_mut(&intent.agent), self.roles.get(&peers)) else { return odd };
         let run = self.runs.get_mut(&intent.execution).filter(|run| run.agent == intent.agent);
+        let is_confidential = !intent.facts.labels.confidentiality.is_empty();
+        let moment = Moment {
+            tool: Some(&intent.tool),
+            effect: Some(intent.effect),
+            is_confidential,
+            ..Moment::of(position, intent.at, intent.execution)
+        };
         if intent.decision.verdict == Verdict::Deny {
             watched.window.denials = watched.window.denials.saturating_add(1);
             watched.window.is_barred = true;
             let Some(run) = run else { return odd };
             run.is_barred = true;
             let denials = watched.window.denials;
-            odd.extend(said(role, self.budget, run, Channel::Rate, position, Some(intent.execution), of_denials(&intent.agent, denials)));
+            odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, of_denials(&intent.agent, denials)));
             return odd;
         }
         let Some(run) = run else { return odd };
@@ -461,18 +461,19 @@ impl Baselines {
         if acts {
             let call = Observed { tool, acts, facets };
             let score = role.score(overlay, run.before, call);
-            let says = || role.judge(overlay, run.before, call, self.budget).because;
-            let because = if role.band(Channel::Call, score, self.budget) == Band::Strange { says() } else { Vec::new() };
-            odd.extend(noted(role, self.budget, run, Channel::Call, score, position, Some(intent.execution), because));
+            let before = run.before;
+            let says = || role.judge(overlay, before, call, self.budget).because;
+            odd.extend(run.score(role, self.budget, moment, Channel::Call, score, says));
             let dormant_s = watched.overlay.last_s.map_or(0, |last_s| at_s.saturating_sub(last_s));
             let surprise = watched.overlay.rates.gaps.surprise(dormant_s);
-            let because = (dormant_s >= DORMANT_FROM_S && surprise > 0.0).then(|| Reason {
+            let is_dormant = dormant_s >= DORMANT_FROM_S;
+            let because = Doubt(if is_dormant { surprise } else { 0.0 }, || Reason {
                 signal: Signal::Dormancy,
                 surprise,
                 seen: format!("`{}` did nothing for {} days, and now has an effect", intent.agent, dormant_s / DAY_S),
                 expected: format!("{:.1} hours between executions are usual for it", watched.overlay.rates.gaps.usual_hours()),
             });
-            odd.extend(said(role, self.budget, run, Channel::Standing, position, Some(intent.execution), because));
+            odd.extend(run.doubt(role, self.budget, moment, Channel::Standing, because));
         }
         if intent.decision.verdict == Verdict::Ask {
             if run.asks.len() < ASKS_MAX {
@@ -499,15 +500,15 @@ impl Baselines {
         let (usual, peers_usual) = (&watched.overlay.rates, &role.rates);
         let factor = watched.overlay.hours.factor(at_s);
         let calls = usual.calls.with_prior(&peers_usual.calls);
-        let because = of_rate(Signal::Calls, "calls", &intent.agent, window.calls, &calls, factor);
-        odd.extend(said(role, self.budget, run, Channel::Rate, position, Some(intent.execution), because));
+        let because = of_rate(Signal::Calls, "calls", &intent.agent, window.calls, calls, factor);
+        odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
         let tools = usual.tools.with_prior(&peers_usual.tools);
-        let because = of_rate(Signal::Tools, "different tools", &intent.agent, window.tools.count_ones(), &tools, 1.0);
-        odd.extend(said(role, self.budget, run, Channel::Rate, position, Some(intent.execution), because));
+        let because = of_rate(Signal::Tools, "different tools", &intent.agent, window.tools.count_ones(), tools, 1.0);
+        odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
         if intent.effect >= Effect::Send {
             let out = usual.out.with_prior(&peers_usual.out);
-            let because = of_volume(Signal::BytesOut, "sent", &intent.agent, window.out, &out);
-            odd.extend(said(role, self.budget, run, Channel::Volume, position, Some(intent.execution), because));
+            let because = of_volume(Signal::BytesOut, "sent", &intent.agent, window.out, out);
+            odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
         }
         odd
     }
@@ -519,16 +520,17 @@ impl Baselines {
         let Some(role) = self.roles.get(&watched.peers) else { return odd };
         let Some(run) = self.runs.get_mut(&outcome.execution).filter(|run| run.agent == outcome.agent) else { return odd };
         run.last_s = run.last_s.max(at_s);
+        let moment = Moment { tool: Some(&outcome.tool), ..Moment::of(position, outcome.at, outcome.execution) };
         let window = &mut watched.window;
         window.read = window.read.saturating_add(outcome.bytes);
         let read = watched.overlay.rates.read.with_prior(&role.rates.read);
-        let because = of_volume(Signal::BytesIn, "read", &outcome.agent, window.read, &read);
-        odd.extend(said(role, self.budget, run, Channel::Volume, position, Some(outcome.execution), because));
+        let because = of_volume(Signal::BytesIn, "read", &outcome.agent, window.read, read);
+        odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
         if outcome.code == Ending::Failed {
             window.failures = window.failures.saturating_add(1);
             let failures = watched.overlay.rates.failures.with_prior(&role.rates.failures);
-            let because = of_rate(Signal::Failures, "failures", &outcome.agent, window.failures, &failures, 1.0);
-            odd.extend(said(role, self.budget, run, Channel::Rate, position, Some(outcome.execution), because));
+            let because = of_rate(Signal::Failures, "failures", &outcome.agent, window.failures, failures, 1.0);
+            odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
         }
         odd
     }
@@ -542,7 +544,8 @@ impl Baselines {
         let Some(execution) = refused.execution else { return Vec::new() };
         let (Some(role), Some(run)) = (self.roles.get(&watched.peers), self.runs.get_mut(&execution)) else { return Vec::new() };
         run.is_barred = true;
-        said(role, self.budget, run, Channel::Rate, position, Some(execution), of_denials(agent, watched.window.denials))
+        let moment = Moment::of(position, refused.at, execution);
+        run.doubt(role, self.budget, moment, Channel::Rate, of_denials(agent, watched.window.denials))
             .into_iter()
             .collect()
     }
@@ -610,14 +613,21 @@ impl Baselines {
 }
 
 /// What is said of denials.
-fn of_denials(agent: &AgentName, denials: u32) -> Option<Reason> {
-    of_rate(Signal::Denials, "denials", agent, denials, &DENIALS, 1.0)
+fn of_denials(agent: &AgentName, denials: u32) -> Doubt<impl FnOnce() -> Reason> {
+    of_rate(Signal::Denials, "denials", agent, denials, DENIALS, 1.0)
 }
 
-/// What is said of a count in the window, where it is more than usual.
-fn of_rate(signal: Signal, what: &str, agent: &AgentName, count: u32, usual: &Rate, factor: f32) -> Option<Reason> {
+/// What is said of a count in the window.
+fn of_rate<'a>(
+    signal: Signal,
+    what: &'a str,
+    agent: &'a AgentName,
+    count: u32,
+    usual: Rate,
+    factor: f32,
+) -> Doubt<impl FnOnce() -> Reason + 'a> {
     let surprise = usual.surprise(count as f32, factor);
-    (surprise > 0.0).then(|| Reason {
+    Doubt(surprise, move || Reason {
         signal,
         surprise,
         seen: format!("`{agent}` has {count} {what} in five minutes"),
@@ -625,10 +635,16 @@ fn of_rate(signal: Signal, what: &str, agent: &AgentName, count: u32, usual: &Ra
     })
 }
 
-/// What is said of bytes in the window, where they are more than usual.
-fn of_volume(signal: Signal, what: &str, agent: &AgentName, bytes: u64, usual: &super::rate::Volume) -> Option<Reason> {
+/// What is said of bytes in the window.
+fn of_volume<'a>(
+    signal: Signal,
+    what: &'a str,
+    agent: &'a AgentName,
+    bytes: u64,
+    usual: super::rate::Volume,
+) -> Doubt<impl FnOnce() -> Reason + 'a> {
     let surprise = usual.surprise(bytes);
-    (surprise > 0.0).then(|| Reason {
+    Doubt(surprise, move || Reason {
         signal,
         surprise,
         seen: format!("`{agent}` {what} {bytes} bytes in five minutes"),
@@ -636,42 +652,58 @@ fn of_volume(signal: Signal, what: &str, agent: &AgentName, bytes: u64, usual: &
     })
 }
 
-/// Notes one reason with its execution, and says whether it is strange.
-fn said(
-    role: &Role,
-    budget: Budget,
-    run: &mut Run,
-    channel: Channel,
-    record: Position,
-    execution: Option<ExecutionId>,
-    because: Option<Reason>,
-) -> Option<Oddity> {
-    let because = because?;
-    let score = because.surprise;
-    noted(role, budget, run, channel, score, record, execution, vec![because])
-}
-
-/// Notes a score with its execution, and says whether it is strange: once for each channel of an execution.
-#[expect(clippy::too_many_arguments, reason = "what it is, and what it is said by")]
-fn noted(
-    role: &Role,
-    budget: Budget,
-    run: &mut Run,
-    channel: Channel,
-    score: f32,
-    record: Position,
-    execution: Option<ExecutionId>,
-    because: Vec<Reason>,
-) -> Option<Oddity> {
-    let place = channel as usize;
-    let most = run.maxima.get_mut(place)?;
-    *most = most.max(score);
-    let alerted = run.alerted.get_mut(place)?;
-    if *alerted || because.is_empty() || role.band(channel, score, budget) != Band::Strange {
-        return None;
+impl Run {
+    /// Notes a doubt, and says whether it is strange.
+    fn doubt(
+        &mut self,
+        role: &Role,
+        budget: Budget,
+        moment: Moment<'_>,
+        channel: Channel,
+        doubt: Doubt<impl FnOnce() -> Reason>,
+    ) -> Option<Oddity> {
+        let Doubt(score, because) = doubt;
+        if score > 0.0 { self.score(role, budget, moment, channel, score, || vec![because()]) } else { None }
     }
-    *alerted = true;
-    Some(Oddity { record, agent: run.agent.clone(), execution, peers: run.peers.clone(), channel, score, because })
+
+    /// Notes a score, and says whether it is strange: once for each channel of an execution.
+    fn score(
+        &mut self,
+        role: &Role,
+        budget: Budget,
+        moment: Moment<'_>,
+        channel: Channel,
+        score: f32,
+        because: impl FnOnce() -> Vec<Reason>,
+    ) -> Option<Oddity> {
+        let place = channel as usize;
+        let most = self.maxima.get_mut(place)?;
+        *most = most.max(score);
+        let alerted = self.alerted.get_mut(place)?;
+        if *alerted || role.band(channel, score, budget) != Band::Strange {
+            return None;
+        }
+        let because = because();
+        if because.is_empty() {
+            return None;
+        }
+        *alerted = true;
+        Some(Oddity {
+            record: moment.record,
+            at: moment.at,
+            agent: self.agent.clone(),
+            execution: moment.execution,
+            subject: self.subject.clone(),
+            tool: moment.tool.cloned(),
+            effect: moment.effect,
+            is_confidential: moment.is_confidential,
+            peers: self.peers.clone(),
+            channel,
+            score,
+            share: role.share_beyond(channel, score).unwrap_or(1.0),
+            because,
+        })
+    }
 }
 
 /// Executions are kept in the order of their ids.

@@ -244,6 +244,66 @@ fn behaviour_only_advises_until_the_role_has_enough_executions() {
     let realised = world.role().realised(Channel::Call);
     assert_eq!(realised.alerts, 1, "the realised number is shown: {realised:?}");
     assert!(realised.per_thousand().unwrap() > 0.0);
+    let shown = world.baselines.alert_rates();
+    let of_role: Vec<&AlertRate> = shown.iter().filter(|rate| rate.role == "acme.example/clerk").collect();
+    assert_eq!(of_role.iter().map(|rate| rate.channel).collect::<Vec<_>>(), Channel::ALL);
+    assert_eq!(of_role.iter().map(|rate| rate.alerts).collect::<Vec<_>>()[..2], [1, 0], "{shown:?}");
+    assert!(of_role.iter().all(|rate| !rate.advises && rate.executions == realised.executions), "{shown:?}");
+    assert!((of_role.iter().map(|rate| rate.budget_per_thousand).sum::<f64>() - 1.0).abs() < 1e-6, "one in a thousand, over all channels");
+}
+
+/// A role that has learned enough, in which clerks pay three payees.
+fn settled() -> World {
+    let mut world = World::new();
+    for round in 0..15_u32 {
+        for number in 0..20 {
+            world.usual(&name(number), &format!("user:{number}"), &format!("payee-{}", (number + round) % 3));
+        }
+        world.now_s += 3600;
+    }
+    world.settle();
+    world
+}
+
+#[test]
+fn what_is_unlike_an_agent_is_a_finding_with_its_entry_what_was_expected_and_what_proves_it() {
+    use crate::detect::finding::{Kind, Level, Proof, Response};
+    let build = || {
+        let mut world = settled();
+        let execution = world.start(&name(3), "user:3");
+        world.call((&name(3), &execution), "bank/look", json!({ "n": 10 }), "allow", &[]);
+        let odd = world.call((&name(3), &execution), "bank/send", json!({ "to": "mule", "amount": 12 }), "allow", &[0, 1, 2, 3]);
+        let mut findings: Vec<_> = odd.iter().map(Oddity::finding).collect();
+        assert_eq!(findings.len(), 1, "{odd:?}");
+        (findings.remove(0), odd, execution, world)
+    };
+    let (finding, odd, execution, mut world) = build();
+    assert_eq!(finding, build().0, "the same for whoever folds the same records");
+    let detector = &finding.detector;
+    assert_eq!((detector.id.as_str(), detector.catalogue.as_deref()), ("behavior.new_value_in_closed_slot", Some("TU-02")));
+    assert_eq!((detector.kind, detector.response), (Kind::Behaviour, Response::Ask));
+    assert!(detector.tags.iter().any(|tag| tag == "attack.t1567") && detector.tags.iter().any(|tag| tag == "atlas.aml.t0051.001"));
+    assert_eq!(finding.tactics().collect::<Vec<_>>(), ["exfiltration"]);
+    assert_eq!(finding.about.agent, Some(agent(3)));
+    assert_eq!(finding.about.execution.map(|id| id.to_string()), Some(execution));
+    assert_eq!(finding.about.subject.as_deref(), Some("user:3"));
+    assert_eq!(finding.about.tool.as_ref().map(|tool| tool.as_str()), Some("bank/send"));
+    assert_eq!(finding.evidence.iter().map(|one| one.proof.clone()).collect::<Vec<_>>(), [Proof::Record(world.next - 1)]);
+    assert!(finding.seen.starts_with("`clerk-3` called `bank/send`: `to` of `bank/send`"), "{}", finding.seen);
+    assert!(finding.expected.contains("% of the calls") && finding.expected.ends_with('.'), "{}", finding.expected);
+    assert_eq!(finding.impact, 6, "it sends");
+    assert!(finding.confidence >= 0.75 && finding.level() >= Level::Medium, "{finding:?}");
+
+    let mut confidential = odd[0].clone();
+    (confidential.is_confidential, confidential.share) = (true, 0.01);
+    assert_eq!(confidential.finding().impact, 7, "and what it read is confidential");
+    assert!((confidential.finding().confidence - 0.5).abs() < 1e-6, "one in a hundred is half sure");
+
+    let execution = world.start(&name(1), "user:1");
+    let odd = (0..30).flat_map(|_| world.call((&name(1), &execution), "bank/send", json!({ "to": "x" }), "deny", &[]));
+    let finding = odd.collect::<Vec<_>>()[0].finding();
+    assert_eq!((finding.detector.catalogue.as_deref(), finding.impact), (Some("PE-01"), 6));
+    assert!(finding.seen.starts_with("`clerk-1` has ") && finding.seen.ends_with(" denials in five minutes."), "{}", finding.seen);
 }
 
 /// The stated bound: of the last 256 executions that a role learned, one principal made no more than 16, however many it makes. So it

@@ -7,7 +7,8 @@ use bailiwick_log::Position;
 
 use super::behavior::Behavior;
 use super::budget::Budget;
-use super::fold::{Baselines, Oddity};
+use super::fold::Baselines;
+use super::oddity::Oddity;
 use crate::flow::Sources;
 use crate::model::{AgentName, Call, Effect, ExecutionId, Record};
 
