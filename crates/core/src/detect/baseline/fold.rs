@@ -545,9 +545,7 @@ impl Baselines {
         let (Some(role), Some(run)) = (self.roles.get(&watched.peers), self.runs.get_mut(&execution)) else { return Vec::new() };
         run.is_barred = true;
         let moment = Moment::of(position, refused.at, execution);
-        run.doubt(role, self.budget, moment, Channel::Rate, of_denials(agent, watched.window.denials))
-            .into_iter()
-            .collect()
+        run.doubt(role, self.budget, moment, Channel::Rate, of_denials(agent, watched.window.denials)).into_iter().collect()
     }
 
     fn answered(&mut self, answered: &Answered) {
