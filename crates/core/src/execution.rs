@@ -273,11 +273,12 @@ impl Execution {
         self.stopped.load(Ordering::Acquire) & REVOKED != 0
     }
 
-    /// Stops it with all that descends from it: no further call is allowed, and whoever waits in [`Self::stopped`] wakes.
-    pub fn stop(&self) {
-        self.stopped.fetch_or(REVOKED, Ordering::AcqRel);
+    /// Stops it with all that descends from it: no further call is allowed, and whoever waits in [`Self::stopped`] wakes. Says how many
+    /// executions went on until then.
+    pub fn stop(&self) -> usize {
+        let before = self.stopped.fetch_or(REVOKED, Ordering::AcqRel);
         self.stop.notify(usize::MAX);
-        self.children().iter().for_each(|child| child.stop());
+        usize::from(before & REVOKED == 0) + self.children().iter().map(|child| child.stop()).sum::<usize>()
     }
 
     /// Resolves once the execution, or the credential with this `jti`, is revoked.
@@ -307,7 +308,9 @@ impl Execution {
         drop(tokens);
         self.stop.notify(usize::MAX);
         let by_token = |child: &&Arc<Self>| child.started.chain.first().is_some_and(|by| by.token.as_deref() == Some(token));
-        self.children().iter().filter(by_token).for_each(|child| child.stop());
+        for child in self.children().iter().filter(by_token) {
+            child.stop();
+        }
     }
 
     /// Whether `token` is a credential of this execution that is on the log and was not revoked.

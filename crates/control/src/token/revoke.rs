@@ -22,7 +22,7 @@ pub struct Reason {
 /// What was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// How many executions under way it was about, those not counted that descend from them.
+    /// How many executions went on until then, those counted that descend from others; of a credential, its own.
     pub executions: usize,
     /// The record that says so.
     pub record: Position,

@@ -48,11 +48,12 @@ impl Execution {
 
 impl Executions {
     /// Takes in a revocation, with effect on the next call and on calls under way. An execution that is not known has
-    /// ended anyway. Says how many executions it was about.
+    /// ended anyway. Says how many executions went on until then, those that descend from one counted too; of a credential, whether its
+    /// execution is known.
     pub fn revoked(&self, revoked: &Revoked) -> usize {
         let known = || revoked.execution.and_then(|execution| self.find(execution));
         match &revoked.what {
-            Revocation::Execution(_) => known().into_iter().map(|execution| execution.stop()).count(),
+            Revocation::Execution(_) => known().map_or(0, |execution| execution.stop()),
             Revocation::Token(token) => known().into_iter().map(|execution| execution.stop_token(token)).count(),
             Revocation::Subject(subject) => {
                 self.bar(Some(subject), revoked.at);
@@ -68,7 +69,7 @@ impl Executions {
     }
 
     fn stop_all(&self, is_meant: impl Fn(&Execution) -> bool) -> usize {
-        self.all().into_iter().filter(|execution| is_meant(execution)).map(|execution| execution.stop()).count()
+        self.all().into_iter().filter(|execution| is_meant(execution)).map(|execution| execution.stop()).sum()
     }
 
     /// Quarantines an agent before the log says so, with effect on the next call and on calls under way. No release that is heard of undoes

@@ -147,7 +147,7 @@ fn every_answer_has_its_cause() {
                 assert_eq!(intent.decision.code, Code::Allowed);
             }),
             UntrustedRead => ledger.learned(&Labels::undeclared()),
-            Revoked => execution.stop(),
+            Revoked => assert_eq!(execution.stop(), 1),
         }
         let judged = judge(known, &execution, &ledger, &Tracks::default(), &call(tool, &arguments), now());
         let decision = &judged.decision;

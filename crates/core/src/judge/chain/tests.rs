@@ -305,9 +305,10 @@ fn revoking_one_revokes_all_that_descends_from_it_and_nothing_else() {
             agent: None,
             by: "test".to_owned(),
             reason: String::new(),
-        });
+        })
     };
-    revoke(&world, &clerk, Revocation::Execution(clerk.id()));
+    assert_eq!(revoke(&world, &clerk, Revocation::Execution(clerk.id())), 2);
+    assert_eq!(revoke(&world, &clerk, Revocation::Execution(clerk.id())), 0);
     assert_eq!([&front, &clerk, &other, &teller].map(|execution| execution.is_stopped()), [false, true, false, true]);
     assert_eq!(world.code(&teller, "bank/look"), Code::ExecutionEnded);
     // What was delegated by a credential that is revoked ends with it.
