@@ -40,7 +40,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("detect", &["flow", "model"]),
     ("ledger", &["json", "model", "bundle", "flow", "approval", "detect"]),
     ("policy", &["json", "model", "ledger", "bundle", "identity", "catalog", "flow", "detect"]),
-    ("bundle", &["json", "model", "ledger", "policy", "identity", "catalog", "flow", "signals"]),
+    ("bundle", &["json", "model", "ledger", "policy", "identity", "catalog", "flow", "signals", "detect"]),
     // A bundle's own expectations are judged by the one function that judges calls.
     ("bundle/expect", &["json", "model", "ledger", "policy", "identity", "execution", "judge", "flow"]),
     ("execution", &["json", "model", "ledger", "identity", "bundle", "flow", "tasks", "signals"]),

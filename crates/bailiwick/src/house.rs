@@ -19,6 +19,11 @@ impl House {
         Self { bundle: directory.to_owned() }
     }
 
+    /// The bundle's directory.
+    pub(crate) fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
     /// The trust domain, as `bailiwick.toml` says; none where there is no bundle.
     pub(crate) fn trust_domain(&self) -> Option<String> {
         #[derive(Deserialize)]

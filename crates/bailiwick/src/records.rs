@@ -49,6 +49,11 @@ impl Records {
         text.trim().parse().map_err(|error| miette!("this is not the log's key: {error}"))
     }
 
+    /// The bundle's directory.
+    pub(crate) fn bundle(&self) -> &Path {
+        self.house.bundle()
+    }
+
     /// The trust domain of the bundle, where there is one.
     pub(crate) fn trust_domain(&self) -> Option<String> {
         self.house.trust_domain()

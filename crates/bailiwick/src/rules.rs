@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bailiwick_core::detect::rules::{Pack, Problem, SHIPPED};
+use bailiwick_control::bundle::Directory;
+use bailiwick_core::bundle::{self, Bundle};
+use bailiwick_core::detect::rules::{Pack, Problem};
 use clap::Args;
 use miette::miette;
 
@@ -18,9 +20,21 @@ pub(crate) struct RuleArgs {
     /// More rules: a file, or a directory with all that is in it. Sigma rules of others run as they are.
     #[arg(long = "rules", value_name = "PATH")]
     more: Vec<PathBuf>,
-    /// Leave out the rules that come with the program.
+    /// Leave out the rules that come with the program, and those of the bundle.
     #[arg(long, requires = "more")]
     without_shipped: bool,
+}
+
+/// The rules that the bundle in `directory` runs on; the shipped ones where there is no bundle.
+pub(crate) fn of_bundle(directory: &Path) -> miette::Result<Pack> {
+    if !directory.join("bailiwick.toml").exists() {
+        return Ok(Pack::shipped().clone());
+    }
+    let files = Directory::new(directory).read().map_err(|error| miette!("{error}"))?;
+    match bundle::read(&files) {
+        Ok(Bundle { snapshot, .. }) => Ok(Pack::clone(&snapshot.rules)),
+        Err(_) => Err(miette!(help = "`bailiwick check` explains them", "the bundle in `{}` has mistakes", directory.display())),
+    }
 }
 
 impl RuleArgs {
@@ -29,12 +43,10 @@ impl RuleArgs {
         Self { without_shipped: !more.is_empty(), more }
     }
 
-    /// The rules, and what is wrong with some.
-    pub(crate) fn read(&self) -> miette::Result<(Pack, Vec<Problem>)> {
+    /// The rules of the bundle in `directory` with these, and what is wrong with some.
+    pub(crate) fn read(&self, directory: &Path) -> miette::Result<(Pack, Vec<Problem>)> {
+        let base = if self.without_shipped { Pack::default() } else { of_bundle(directory)? };
         let mut files: Vec<(String, String)> = Vec::new();
-        if !self.without_shipped {
-            files.extend(SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
-        }
         for path in &self.more {
             let found = walk(path, &["yml", "yaml"])?;
             if found.is_empty() {
@@ -50,7 +62,10 @@ impl RuleArgs {
                 files.push((name, text));
             }
         }
-        Ok(Pack::read(files.iter().map(|(name, text)| (name.as_str(), text.as_str()))))
+        let (own, mut problems) = Pack::read(files.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        let (pack, clashes) = base.with(own);
+        problems.extend(clashes);
+        Ok((pack, problems))
     }
 }
 

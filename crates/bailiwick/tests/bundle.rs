@@ -83,6 +83,25 @@ fn an_expectation_that_is_not_met_fails_and_shows_the_four_answers() {
 }
 
 #[test]
+fn rules_of_the_bundle_are_listed_and_tested_with_the_shipped_ones() {
+    let (home, path) = starter();
+    fs::create_dir(home.path().join("rules")).unwrap();
+    let rule = "title: The vault is opened\nid: 5a4c\nlogsource: { product: bailiwick }\ndetection: { s: { kind: intent, tool: vault/open }, condition: s }\n\
+                bailiwick: { examples: [{ name: opened, fires: true, events: [{ kind: intent, tool: vault/open }] }] }\n";
+    fs::write(home.path().join("rules/vault.yml"), rule).unwrap();
+    let listed = bailiwick(&["rules", "list", "--dir", &path], home.path());
+    assert!(listed.status.success() && text(&listed).contains("The vault is opened") && text(&listed).contains("A canary is called"));
+    let tested = bailiwick(&["rules", "test", "--dir", &path], home.path());
+    assert!(tested.status.success(), "{}", text(&tested));
+    fs::write(home.path().join("rules/vault.yml"), rule.replace("fires: true", "fires: false")).unwrap();
+    let tested = bailiwick(&["rules", "test", "--dir", &path], home.path());
+    assert!(!tested.status.success() && text(&tested).contains("rules/vault.yml"), "{}", text(&tested));
+    fs::write(home.path().join("rules/vault.yml"), rule.replace("condition: s", "condition: x")).unwrap();
+    let checked = bailiwick(&["check", "--dir", &path], home.path());
+    assert!(!checked.status.success() && text(&checked).contains("names `x`") && text(&checked).contains("docs/spec/rules.md"));
+}
+
+#[test]
 fn a_first_bundle_is_written_once_and_keeps_secrets_out() {
     use std::os::unix::fs::PermissionsExt as _;
 

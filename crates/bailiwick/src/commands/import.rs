@@ -110,7 +110,7 @@ impl CloudTrail {
                 "files are read from a disk; copy them first"
             ));
         }
-        let (pack, problems) = self.rules.read()?;
+        let (pack, problems) = self.rules.read(self.records.bundle())?;
         let (rules, uncompiled) = pack.about(Source::CloudTrail);
         problems.iter().chain(&uncompiled).for_each(|problem| complain!("a rule was left out: {problem}"));
         let (sessions, is_joined) = self.sessions()?;

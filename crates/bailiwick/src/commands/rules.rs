@@ -9,6 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::{Value, json};
 
+use crate::house::House;
 use crate::problems::counted;
 use crate::rules::RuleArgs;
 use crate::show::{self, Paint, complain, safe, say};
@@ -32,6 +33,8 @@ enum Command {
 struct List {
     #[command(flatten)]
     rules: RuleArgs,
+    #[command(flatten)]
+    house: House,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -39,9 +42,11 @@ struct List {
 
 #[derive(Debug, Args)]
 struct Test {
-    /// The rules to test: files, or directories [default: those that come with the program].
+    /// The rules to test: files, or directories [default: those that come with the program, and those of the bundle].
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    house: House,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -59,10 +64,10 @@ impl Rules {
 
 impl List {
     fn run(self) -> miette::Result<ExitCode> {
-        let (pack, problems) = self.rules.read()?;
+        let (pack, problems) = self.rules.read(self.house.bundle())?;
         let problems: Vec<String> = problems.iter().map(ToString::to_string).chain(uncompiled(&pack)).collect();
         if self.json {
-            show::json(&json!({ "rules": pack.described().map(as_json).collect::<Vec<_>>(), "problems": problems }));
+            show::json(&json!({ "rules": pack.described().map(|rule| as_json(rule, pack.is_off(&rule.detector.id))).collect::<Vec<_>>(), "problems": problems }));
             return Ok(exit(problems.is_empty()));
         }
         let mut table = Table::new();
@@ -79,7 +84,7 @@ impl List {
                 rule.impact.to_string(),
                 source(rule.source).to_owned(),
                 safe(&detector.title, 80),
-                detector.response.as_str().to_owned(),
+                if pack.is_off(&detector.id) { "off".to_owned() } else { detector.response.as_str().to_owned() },
                 detector.guardduty.clone().unwrap_or_default(),
             ]);
         }
@@ -94,7 +99,7 @@ impl List {
 
 impl Test {
     fn run(self) -> miette::Result<ExitCode> {
-        let (pack, problems) = RuleArgs::of(self.paths).read()?;
+        let (pack, problems) = RuleArgs::of(self.paths).read(self.house.bundle())?;
         let problems: Vec<String> = problems.iter().map(ToString::to_string).chain(uncompiled(&pack)).collect();
         let checked = pack.check();
         let failed = checked.iter().filter(|checked| checked.wrong.is_some()).count() + problems.len();
@@ -142,9 +147,10 @@ fn result(checked: &Checked<'_>) -> Value {
     })
 }
 
-fn as_json(rule: &Rule) -> Value {
+fn as_json(rule: &Rule, off: bool) -> Value {
     json!({
         "file": rule.file,
+        "off": off,
         "about": source(rule.source),
         "detector": rule.detector,
         "expected": rule.expected,

@@ -9,6 +9,7 @@ use bailiwick_log::Position;
 use serde_json::Value;
 
 use super::{Below, Client, Outbound, Signals, ToolPattern};
+use crate::detect::rules::Pack;
 use crate::flow::{self, Parties, Provenance};
 use crate::identity::platform::Platform;
 use crate::ledger::{History, Integrity, Labels};
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub signals: Signals,
     /// The declarations and `policies/*.cedar`, compiled.
     pub policies: Policies,
+    /// The detection rules: the shipped ones, and `rules/*.yml`.
+    pub rules: Arc<Pack>,
 }
 
 impl Snapshot {

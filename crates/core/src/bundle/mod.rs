@@ -17,6 +17,7 @@ mod outbound;
 mod pattern;
 mod problem;
 mod read;
+mod rules;
 pub mod schema;
 mod secret;
 mod servers;

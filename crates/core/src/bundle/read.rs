@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::agents::{self, Declared};
 use super::fields::Fields;
 use super::problem::{Problem, Problems, Severity, Source, listed, nearest};
-use super::{Expectation, Signals, Snapshot, approvals, clients, expect, issuers, schema, servers, settings, signals};
+use super::{Expectation, Signals, Snapshot, approvals, clients, expect, issuers, rules, schema, servers, settings, signals};
 use crate::model::{Digest, ServerName};
 use crate::policy::{self, Policies};
 
@@ -55,7 +55,7 @@ pub fn concerns(path: &str) -> bool {
 const ROOT: [&str; 2] = ["bailiwick.toml", "issuers.toml"];
 
 /// The folders of a bundle, which hold nothing but its files.
-pub const FOLDERS: [&str; 4] = ["agents", "servers", "policies", "tests"];
+pub const FOLDERS: [&str; 5] = ["agents", "servers", "policies", "rules", "tests"];
 
 /// What a file of a bundle is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,7 @@ enum Kind {
     Server,
     Pins,
     Policy,
+    Rules,
     Tests,
 }
 
@@ -78,6 +79,7 @@ fn kind(path: &str) -> Option<Kind> {
         Some(("servers", name)) if name.ends_with(".toml") => Some(Kind::Server),
         Some(("servers", name)) if name.ends_with(".tools.json") => Some(Kind::Pins),
         Some(("policies", name)) if name.ends_with(".cedar") => Some(Kind::Policy),
+        Some(("rules", name)) if name.ends_with(".yml") || name.ends_with(".yaml") => Some(Kind::Rules),
         Some(("tests", name)) if name.ends_with(".toml") => Some(Kind::Tests),
         _ => None,
     }
@@ -92,7 +94,7 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
     let texts = texts(files, &problems);
     let documents: Vec<(Kind, Source<'_>, Spanned<DeTable<'_>>)> = texts
         .iter()
-        .filter(|(kind, _)| !matches!(kind, Kind::Pins | Kind::Policy))
+        .filter(|(kind, _)| !matches!(kind, Kind::Pins | Kind::Policy | Kind::Rules))
         .map(|(kind, source)| {
             let (table, faults) = DeTable::parse_recoverable(source.text);
             faults.iter().for_each(|fault| source.error(fault.span().unwrap_or(0..0), fault.message(), mend_of_syntax(fault.message())));
@@ -194,6 +196,9 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
 
     let declared = policy::Declared { agents: &declared_agents, servers: &declared_servers, histories: &histories };
     let policies = policies(&texts, &declared);
+    let own: Vec<Source<'_>> = texts.iter().filter(|(kind, _)| *kind == Kind::Rules).map(|(_, source)| *source).collect();
+    let settings_file = of(Kind::Settings).next().map(|(source, table)| Fields::of_file::<schema::BailiwickFile>(source, table));
+    let rules = rules::rules(&own, settings_file.as_ref());
 
     let problems = problems.into_sorted();
     let (Some(settings), Some(policies), false) = (settings, policies, problems.iter().any(|problem| problem.severity == Severity::Error))
@@ -209,6 +214,7 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         histories,
         signals,
         policies,
+        rules,
     };
     Ok(Bundle { snapshot, expectations, warnings: problems })
 }
@@ -223,6 +229,7 @@ fn texts<'a>(files: &'a Files, problems: &'a Problems) -> Vec<(Kind, Source<'a>)
                 (None, Some(near)) => format!("did you mean `{near}`?"),
                 (Some((folder @ ("agents" | "tests"), _)), _) => format!("`{folder}/` holds files that end in `.toml`"),
                 (Some(("servers", _)), _) => "`servers/` holds files that end in `.toml` or `.tools.json`".to_owned(),
+                (Some(("rules", _)), _) => "`rules/` holds files that end in `.yml`".to_owned(),
                 (Some(("policies", _)), _) => "`policies/` holds files that end in `.cedar`".to_owned(),
                 _ => format!("a bundle's folders are {}", listed(&FOLDERS)),
             };

@@ -92,6 +92,16 @@ pub struct BailiwickFile {
     pub history: Option<BTreeMap<String, HistoryTable>>,
     /// Who is told of what is revoked, quarantined and released here (Shared Signals Framework).
     pub stream: Option<Vec<StreamTable>>,
+    /// Detection rules; those of the bundle itself are files in `rules/`.
+    pub rules: Option<RulesTable>,
+}
+
+/// Detection rules.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RulesTable {
+    /// The rules that raise nothing, shipped ones or others, each by its `name` or `id`.
+    pub off: Option<Vec<String>>,
 }
 
 /// Somebody who is told of what is revoked, quarantined and released here.

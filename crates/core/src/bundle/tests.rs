@@ -753,3 +753,50 @@ fn every_bundle_under_examples_is_whole_and_decides_as_it_expects() {
     }
     assert!(bundles > 0);
 }
+
+/// A rule about calls of a tool.
+const RULE: &str = "title: The vault is opened\nid: 5a4c\nname: vault_opened\nlogsource: { product: bailiwick }\ndetection: { s: { kind: intent, tool: vault/open }, condition: s }\n";
+
+#[test]
+fn a_bundles_own_rules_stand_beside_the_shipped_ones_or_in_their_place() {
+    let shipped = crate::detect::rules::Pack::shipped();
+    let canary = shipped.described().find(|rule| rule.file == "agents/canary-called.yml").unwrap().detector.id.clone();
+    let mut files = with("rules/vault.yml", RULE);
+    files.insert("rules/canary.yml".to_owned(), RULE.replace("5a4c", &canary).replace("name: vault_opened\n", "").into_bytes());
+    let settings = String::from_utf8(files["bailiwick.toml"].clone()).unwrap();
+    files.insert("bailiwick.toml".to_owned(), format!("{settings}[rules]\noff = [\"call_repeated\", \"5a4c\"]\n").into_bytes());
+    let bundle = read(&files).map_err(|problems| printed(&problems)).unwrap();
+    assert_ne!(bundle.snapshot.digest, read(&whole()).unwrap().snapshot.digest);
+    let rules = &bundle.snapshot.rules;
+    assert_eq!(rules.described().count(), shipped.described().count() + 1);
+    let file = |id: &str| rules.described().find(|rule| rule.detector.id == id).unwrap().file.clone();
+    assert_eq!((file("5a4c"), file(&canary)), ("rules/vault.yml".to_owned(), "rules/canary.yml".to_owned()));
+    let (running, problems) = rules.about(crate::detect::rules::Source::Record);
+    assert_eq!(problems, Vec::new());
+    // Off: the bundle's own raises nothing, and of the shipped correlation neither it nor what it counts does.
+    let off = |name: &str| (0..running.len().0 as u32).filter_map(|number| running.rule(number)).any(|rule| rule.file.ends_with(name) && rule.alone);
+    assert!(!off("vault.yml") && !off("call-repeated.yml") && off("rules/canary.yml"));
+    let all = shipped.about(crate::detect::rules::Source::Record).0.len();
+    assert_eq!(running.len(), (all.0 + 1, all.1 - 1));
+}
+
+#[test]
+fn what_is_wrong_with_a_rule() {
+    for (text, place, message) in [
+        ("title: [", (1, 1), "YAML"),
+        (&RULE.replace("condition: s", "condition: other"), (1, 1), "`The vault is opened`: the condition names `other`"),
+        (&format!("{RULE}---\n{}", RULE.replace("The vault", "It")), (7, 1), "`It is opened`: the `id` 5a4c is that of a rule in `rules/a.yml` too"),
+        (&RULE.replace("vault_opened", "call_made"), (1, 1), "its `name` is that of a rule in `agents/call-repeated.yml` with another `id`"),
+        (&format!("{RULE}bailiwick: {{ sevrity: 3 }}\n"), (1, 1), "sevrity"),
+        ("", (1, 1), "there is no rule in it"),
+    ] {
+        check("rules/a.yml", text, place, message);
+    }
+    check("rules/a.toml", "", (1, 1), "is no file of a bundle");
+    let settings = String::from_utf8(whole()["bailiwick.toml"].clone()).unwrap();
+    let line = settings.lines().count() + 2;
+    check("bailiwick.toml", &format!("{settings}[rules]\noff = [\"canary_caled\"]\n"), (line, 8), "there is no rule `canary_caled`");
+    let elsewhere = RULE.replace("product: bailiwick", "product: windows");
+    let warnings = read(&with("rules/a.yml", &elsewhere)).unwrap().warnings;
+    assert!(printed(&warnings).contains("about a log that is not read here"), "{}", printed(&warnings));
+}

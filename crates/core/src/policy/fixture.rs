@@ -148,6 +148,7 @@ impl Fixture {
             histories: self.histories,
             signals: crate::bundle::Signals::default(),
             policies,
+            rules: std::sync::Arc::default(),
         }
     }
 }

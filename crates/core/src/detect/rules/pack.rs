@@ -1,7 +1,7 @@
 //! Files of rules, read.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 
 use rsigma_parser::{CorrelationRule, Level, SigmaRule};
 use serde::Deserialize;
@@ -13,14 +13,27 @@ use super::correlation::Correlation;
 use super::event::Path;
 use super::examples::Example;
 use super::index::Index;
+use super::shipped::SHIPPED;
 use crate::detect::finding::{Detector, Kind, Response};
 
 /// What files of rules say.
 #[derive(Clone, Debug, Default)]
 pub struct Pack {
-    rules: Vec<(String, SigmaRule, Rule)>,
-    correlations: Vec<(String, CorrelationRule, Rule)>,
+    rules: Vec<Arc<Entry<SigmaRule>>>,
+    correlations: Vec<Arc<Entry<CorrelationRule>>>,
+    /// The ids of those that are switched off.
+    off: BTreeSet<String>,
 }
+
+/// One rule: as Sigma has it, and what it says beside its condition.
+#[derive(Debug)]
+struct Entry<Sigma> {
+    sigma: Sigma,
+    said: Rule,
+}
+
+/// The shipped ones, read once.
+static SHIPPED_PACK: LazyLock<Pack> = LazyLock::new(|| Pack::read(SHIPPED.iter().copied()).0);
 
 /// The log that a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,8 +79,20 @@ pub struct Rule {
 pub struct Problem {
     /// The file.
     pub file: String,
-    /// What is wrong, and how it may be mended.
+    /// The title of the rule, where it is one rather than the file.
+    pub title: Option<String>,
+    /// What is wrong.
     pub what: String,
+}
+
+impl Problem {
+    fn of_file(file: &str, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), title: None, what: what.into() }
+    }
+
+    fn of_rule(file: &str, title: &str, why: impl std::fmt::Display) -> Self {
+        Self { file: file.to_owned(), title: Some(title.to_owned()), what: format!("`{title}`: {why}") }
+    }
 }
 
 /// What a rule of ours says beyond Sigma, under `bailiwick`.
@@ -93,31 +118,31 @@ impl Pack {
         let mut pack = Self::default();
         let mut problems = Vec::new();
         for (file, text) in files {
-            let mut wrong = |what: String| problems.push(Problem { file: file.to_owned(), what });
             let read = match rsigma_parser::parse_sigma_yaml(text) {
                 Ok(read) => read,
                 Err(error) => {
-                    wrong(error.to_string());
+                    problems.push(Problem::of_file(file, error.to_string()));
                     continue;
                 }
             };
-            read.errors.into_iter().for_each(&mut wrong);
+            problems.extend(read.errors.into_iter().map(|what| Problem::of_file(file, what)));
             if !read.filters.is_empty() {
-                wrong("a filter is no rule here; put what it leaves out into the rule's condition".to_owned());
+                let what = "a filter is no rule here; put what it leaves out into the rule's condition";
+                problems.push(Problem::of_file(file, what));
             }
             if read.rules.is_empty() && read.correlations.is_empty() {
-                wrong("there is no rule in it".to_owned());
+                problems.push(Problem::of_file(file, "there is no rule in it"));
             }
-            for rule in read.rules {
-                match describe(file, Parts::of_rule(&rule), Kind::Rule) {
-                    Ok(said) => pack.rules.push((file.to_owned(), rule, said)),
-                    Err(what) => wrong(format!("`{}`: {what}", rule.title)),
+            for sigma in read.rules {
+                match describe(file, Parts::of_rule(&sigma), Kind::Rule) {
+                    Ok(said) => pack.rules.push(Arc::new(Entry { sigma, said })),
+                    Err(what) => problems.push(Problem::of_rule(file, &sigma.title, what)),
                 }
             }
-            for rule in read.correlations {
-                match describe(file, Parts::of_correlation(&rule), Kind::Correlation) {
-                    Ok(said) => pack.correlations.push((file.to_owned(), rule, said)),
-                    Err(what) => wrong(format!("`{}`: {what}", rule.title)),
+            for sigma in read.correlations {
+                match describe(file, Parts::of_correlation(&sigma), Kind::Correlation) {
+                    Ok(said) => pack.correlations.push(Arc::new(Entry { sigma, said })),
+                    Err(what) => problems.push(Problem::of_rule(file, &sigma.title, what)),
                 }
             }
         }
@@ -125,9 +150,71 @@ impl Pack {
         (pack, problems)
     }
 
+    /// The rules that come with the program.
+    pub fn shipped() -> &'static Self {
+        &SHIPPED_PACK
+    }
+
+    /// These rules and others of `own`, of which one with the `id` of one of these takes its place. What of `own` cannot stand
+    /// beside these is said, and left out.
+    pub fn with(&self, own: Self) -> (Self, Vec<Problem>) {
+        let mut pack = self.clone();
+        let is_replaced = |said: &Rule| own.described().any(|rule| rule.detector.id == said.detector.id);
+        pack.rules.retain(|rule| !is_replaced(&rule.said));
+        pack.correlations.retain(|rule| !is_replaced(&rule.said));
+        let mut problems = Vec::new();
+        let taken: BTreeMap<&str, &Rule> =
+            pack.rules.iter().filter_map(|rule| Some((rule.sigma.name.as_deref()?, &rule.said))).collect();
+        for rule in &own.rules {
+            if let Some(other) = rule.sigma.name.as_deref().and_then(|name| taken.get(name)) {
+                let why = format!(
+                    "its `name` is that of a rule in `{}` with another `id`; correlations could not tell them apart",
+                    other.file
+                );
+                problems.push(Problem::of_rule(&rule.said.file, &rule.sigma.title, why));
+            }
+        }
+        drop(taken);
+        pack.rules.extend(own.rules);
+        pack.correlations.extend(own.correlations);
+        (pack, problems)
+    }
+
+    /// The same with the rule of an `id` or a `name` switched off: it raises nothing, and serves correlations as before. Fails where
+    /// there is none.
+    pub fn without(mut self, rule: &str) -> Result<Self, Self> {
+        let named = |id: &str, name: Option<&str>| id == rule || name == Some(rule);
+        let rules = self.rules.iter().map(|entry| (&entry.said.detector.id, entry.sigma.name.as_deref()));
+        let correlations = self.correlations.iter().map(|entry| (&entry.said.detector.id, entry.sigma.name.as_deref()));
+        match rules.chain(correlations).find(|(id, name)| named(id, *name)).map(|(id, _)| id.clone()) {
+            Some(id) => {
+                self.off.insert(id);
+                Ok(self)
+            }
+            None => Err(self),
+        }
+    }
+
+    /// The same with nothing switched off.
+    pub(super) fn switched_on(&self) -> Self {
+        Self { off: BTreeSet::new(), ..self.clone() }
+    }
+
+    /// What a person may call the rules by: the `name` of each, or its `id` where it has none.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.iter().map(|entry| (entry.sigma.name.as_deref(), &entry.said));
+        let correlations = self.correlations.iter().map(|entry| (entry.sigma.name.as_deref(), &entry.said));
+        rules.chain(correlations).map(|(name, said)| name.unwrap_or(&said.detector.id))
+    }
+
+    /// Whether the rule of an `id` is switched off.
+    pub fn is_off(&self, id: &str) -> bool {
+        self.off.contains(id)
+    }
+
     /// What every rule says beside its condition, in the order of the files.
     pub fn described(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().map(|(_, _, rule)| rule).chain(self.correlations.iter().map(|(_, _, rule)| rule))
+        self.rules.iter().map(|entry| &entry.said).chain(self.correlations.iter().map(|entry| &entry.said))
     }
 
     /// The rules that are about one log. What cannot be compiled is said beside the rest.
@@ -136,34 +223,38 @@ impl Pack {
         let mut rules: Vec<Rule> = Vec::new();
         let mut conditions = Vec::new();
         let mut names = BTreeMap::new();
-        for (file, parsed, said) in self.rules.iter().filter(|(_, _, said)| said.source == source) {
-            match compile::condition(&parsed.detection) {
+        for entry in self.rules.iter().filter(|entry| entry.said.source == source) {
+            let Entry { sigma, said } = entry.as_ref();
+            match compile::condition(&sigma.detection) {
                 Ok(condition) => {
                     let number = u32::try_from(rules.len()).unwrap_or(u32::MAX);
-                    names.extend(parsed.id.iter().chain(&parsed.name).map(|name| (name.as_str(), number)));
-                    rules.push(said.clone());
+                    names.extend(sigma.id.iter().chain(&sigma.name).map(|name| (name.as_str(), number)));
+                    rules.push(Rule { alone: said.alone && !self.is_off(&said.detector.id), ..said.clone() });
                     conditions.push(condition);
                 }
-                Err(what) => problems.push(Problem { file: file.clone(), what: format!("`{}`: {what}", parsed.title) }),
+                Err(what) => problems.push(Problem::of_rule(&said.file, &sigma.title, what)),
             }
         }
         let mut correlations = Vec::new();
         let mut over = vec![Vec::new(); rules.len()];
-        for (file, parsed, said) in self.correlations.iter().filter(|(_, parsed, _)| self.source_of(parsed) == source) {
-            match Correlation::of(parsed, |name| names.get(name).copied()) {
+        for entry in self.correlations.iter().filter(|entry| self.source_of(&entry.sigma) == source) {
+            let Entry { sigma, said } = entry.as_ref();
+            match Correlation::of(sigma, |name| names.get(name).copied()) {
                 Ok(correlation) => {
+                    let is_off = self.is_off(&said.detector.id);
                     let number = u32::try_from(correlations.len()).unwrap_or(u32::MAX);
                     for rule in &correlation.rules {
                         if let Some(rule) = rules.get_mut(*rule as usize) {
-                            rule.alone = rule.alone && parsed.generate;
+                            rule.alone = rule.alone && sigma.generate;
                         }
-                        if let Some(over) = over.get_mut(*rule as usize).filter(|over: &&mut Vec<u32>| over.last() != Some(&number)) {
-                            over.push(number);
-                        }
+                        let over = over.get_mut(*rule as usize).filter(|over: &&mut Vec<u32>| !is_off && over.last() != Some(&number));
+                        over.into_iter().for_each(|over| over.push(number));
                     }
-                    correlations.push((Arc::new(Rule { source, ..said.clone() }), correlation));
+                    if !is_off {
+                        correlations.push((Arc::new(Rule { source, ..said.clone() }), correlation));
+                    }
                 }
-                Err(what) => problems.push(Problem { file: file.clone(), what: format!("`{}`: {what}", parsed.title) }),
+                Err(what) => problems.push(Problem::of_rule(&said.file, &sigma.title, what)),
             }
         }
         let index = Index::of(conditions.iter());
@@ -175,17 +266,17 @@ impl Pack {
         let is_named = |rule: &SigmaRule| {
             correlation.rules.first().is_some_and(|name| [&rule.id, &rule.name].into_iter().flatten().any(|known| known == name))
         };
-        self.rules.iter().find(|(_, rule, _)| is_named(rule)).map_or(Source::Other, |(_, _, said)| said.source)
+        self.rules.iter().find(|entry| is_named(&entry.sigma)).map_or(Source::Other, |entry| entry.said.source)
     }
 
     fn named_twice(&self) -> Vec<Problem> {
         let mut known: BTreeMap<&str, &str> = BTreeMap::new();
         let mut problems = Vec::new();
         for rule in self.described() {
-            if let Some(other) = known.insert(&rule.detector.id, &rule.file) {
-                let what =
-                    format!("the `id` {} is that of a rule in `{other}` too; findings would be taken for each other's", rule.detector.id);
-                problems.push(Problem { file: rule.file.clone(), what });
+            let Detector { id, title, .. } = &rule.detector;
+            if let Some(other) = known.insert(id, &rule.file) {
+                let why = format!("the `id` {id} is that of a rule in `{other}` too; findings would be taken for each other's");
+                problems.push(Problem::of_rule(&rule.file, title, why));
             }
         }
         problems
