@@ -67,7 +67,9 @@ impl List {
         let (pack, problems) = self.rules.read(self.house.bundle())?;
         let problems: Vec<String> = problems.iter().map(ToString::to_string).chain(uncompiled(&pack)).collect();
         if self.json {
-            show::json(&json!({ "rules": pack.described().map(|rule| as_json(rule, pack.is_off(&rule.detector.id))).collect::<Vec<_>>(), "problems": problems }));
+            show::json(
+                &json!({ "rules": pack.described().map(|rule| as_json(rule, pack.is_off(&rule.detector.id))).collect::<Vec<_>>(), "problems": problems }),
+            );
             return Ok(exit(problems.is_empty()));
         }
         let mut table = Table::new();

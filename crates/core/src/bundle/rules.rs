@@ -15,7 +15,9 @@ const MEND: &str = "`docs/spec/rules.md` says what rules may say; `bailiwick rul
 pub(super) fn rules(own: &[Source<'_>], settings: Option<&Fields<'_>>) -> Arc<Pack> {
     let shipped = Pack::shipped();
     let (read, mut problems) = Pack::read(own.iter().map(|source| (source.path, source.text)));
-    for rule in read.described().filter(|rule| rule.source == rules::Source::Other && rule.detector.kind == crate::detect::finding::Kind::Rule) {
+    for rule in
+        read.described().filter(|rule| rule.source == rules::Source::Other && rule.detector.kind == crate::detect::finding::Kind::Rule)
+    {
         if let Some(source) = own.iter().find(|source| source.path == rule.file) {
             let message = format!("`{}` is about a log that is not read here", rule.detector.title);
             let mend = "write `logsource: { product: bailiwick }` for our own log, or `{ product: aws, service: cloudtrail }`";
@@ -50,9 +52,9 @@ pub(super) fn rules(own: &[Source<'_>], settings: Option<&Fields<'_>>) -> Arc<Pa
 
 /// Where a rule of a title begins in its file.
 fn place(text: &str, title: Option<&str>) -> Option<Range<usize>> {
-    let line = text.lines().find(|line| {
-        line.trim_start().strip_prefix("title:").is_some_and(|said| Some(said.trim().trim_matches(['\'', '"'])) == title)
-    })?;
+    let line = text
+        .lines()
+        .find(|line| line.trim_start().strip_prefix("title:").is_some_and(|said| Some(said.trim().trim_matches(['\'', '"'])) == title))?;
     let start = line.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
     Some(start..start.saturating_add(line.len()))
 }

@@ -774,7 +774,9 @@ fn a_bundles_own_rules_stand_beside_the_shipped_ones_or_in_their_place() {
     let (running, problems) = rules.about(crate::detect::rules::Source::Record);
     assert_eq!(problems, Vec::new());
     // Off: the bundle's own raises nothing, and of the shipped correlation neither it nor what it counts does.
-    let off = |name: &str| (0..running.len().0 as u32).filter_map(|number| running.rule(number)).any(|rule| rule.file.ends_with(name) && rule.alone);
+    let off = |name: &str| {
+        (0..running.len().0 as u32).filter_map(|number| running.rule(number)).any(|rule| rule.file.ends_with(name) && rule.alone)
+    };
     assert!(!off("vault.yml") && !off("call-repeated.yml") && off("rules/canary.yml"));
     let all = shipped.about(crate::detect::rules::Source::Record).0.len();
     assert_eq!(running.len(), (all.0 + 1, all.1 - 1));
@@ -785,8 +787,16 @@ fn what_is_wrong_with_a_rule() {
     for (text, place, message) in [
         ("title: [", (1, 1), "YAML"),
         (&RULE.replace("condition: s", "condition: other"), (1, 1), "`The vault is opened`: the condition names `other`"),
-        (&format!("{RULE}---\n{}", RULE.replace("The vault", "It")), (7, 1), "`It is opened`: the `id` 5a4c is that of a rule in `rules/a.yml` too"),
-        (&RULE.replace("vault_opened", "call_made"), (1, 1), "its `name` is that of a rule in `agents/call-repeated.yml` with another `id`"),
+        (
+            &format!("{RULE}---\n{}", RULE.replace("The vault", "It")),
+            (7, 1),
+            "`It is opened`: the `id` 5a4c is that of a rule in `rules/a.yml` too",
+        ),
+        (
+            &RULE.replace("vault_opened", "call_made"),
+            (1, 1),
+            "its `name` is that of a rule in `agents/call-repeated.yml` with another `id`",
+        ),
         (&format!("{RULE}bailiwick: {{ sevrity: 3 }}\n"), (1, 1), "sevrity"),
         ("", (1, 1), "there is no rule in it"),
     ] {

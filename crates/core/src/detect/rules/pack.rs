@@ -163,14 +163,11 @@ impl Pack {
         pack.rules.retain(|rule| !is_replaced(&rule.said));
         pack.correlations.retain(|rule| !is_replaced(&rule.said));
         let mut problems = Vec::new();
-        let taken: BTreeMap<&str, &Rule> =
-            pack.rules.iter().filter_map(|rule| Some((rule.sigma.name.as_deref()?, &rule.said))).collect();
+        let taken: BTreeMap<&str, &Rule> = pack.rules.iter().filter_map(|rule| Some((rule.sigma.name.as_deref()?, &rule.said))).collect();
         for rule in &own.rules {
             if let Some(other) = rule.sigma.name.as_deref().and_then(|name| taken.get(name)) {
-                let why = format!(
-                    "its `name` is that of a rule in `{}` with another `id`; correlations could not tell them apart",
-                    other.file
-                );
+                let why =
+                    format!("its `name` is that of a rule in `{}` with another `id`; correlations could not tell them apart", other.file);
                 problems.push(Problem::of_rule(&rule.said.file, &rule.sigma.title, why));
             }
         }
