@@ -83,8 +83,8 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "findings",
-        shows: "findings in CloudTrail are valid OCSF, and damaged files are told",
-        mend: "see .cache/logs/client-findings.log",
+        shows: "findings in CloudTrail are valid OCSF and taken by Security Hub, and damaged files are told",
+        mend: "see .cache/logs/client-finding*.log",
         run: findings::check,
     },
     Step { name: "sim", shows: "a thousand worlds under faults, every invariant held", mend: "cargo xtask sim --seed K", run: sim::check },

@@ -29,7 +29,7 @@ pub fn asff(finding: &Finding, account: &str, region: &str) -> Value {
         "ProductArn": format!("arn:aws:securityhub:{region}:{account}:product/{account}/default"),
         "GeneratorId": format!("bailiwick/{}", finding.detector.id),
         "AwsAccountId": account,
-        "Types": [format!("TTPs/{}", finding.tactics().next().unwrap_or("impact"))],
+        "Types": [format!("TTPs/{}", category(finding.tactics().next().unwrap_or("impact")))],
         "CreatedAt": finding.first,
         "UpdatedAt": finding.last,
         "FirstObservedAt": finding.first,
@@ -66,6 +66,12 @@ fn resource(finding: &Finding) -> Value {
         (None, Some(agent)) => json!({ "Type": "Other", "Id": agent }),
         (None, None) => json!({ "Type": "Other", "Id": "bailiwick" }),
     }
+}
+
+/// A tactic as the taxonomy of types writes it: `Initial Access`.
+fn category(tactic: &str) -> String {
+    let words = tactic.split('-').filter_map(|word| word.split_at_checked(1));
+    words.map(|(first, rest)| first.to_uppercase() + rest).collect::<Vec<_>>().join(" ")
 }
 
 fn cut(text: &str, chars_max: usize) -> String {
