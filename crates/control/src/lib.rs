@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod bundle;
 pub mod caller;
 pub mod fetch;
+pub mod findings;
 mod foreign;
 pub mod issuer;
 pub mod people;

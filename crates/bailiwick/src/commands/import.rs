@@ -121,7 +121,7 @@ impl CloudTrail {
         let mut note = |finding: Finding| {
             closed.extend(findings.note(finding).into_iter().filter_map(|noted| match noted {
                 Noted::Closed(finding) => Some(finding),
-                Noted::New(_) | Noted::More(_) => None,
+                Noted::New(_) | Noted::More(_) | Noted::Grown(_) => None,
             }));
         };
         let mut reader = Files::new(&mut trail);

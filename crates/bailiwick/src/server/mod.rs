@@ -10,7 +10,7 @@ mod keys;
 pub(crate) mod listen;
 mod local;
 mod pulse;
-mod usual;
+mod sentry;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,6 +25,7 @@ use bailiwick_control::admin::Admin;
 use bailiwick_control::approvals::{Answer, Approvals};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
+use bailiwick_control::findings::Findings;
 use bailiwick_control::people::People;
 use bailiwick_control::signals::Signals;
 use bailiwick_control::spiffe::WorkloadApi;
@@ -185,8 +186,8 @@ impl Server {
             upstream: Arc::<Peers>::clone(&peers),
             held,
         };
-        let usual = usual::open(&data, &log, &live.load()).await;
-        let gateway = Arc::new(Gateway::new(parts).caught_up_to(recovered.next).watched_by(Arc::clone(&usual)));
+        let watched = sentry::open(&data, &log, &live.load()).await;
+        let gateway = Arc::new(Gateway::new(parts).caught_up_to(recovered.next).watched_by(Arc::clone(&watched.baselines)));
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), Arc::clone(&entropy)).into_diagnostic()?;
         let face = Arc::new(face);
@@ -229,6 +230,7 @@ impl Server {
             base: base.clone(),
         }));
         let router = router.merge(signals.operate());
+        let router = router.merge(Findings::new(Arc::clone(&watched), log.clone(), Arc::clone(&clock)).router());
         let operators = admin::serve(&socket, router, stopped.clone())?;
         let mut doors =
             vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(programs), tokio::spawn(workloads), tokio::spawn(operators)];
@@ -249,7 +251,7 @@ impl Server {
             tokio::spawn(tell(teller)),
             tokio::spawn(take_back(broker)),
             tokio::spawn(async move { match signals.run().await {} }),
-            usual::keep_learning(usual, Arc::clone(&live), log.clone(), &data, stopped.clone()),
+            sentry::keep_watching(watched, Arc::clone(&live), log.clone(), Arc::clone(&clock), &data, stopped.clone()),
             keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept, stopped),
         ];
         Ok(Self {

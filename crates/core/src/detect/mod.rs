@@ -6,6 +6,10 @@
 pub mod baseline;
 pub mod cloudtrail;
 pub mod finding;
+pub mod kept;
+pub mod known;
 pub mod rules;
+pub mod sentry;
 
 pub use finding::{Finding, Findings};
+pub use sentry::Sentry;

@@ -106,6 +106,9 @@ pub struct Settled {
     pub execution: Option<ExecutionId>,
     /// What it turned out to be.
     pub code: Settlement,
+    /// What was said of it before, where this is not the first that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Settlement>,
     /// Who said so.
     pub by: String,
     /// Why.

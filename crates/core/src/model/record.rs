@@ -15,7 +15,6 @@ use crate::ledger::Labels;
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "most records are intents, and they are read one by one")]
 pub enum Record {
     /// The server started.
     Started(Started),

@@ -241,6 +241,12 @@ impl Baselines {
                 }
                 Vec::new()
             }
+            Record::Finding(found) => {
+                if let Some(execution) = found.execution {
+                    self.found(execution);
+                }
+                Vec::new()
+            }
             Record::Quarantined(quarantined) => {
                 self.runs.values_mut().filter(|run| run.agent == quarantined.agent).for_each(|run| run.is_barred = true);
                 Vec::new()

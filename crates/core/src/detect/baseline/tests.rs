@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::detect::kept::{Kept, keep};
 use crate::model::{AgentName, Record};
 
 const DIGEST: &str = "sha256:0b1c2d3e4f5061728394a5b6c7d8e9f00b1c2d3e4f5061728394a5b6c7d8e9f0";
@@ -621,16 +622,16 @@ fn what_was_kept_is_read_whole_or_not_at_all_and_only_beside_its_own_log() {
     world.usual(&name(0), "user:ana", "bob");
     world.settle();
     let (root, other) = (Hash::of_nothing(), Hash::of_entry(b"other"));
-    let kept = world.baselines.keep(&root);
-    let read = Kept::read(&kept).unwrap();
-    assert_eq!(read.records(), world.next);
+    let kept = keep(&world.baselines, &root);
+    let read = Kept::<Baselines>::read(&kept).unwrap();
+    assert_eq!(read.state().next().0, world.next);
     let again = read.of_tree(&root).unwrap();
     assert_eq!(serde_json::to_string(&again).unwrap(), serde_json::to_string(&world.baselines).unwrap());
-    assert!(Kept::read(&kept).unwrap().of_tree(&other).is_none(), "of another log");
+    assert!(Kept::<Baselines>::read(&kept).unwrap().of_tree(&other).is_none(), "of another log");
     for place in (0..kept.len()).step_by(7) {
         let mut changed = kept.clone();
         changed[place] ^= 1;
-        assert!(Kept::read(&changed).is_none(), "byte {place}");
-        assert!(Kept::read(&kept[..place]).is_none(), "cut at {place}");
+        assert!(Kept::<Baselines>::read(&changed).is_none(), "byte {place}");
+        assert!(Kept::<Baselines>::read(&kept[..place]).is_none(), "cut at {place}");
     }
 }

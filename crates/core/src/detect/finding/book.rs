@@ -1,9 +1,12 @@
 //! The findings of late: equal ones are one, and those of several tactics within an hour are an attack.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::{Detector, Evidence, Finding, Kind, Response};
-use crate::model::Timestamp;
+use bailiwick_log::Position;
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, Evidence, Finding, Kind, Level, Response};
+use crate::model::{Digest, Timestamp};
 
 /// How long after the last of it an equal finding is the same one rather than a new one, in seconds.
 const SAME_S: i64 = 24 * 60 * 60;
@@ -21,19 +24,26 @@ const OPEN_MAX: usize = 10_000;
 const STEPS_MAX: usize = 64;
 
 /// The findings that are open, each by what it is equal to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Findings {
-    open: HashMap<String, Finding>,
+    open: BTreeMap<String, Open>,
     /// The keys of `open`, oldest first.
     order: VecDeque<String>,
     /// What each execution or principal was found to do of late.
-    steps: HashMap<String, Vec<Step>>,
+    steps: BTreeMap<String, Vec<Step>>,
     /// The keys of `steps`, oldest first.
     watched: VecDeque<String>,
 }
 
+/// An open finding, and how it stood when it was told last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Open {
+    finding: Finding,
+    told: (u64, Level),
+}
+
 /// One finding, as its sequence needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Step {
     at: Timestamp,
     tactics: Vec<String>,
@@ -49,6 +59,8 @@ pub enum Noted {
     New(Finding),
     /// It is more of one that is open, which now reads like this. Nobody need be told again.
     More(Finding),
+    /// The same, and it is twice as often as when it was told last, or of a higher level: it is told again.
+    Grown(Finding),
     /// One that was open is closed, and reads like this for good: it is over, or too many are open.
     Closed(Finding),
 }
@@ -71,7 +83,7 @@ impl Findings {
 
     /// The open ones, in the order in which they were first noted.
     pub fn open(&self) -> impl Iterator<Item = &Finding> {
-        self.order.iter().filter_map(|key| self.open.get(key))
+        self.order.iter().filter_map(|key| self.open.get(key)).map(|open| &open.finding)
     }
 
     /// Takes a finding in, and says what became of it and of the attack that it may be a step of.
@@ -88,21 +100,58 @@ impl Findings {
         noted
     }
 
+    /// Takes in a finding that others have noted, as a step of what its execution or principal does.
+    pub fn note_step(&mut self, finding: &Finding) -> Vec<Noted> {
+        let mut noted = Vec::new();
+        if let Some(sequence) = self.step(finding) {
+            self.put(sequence, &mut noted);
+        }
+        noted
+    }
+
+    /// Closes a finding, since a person said what it is: more of it is a new one. One that was not what it looked like is no step of an
+    /// attack either. Says whether it was open.
+    pub fn close(&mut self, id: &Digest, was_right: bool) -> bool {
+        let Some(key) = self.open.iter().find(|(_, open)| open.finding.id == *id).map(|(key, _)| key.clone()) else { return false };
+        self.order.retain(|other| *other != key);
+        let Some(Open { finding, .. }) = self.open.remove(&key) else { return false };
+        if !was_right && let Some(steps) = self.steps.get_mut(&finding.about.whose()) {
+            steps.retain(|step| step.detector != finding.detector.title);
+        }
+        true
+    }
+
+    /// Gives an open finding a name of its own, since another had the same; `at` is where in the log that was seen.
+    pub fn rename(&mut self, finding: &Finding, at: Position) -> Digest {
+        let id = Digest::of(format!("{}\n{at}", finding.id).as_bytes());
+        if let Some(open) = self.open.get_mut(&finding.key()) {
+            open.finding.id = id;
+        }
+        id
+    }
+
     fn put(&mut self, finding: Finding, noted: &mut Vec<Noted>) {
         let key = finding.key();
+        let new = || Open { told: (finding.count, finding.level()), finding: finding.clone() };
         match self.open.get_mut(&key) {
-            Some(open) if is_within(finding.first, open.first, open.last, SAME_S) => {
-                open.absorb(finding);
-                return noted.push(Noted::More(open.clone()));
+            Some(open) if is_within(finding.first, open.finding.first, open.finding.last, SAME_S) => {
+                open.finding.absorb(finding);
+                let (count, level) = (open.finding.count, open.finding.level());
+                let is_grown = count >= open.told.0.saturating_mul(2) || level > open.told.1;
+                if is_grown {
+                    open.told = (count, level);
+                }
+                return noted.push(if is_grown { Noted::Grown } else { Noted::More }(open.finding.clone()));
             }
-            Some(open) => noted.push(Noted::Closed(std::mem::replace(open, finding.clone()))),
+            Some(open) => noted.push(Noted::Closed(std::mem::replace(open, new()).finding)),
             None => {
+                let open = new();
                 if self.open.len() >= OPEN_MAX {
                     let oldest = self.order.pop_front().and_then(|oldest| self.open.remove(&oldest));
-                    noted.extend(oldest.map(Noted::Closed));
+                    noted.extend(oldest.map(|oldest| Noted::Closed(oldest.finding)));
                 }
                 self.order.push_back(key.clone());
-                self.open.insert(key, finding.clone());
+                self.open.insert(key, open);
             }
         }
         noted.push(Noted::New(finding));

@@ -37,7 +37,7 @@ fn the_same_records_give_the_same_name_and_severity_is_impact_times_sureness() {
 fn equal_findings_are_one_with_a_timeline_and_those_a_day_later_are_another() {
     let mut findings = Findings::new();
     assert!(matches!(findings.note(finding("a", "impact", 100_000, 5)).as_slice(), [Noted::New(_)]));
-    let [Noted::More(one)] = &findings.note(finding("a", "impact", 99_000, 4))[..] else { panic!() };
+    let [Noted::Grown(one)] = &findings.note(finding("a", "impact", 99_000, 4))[..] else { panic!() };
     assert_eq!((one.count, one.first.as_second(), one.last.as_second()), (2, 99_000, 100_000));
     assert_eq!(one.evidence.iter().map(|evidence| evidence.proof.clone()).collect::<Vec<_>>(), [4, 5].map(Proof::Record));
     for record in 10..200 {
@@ -63,6 +63,39 @@ fn three_tactics_within_an_hour_are_an_attack() {
     assert_eq!(attack.detector.kind, Kind::Sequence);
     assert!(attack.severity() >= 9.0);
     assert_eq!(attack.evidence.len(), 4);
+}
+
+#[test]
+fn an_open_finding_is_told_again_when_it_is_twice_as_often_or_worse_and_no_more_once_a_person_closed_it() {
+    let mut findings = Findings::new();
+    let mut told = Vec::new();
+    for record in 0..20 {
+        told.extend(findings.note(finding("a", "impact", 1_000, record)).into_iter().filter_map(|noted| match noted {
+            Noted::New(one) | Noted::Grown(one) => Some(one.count),
+            _ => None,
+        }));
+    }
+    assert_eq!(told, [1, 2, 4, 8, 16]);
+    let worse = finding("a", "impact", 1_000, 20).weighing(10, 1.0);
+    let [Noted::Grown(one)] = &findings.note(worse)[..] else { panic!() };
+    assert_eq!((one.count, one.level()), (21, Level::Critical));
+    assert!(findings.close(&one.id, false) && !findings.close(&one.id, false));
+    let [Noted::New(again)] = &findings.note(finding("a", "impact", 1_000, 21))[..] else { panic!() };
+    assert!(again.id != one.id && again.count == 1);
+}
+
+#[test]
+fn what_was_not_what_it_looked_like_is_no_step_of_an_attack() {
+    let mut findings = Findings::new();
+    findings.note(finding("a", "discovery", 1_000, 1));
+    let [Noted::New(wrong)] = &findings.note(finding("b", "credential-access", 1_100, 2))[..] else { panic!() };
+    findings.close(&wrong.id, false);
+    assert_eq!(findings.note(finding("c", "exfiltration", 1_200, 3)).len(), 1);
+    assert!(findings.note_step(&finding("d", "exfiltration", 1_300, 4)).is_empty(), "still two tactics");
+    let [Noted::New(attack)] = &findings.note_step(&finding("e", "impact", 1_400, 5))[..] else { panic!() };
+    assert_eq!((attack.detector.kind, attack.count), (Kind::Sequence, 4));
+    let [Noted::More(attack)] = &findings.note_step(&finding("e", "impact", 1_500, 6))[..] else { panic!() };
+    assert_eq!(attack.count, 5, "its steps, and not the sum of all sums");
 }
 
 #[test]

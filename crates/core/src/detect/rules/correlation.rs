@@ -7,10 +7,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use rsigma_parser::{ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, WindowMode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::event::{Event, Path};
 use crate::detect::finding::Evidence;
-use crate::model::shown;
+use crate::model::{Digest, shown};
 
 /// How many events one group keeps.
 const GROUP_HITS_MAX: usize = 512;
@@ -27,6 +28,8 @@ const VALUE_CHARS_MAX: usize = 256;
 /// What several events have to be.
 #[derive(Clone, Debug)]
 pub(super) struct Correlation {
+    /// The digest of what it says, by which what is remembered for it is found again.
+    pub(super) name: Digest,
     kind: Kind,
     /// The rules that it is over, by their numbers.
     pub(super) rules: Vec<u32>,
@@ -65,7 +68,7 @@ enum Expression {
 }
 
 /// An event that one of a correlation's rules is about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Hit {
     at_ms: i64,
     /// Which of the correlation's rules.
@@ -74,7 +77,7 @@ struct Hit {
     evidence: Evidence,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Group {
     /// In the order of time.
     hits: Vec<Hit>,
@@ -84,11 +87,26 @@ struct Group {
 }
 
 /// The events of late of every correlation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Windows {
-    groups: HashMap<(u32, Box<str>), Group>,
+    #[serde(serialize_with = "in_order", deserialize_with = "from_list")]
+    groups: HashMap<Key, Group>,
     hits: usize,
     turn: u64,
+}
+
+/// A correlation, by its name, and the values by which a group of its events belong together.
+type Key = (Digest, Box<str>);
+
+/// Groups are kept as a list, in the order of their keys.
+fn in_order<S: Serializer>(groups: &HashMap<Key, Group>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut groups: Vec<_> = groups.iter().collect();
+    groups.sort_unstable_by_key(|(key, _)| *key);
+    groups.serialize(serializer)
+}
+
+fn from_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashMap<Key, Group>, D::Error> {
+    Ok(Vec::deserialize(deserializer)?.into_iter().collect())
 }
 
 impl Correlation {
@@ -133,7 +151,9 @@ impl Correlation {
             return Err("a window of no time has no events in it".to_owned());
         }
         let span_ms = i64::try_from(rule.timespan.seconds.saturating_mul(1_000)).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
-        Ok(Self { kind, rules, group_by: rule.group_by.iter().map(paths).collect(), span_ms })
+        let group_by: Vec<Vec<Path>> = rule.group_by.iter().map(paths).collect();
+        let name = Digest::of(format!("{:?}\n{:?}\n{kind:?}\n{group_by:?}\n{span_ms}", rule.id, rule.rules).as_bytes());
+        Ok(Self { name, kind, rules, group_by, span_ms })
     }
 
     /// The group that an event of its rule number `rule` belongs to; none where a field is missing. Of several values the first counts.
@@ -207,11 +227,16 @@ impl Windows {
         self.hits
     }
 
+    /// Lets go of what is remembered for any other correlations than these.
+    pub(super) fn keep_only(&mut self, names: &BTreeSet<Digest>) {
+        self.groups.retain(|(name, _), _| names.contains(name));
+        self.hits = self.groups.values().map(|group| group.hits.len()).sum();
+    }
+
     /// Takes in an event that the correlation's rule `rule` is about. The events of the window that now is what the correlation
     /// wants, where there is one and none near it was one before.
     pub(super) fn hit(
         &mut self,
-        number: u32,
         correlation: &Correlation,
         rule: u32,
         event: Event<'_>,
@@ -231,7 +256,7 @@ impl Windows {
             };
             let hit = Hit { at_ms: evidence.at.as_millisecond(), rule: place, value, evidence: evidence.clone() };
             self.make_room();
-            let group = self.groups.entry((number, key)).or_default();
+            let group = self.groups.entry((correlation.name, key)).or_default();
             group.touched = self.turn;
             let before = group.hits.len();
             let fired = group.take(hit, correlation);

@@ -17,6 +17,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use self::correlation::Windows;
 pub use self::correlation::{GROUPS_MAX, HITS_MAX};
 pub use self::event::{Event, NotAnEvent, Path, Reader};
@@ -31,7 +33,7 @@ use crate::model::{Timestamp, shown};
 const VALUE_CHARS_MAX: usize = 120;
 
 /// The rules of a pack that are about one log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     rules: Vec<Arc<Rule>>,
     conditions: Vec<compile::Condition>,
@@ -41,9 +43,11 @@ pub struct Rules {
     index: Index,
 }
 
-/// Rules, and what they remember of the events before.
-#[derive(Clone, Debug)]
+/// Rules, and what they remember of the events before. Where it is kept, the memory is: whoever reads it back says by which rules it
+/// goes on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Watch {
+    #[serde(skip)]
     rules: Arc<Rules>,
     windows: Windows,
 }
@@ -100,6 +104,12 @@ impl Watch {
         Self { rules, windows: Windows::default() }
     }
 
+    /// Goes on by these rules. What is remembered for correlations that they do not have goes.
+    pub fn go_by(&mut self, rules: Arc<Rules>) {
+        self.windows.keep_only(&rules.correlations.iter().map(|(_, correlation)| correlation.name).collect());
+        self.rules = rules;
+    }
+
     /// The rules.
     pub fn rules(&self) -> &Arc<Rules> {
         &self.rules
@@ -127,7 +137,7 @@ impl Watch {
             let evidence = Evidence { proof: happened.proof.clone(), at: happened.at, says: rule.says(event) };
             for correlation in over {
                 let Some((by, correlated)) = rules.correlations.get(*correlation as usize) else { continue };
-                if let Some(proof) = self.windows.hit(*correlation, correlated, *number, event, &evidence) {
+                if let Some(proof) = self.windows.hit(correlated, *number, event, &evidence) {
                     findings.push(by.finding(&happened, event, evidence.clone()).proven_by(proof));
                 }
             }
