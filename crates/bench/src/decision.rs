@@ -276,6 +276,7 @@ fn snapshot(
         histories,
         signals: Signals::default(),
         policies,
+        rules: Arc::default(),
     })
 }
 

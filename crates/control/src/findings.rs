@@ -7,10 +7,10 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bailiwick_core::detect::Sentry;
 use bailiwick_core::detect::baseline::Watch;
 use bailiwick_core::detect::finding::{EVIDENCE_MAX, Finding, Level};
 use bailiwick_core::detect::known::{Brief, Named};
-use bailiwick_core::detect::Sentry;
 use bailiwick_core::model::{AgentName, Clock, Digest, ExecutionId, Found, Record, Settled, Settlement, Timestamp, shown};
 use bailiwick_log::{Log, Position};
 use serde::Deserialize;
@@ -99,7 +99,9 @@ impl Findings {
         match sentry.known().named(beginning) {
             Named::One(id) => sentry.known().get(&id).map(|brief| (id, brief.clone())).ok_or_else(|| Fault::unknown("it was forgotten")),
             Named::Several => Err(Fault::invalid(format!("more than one finding begins with `{}`; give more of it", shown(beginning, 80)))),
-            Named::Nothing => Err(Fault::unknown(format!("no finding begins with `{}`; six digits of an id are needed", shown(beginning, 80)))),
+            Named::Nothing => {
+                Err(Fault::unknown(format!("no finding begins with `{}`; six digits of an id are needed", shown(beginning, 80))))
+            }
         }
     }
 
@@ -200,8 +202,11 @@ async fn add(State(findings): State<Arc<Findings>>, body: Bytes) -> Result<Json<
         return Err(Fault::invalid(format!("at most {SENT_MAX} findings at once")));
     }
     let now = findings.clock.now();
-    let records: Vec<Found> =
-        sent.findings.into_iter().map(|finding| checked(finding).map(|one| Found::new(now, one, Some(sent.by.clone())))).collect::<Result<_, _>>()?;
+    let records: Vec<Found> = sent
+        .findings
+        .into_iter()
+        .map(|finding| checked(finding).map(|one| Found::new(now, one, Some(sent.by.clone()))))
+        .collect::<Result<_, _>>()?;
     if let Some(long) = records.iter().find(|found| !found.fits()) {
         return Err(Fault::invalid(format!("the finding {} is longer than a record may be", long.finding.id)));
     }
@@ -251,8 +256,7 @@ async fn close(
         code: Settlement,
     }
     let by = reason(&operator, &body, true)?;
-    let said: As =
-        serde_json::from_slice(&body).map_err(|_| Fault::invalid("`as` is `true_positive`, `false_positive` or `benign`"))?;
+    let said: As = serde_json::from_slice(&body).map_err(|_| Fault::invalid("`as` is `true_positive`, `false_positive` or `benign`"))?;
     let _turn = findings.turn.lock().await;
     let (finding, brief) = findings.find(&id)?;
     let settled = Settled {

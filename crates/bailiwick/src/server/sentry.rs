@@ -98,8 +98,7 @@ pub(super) fn keep_watching(
     let next = watched.sentry().next();
     let until = Position(log.storage().len());
     let file = WholeFile::new(data.join(FILE));
-    let mut watcher =
-        Watcher { watched, live, log, clock, file, outbox: Outbox::new(until), until, bundle: None, next, kept: next.0 };
+    let mut watcher = Watcher { watched, live, log, clock, file, outbox: Outbox::new(until), until, bundle: None, next, kept: next.0 };
     tokio::task::spawn_blocking(move || {
         let handle = Handle::current();
         let watching = panic::catch_unwind(AssertUnwindSafe(|| {

@@ -276,7 +276,8 @@ impl Finding {
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         // What an attack consists of is counted anew with each of its steps.
-        self.count = if self.detector.kind == Kind::Sequence { self.count.max(other.count) } else { self.count.saturating_add(other.count) };
+        self.count =
+            if self.detector.kind == Kind::Sequence { self.count.max(other.count) } else { self.count.saturating_add(other.count) };
         self.confidence = self.confidence.max(other.confidence);
         self.impact = self.impact.max(other.impact);
         self.evidence.extend(other.evidence);

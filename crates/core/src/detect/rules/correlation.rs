@@ -235,13 +235,7 @@ impl Windows {
 
     /// Takes in an event that the correlation's rule `rule` is about. The events of the window that now is what the correlation
     /// wants, where there is one and none near it was one before.
-    pub(super) fn hit(
-        &mut self,
-        correlation: &Correlation,
-        rule: u32,
-        event: Event<'_>,
-        evidence: &Evidence,
-    ) -> Option<Vec<Evidence>> {
+    pub(super) fn hit(&mut self, correlation: &Correlation, rule: u32, event: Event<'_>, evidence: &Evidence) -> Option<Vec<Evidence>> {
         self.turn += 1;
         let mut found = None;
         // A rule may be named more than once: first this, then that, then this again.
