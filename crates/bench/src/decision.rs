@@ -267,6 +267,7 @@ fn snapshot(
             data: listen,
             identity,
             ext_authz: None,
+            respond: bailiwick_core::bundle::Respond::default(),
             approvals: Approvals::default(),
             limits: Limits::default(),
         },

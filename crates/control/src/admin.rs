@@ -11,9 +11,12 @@
 //! | `POST /api/v1/executions/{id}/revoke` | revokes it, with every credential it has and all that descends from it |
 //! | `POST /api/v1/tokens/{jti}/revoke` | revokes one credential, with what was delegated by it |
 //! | `POST /api/v1/revoke` | revokes all under way: `{"subject": …}`, `{"owner": …}` or `{"all": true}` |
-//! | `GET /api/v1/quarantines` | lists the agents that are quarantined |
+//! | `GET /api/v1/quarantines` | lists the agents that are quarantined, and those that are under caution |
 //! | `POST /api/v1/agents/{name}/quarantine` | stops an agent until it is released |
-//! | `POST /api/v1/agents/{name}/release` | releases it |
+//! | `POST /api/v1/agents/{name}/release` | releases it from both |
+//! | `GET /api/v1/responses/held` | lists what waits for a person since as much was stopped as may be within an hour |
+//! | `POST /api/v1/findings/{id}/answer` | does something about a finding: `{"do": "lower"}`, `ask`, `quarantine`, `revoke` or `dismiss` |
+//! | `POST /api/v1/findings/{id}/undo` | takes back what was done about it, as far as it can be |
 //! | `GET /api/v1/approvals[?state=pending]` | lists what executions under way have asked people, newest first |
 //! | `GET /api/v1/approvals/{id}` | shows one |
 //! | `POST /api/v1/approvals/{id}/approve` | approves it, once; with `{"endorse": true}`, its values for the execution too |
@@ -124,6 +127,10 @@ impl Fault {
         Self { status: StatusCode::BAD_REQUEST, code: "invalid", detail: detail.into() }
     }
 
+    pub(crate) fn conflict(code: &'static str, error: &dyn fmt::Display) -> Self {
+        Self { status: StatusCode::CONFLICT, code, detail: error.to_string() }
+    }
+
     pub(crate) fn failed(code: &'static str, error: &dyn fmt::Display) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code, detail: error.to_string() }
     }
@@ -216,7 +223,11 @@ async fn revoke_all(State(admin): State<Admin>, Extension(operator): Extension<O
 }
 
 async fn quarantines(State(admin): State<Admin>) -> Json<Value> {
-    Json(json!({ "quarantines": admin.identity.parts().executions.quarantined().values().collect::<Vec<_>>() }))
+    let executions = &admin.identity.parts().executions;
+    Json(json!({
+        "quarantines": executions.quarantined().values().collect::<Vec<_>>(),
+        "cautions": executions.cautioned().values().collect::<Vec<_>>(),
+    }))
 }
 
 async fn quarantine(
@@ -245,7 +256,7 @@ async fn release(
     body: Bytes,
 ) -> Result<Json<Value>, Fault> {
     let by = reason(&operator, &body, true)?;
-    let unknown = || Fault::unknown(format!("no agent `{}` is quarantined", model::shown(&name, 120)));
+    let unknown = || Fault::unknown(format!("no agent `{}` is quarantined or under caution", model::shown(&name, 120)));
     let agent: AgentName = name.parse().map_err(|_| unknown())?;
     let record = admin.identity.release(&agent, by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
     Ok(Json(json!({ "released": agent, "record": record.ok_or_else(unknown)? })))
@@ -382,6 +393,7 @@ fn shown(execution: &Execution, now: Timestamp) -> Value {
         "calls": calls,
         "asks": asked,
         "asks_pending": waiting,
+        "caution": execution.caution(),
         "integrity": integrity,
         "tokens": execution.tokens_live(now),
     })
@@ -401,7 +413,7 @@ pub(crate) fn reason(operator: &Operator, body: &[u8], is_needed: bool) -> Resul
         }
         Some(_) => return Err(Fault::invalid(format!("`reason` is a printable text of at most {REASON_BYTES_MAX} bytes"))),
     };
-    Ok(Reason { by, reason })
+    Ok(Reason::of(by, reason))
 }
 
 /// Who does it: the user whom the kernel names, and the name that the caller gives where that is another.

@@ -149,6 +149,23 @@ impl Fetcher {
         self.send(url, named, Sent { method: Method::POST, headers, body, time }).await
     }
 
+    /// The first address of a place that the bundle names, `host:port`, that may be reached: by the same rules as a URL's.
+    pub(crate) async fn address(&self, place: &str) -> io::Result<SocketAddr> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("`{place}` is no host and port"));
+        let (host, port) = place.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))).ok_or_else(invalid)?;
+        let refused = || io::Error::new(io::ErrorKind::PermissionDenied, FetchError::Address(host.to_owned()));
+        if is_loopback(host) {
+            return Ok(SocketAddr::new(literal(host).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port));
+        }
+        if let Some(address) = literal(host) {
+            return if is_in_house(address) { Ok(SocketAddr::new(address, port)) } else { Err(refused()) };
+        }
+        let name: Name = host.parse().map_err(|_| invalid())?;
+        let resolver = Filtered { resolver: self.resolver.clone(), may: is_in_house };
+        let address = tower::ServiceExt::oneshot(resolver, name).await?.next().ok_or_else(refused)?;
+        Ok(SocketAddr::new(address.ip(), port))
+    }
+
     async fn send(&self, url: &str, named: &str, sent: Sent) -> Result<(StatusCode, Bytes), FetchError> {
         let refused = || FetchError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| refused())?;
@@ -307,6 +324,10 @@ mod tests {
             let error = fetcher.get(url, "https://issuer.example").await.unwrap_err();
             assert!(matches!(error, FetchError::Url(_) | FetchError::Address(_)), "{url}: {error}");
         }
+        for place in ["169.254.169.254:514", "0.0.0.0:514", "[::ffff:127.0.0.1]:514", "nowhere"] {
+            assert!(fetcher.address(place).await.is_err(), "{place}");
+        }
+        assert_eq!(fetcher.address("[::1]:514").await.unwrap(), "[::1]:514".parse().unwrap());
         for url in ["http://hook.example/", "https://169.254.169.254/", "https://[::ffff:169.254.169.254]/", "https://0.0.0.0/"] {
             let error = fetcher.post(url, url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
             assert!(matches!(error, FetchError::Url(_) | FetchError::Address(_)), "{url}: {error}");

@@ -250,7 +250,7 @@ async fn an_agent_acts_for_the_person_whose_token_it_shows() {
 
     // When all that is under way for a person is revoked, the person's tokens so far are worth nothing any more.
     let execution = world.executions.find(reply.body["execution"].as_str().unwrap().parse().unwrap()).unwrap();
-    let by = || bailiwick_control::token::Reason { by: "unix:ops".to_owned(), reason: "left the company".to_owned() };
+    let by = || bailiwick_control::token::Reason::of("unix:ops", "left the company");
     let stopped = world.identity.revoke_all(bailiwick_core::model::Revocation::Subject("idp:ana".to_owned()), by()).await.unwrap();
     assert!(stopped.executions > 3 && execution.is_revoked());
     assert_eq!(exchange(&person).await.error(), "invalid_request");

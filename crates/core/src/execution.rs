@@ -1,5 +1,6 @@
 //! Executions: the runs of agents that are under way, each with its ledger and a way to stop it at once.
 
+mod caution;
 mod chain;
 mod kept;
 mod revoked;
@@ -8,7 +9,7 @@ mod stop;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use arc_swap::ArcSwap;
@@ -18,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{Seen, Shown, Together, WordSeal, Written, endorse, words_of};
 use crate::identity::{Grant, Replays, Room, dpop};
-use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks};
+use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks, UnderCaution};
 use crate::model::{
-    AgentName, Answered, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Quarantined, ServerName, Timestamp, Verdict,
+    AgentName, Answered, Cautioned, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Quarantined, ServerName, Timestamp, Verdict,
 };
 use crate::signals::Heard;
 use crate::tasks::Tasks;
@@ -70,6 +71,10 @@ pub struct Execution {
     calls_under_way: AtomicUsize,
     /// Why nothing more is done in it, as [`REVOKED`] and [`QUARANTINED`]; nothing while it may go on.
     stopped: AtomicU8,
+    /// Whether an agent of its chain is under caution, so that a call looks at one number.
+    is_cautioned: AtomicBool,
+    /// The caution, where there is one.
+    caution: Mutex<Option<Box<UnderCaution>>>,
     /// The execution that delegated to it. It stays known for as long as what descends from it is.
     parent: Option<Arc<Self>>,
     /// The executions that it delegated to.
@@ -399,7 +404,9 @@ pub struct Executions {
     seal: Option<Arc<WordSeal>>,
     /// The agents in whose executions nothing is done.
     quarantined: RwLock<BTreeMap<AgentName, Quarantined>>,
-    /// Where the log says it last of each agent. Taken while that one above is held.
+    /// The agents that are under caution.
+    cautioned: RwLock<BTreeMap<AgentName, Cautioned>>,
+    /// Where the log says of each agent what holds it, and that it was released. Taken while one of those above is held.
     said: Mutex<BTreeMap<AgentName, Said>>,
     /// Which tokens of people are too old to act for them.
     barred: RwLock<Barred>,
@@ -427,6 +434,7 @@ impl Default for Executions {
             written: RwLock::default(),
             seal: None,
             quarantined: RwLock::default(),
+            cautioned: RwLock::default(),
             said: Mutex::default(),
             barred: RwLock::default(),
             proofs: Arc::new(Room::new(PROOFS_MAX)),
@@ -466,6 +474,8 @@ impl Executions {
             turn: async_lock::Mutex::new(()),
             calls_under_way: AtomicUsize::new(0),
             // Without the execution that it was delegated by nobody knows what it may do.
+            is_cautioned: AtomicBool::new(false),
+            caution: Mutex::default(),
             stopped: AtomicU8::new(if shard.revoked.contains(started.execution) || matches!(parent, Some(None)) { REVOKED } else { 0 }),
             parent: parent.flatten(),
             children: Mutex::default(),
@@ -485,6 +495,7 @@ impl Executions {
             parent.adopt(&execution);
         }
         execution.hold(&self.quarantined());
+        execution.heed(&self.cautioned());
         execution
     }
 

@@ -18,7 +18,7 @@ use crate::execution::Execution;
 use crate::flow::{Carried, Provenance, Sources, Traced, carried, trace, words_to_record};
 use crate::identity::Admission;
 use crate::ledger::{Facts, GrantUse, Integrity, Labels, Ledger, Tracks};
-use crate::model::{Answer, Answers, Call, Code, Decision, Effect, ExecutionStarted, Intent, Timestamp, ToolName, Verdict};
+use crate::model::{Answer, Answers, Call, Caution, Code, Decision, Effect, ExecutionStarted, Intent, Timestamp, ToolName, Verdict};
 use crate::policy::{Question, RulingOutcome};
 
 /// What is known when a call is judged, beside the execution itself.
@@ -129,6 +129,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     }
     facts.take_in(known.above);
     facts.behavior = known.behavior.cloned();
+    facts.caution = execution.caution();
     // What is only written inside the house leads nobody anywhere, as far as nobody says that it does.
     let acts = effect > Effect::Write || !tool.targets.is_empty();
     if acts && facts.labels.integrity == Integrity::Untrusted {
@@ -148,7 +149,8 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
     });
     let (unmemorable, written) = memory(&known, effect, call, &mut facts);
     let against = chain::interaction(&known, execution, call).or_else(|| chain::against(&known, execution, call, &facts, now));
-    let code = match (ruling.outcome, admission, stronger(flow(tool, &facts), unmemorable)) {
+    let cautious = needs_a_look(effect, &facts).then_some(Code::ApprovalRequired);
+    let code = match (ruling.outcome, admission, stronger(stronger(flow(tool, &facts), unmemorable), cautious)) {
         (RulingOutcome::Permitted, Admission::Unrestricted | Admission::Item(_), None) if against.is_none() => Code::Allowed,
         (RulingOutcome::Failed, ..) => Code::PolicyFailed,
         (RulingOutcome::InvalidArguments, ..) => Code::InvalidArguments,
@@ -169,7 +171,7 @@ pub fn judge(known: Known<'_>, execution: &Execution, ledger: &Ledger, agent: &T
         reasonable: reasonable(code, admission, &facts, tool),
         role: role(ruling.outcome, call, started),
         delegation: against.as_ref().map_or_else(|| delegation(started), |against| Answer::no(against.because.clone())),
-        normal: normal(facts.behavior.as_ref()),
+        normal: normal(&facts),
     };
     let mut ruling = ruling;
     if let Some(against) = against {
@@ -342,9 +344,17 @@ fn delegation(started: &ExecutionStarted) -> Answer {
     }
 }
 
-/// Whether the call is as is usual for its agent: only what would raise an alert is not.
-fn normal(behavior: Option<&Behavior>) -> Answer {
-    match behavior {
+/// Whether a person has to look at the call because of what was found about an agent of the chain.
+fn needs_a_look(effect: Effect, facts: &Facts) -> bool {
+    effect != Effect::Read && facts.caution.as_ref().is_some_and(|under| under.caution == Caution::Ask)
+}
+
+/// Whether the call is as is usual for its agent: what would raise an alert is not, and nothing is of an agent under caution.
+fn normal(facts: &Facts) -> Answer {
+    if let Some(under) = &facts.caution {
+        return Answer::no(under.sentence());
+    }
+    match facts.behavior.as_ref() {
         None => unlearned(),
         Some(behavior) if behavior.band == Band::Learning => Answer::unjudged(behavior.sentence()),
         Some(behavior) if behavior.band == Band::Strange => Answer::no(behavior.sentence()),

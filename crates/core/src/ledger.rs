@@ -16,7 +16,7 @@ pub use history::{Charge, History, HistoryOf, HistoryUnjudged, Tracks};
 use crate::approval::{Asks, Standing};
 use crate::detect::baseline::Behavior;
 use crate::flow::{Carried, Traced};
-use crate::model::{AgentName, Answered, Call, ExecutionId, Intent, Timestamp, Verdict};
+use crate::model::{AgentName, Answered, Call, Caution, Digest, ExecutionId, Intent, Timestamp, Verdict};
 
 /// Whether data may be believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -91,9 +91,36 @@ pub struct Facts {
     /// What was said of the call beside what is usual for its agent; absent where nobody looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<Behavior>,
+    /// The caution under which an agent of the chain is; absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caution: Option<Box<UnderCaution>>,
     /// What the call counts for the executions that it is made for, nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<Share>,
+}
+
+/// That an agent which makes a call, or for which it is made, is under caution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderCaution {
+    /// How it is looked upon.
+    pub caution: Caution,
+    /// The agent; of several, one that is looked upon worst.
+    pub agent: AgentName,
+    /// The finding that it is because of, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Digest>,
+}
+
+impl UnderCaution {
+    /// Why the call is not as usual, in a sentence.
+    pub fn sentence(&self) -> String {
+        let Self { caution, agent, finding } = self;
+        let asks = if *caution == Caution::Ask { ", and a person looks at each call of it that does more than read" } else { "" };
+        match finding {
+            Some(finding) => format!("`{agent}` is under caution because of the finding {finding}{asks}"),
+            None => format!("`{agent}` is under caution{asks}"),
+        }
+    }
 }
 
 /// What one call counts for an execution that delegated to the one which makes it: as much as if that had made it itself.

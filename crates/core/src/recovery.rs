@@ -62,6 +62,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         Record::TaskBegun(begun) => executions.tasks().begun(&begun),
         Record::Signal(signal) => executions.heard().took(position, &signal),
         Record::Quarantined(quarantined) => executions.heard_quarantine(position, quarantined),
+        Record::Cautioned(cautioned) => executions.heard_caution(position, cautioned),
         Record::Released(released) => executions.heard_release(position, &released),
         Record::Answered(answered) => {
             executions.answered(position, &answered);
@@ -73,7 +74,8 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         | Record::Refused(_)
         | Record::CredentialTakenBack(_)
         | Record::Finding(_)
-        | Record::Settled(_) => {}
+        | Record::Settled(_)
+        | Record::Response(_) => {}
     }
 }
 
@@ -161,6 +163,7 @@ impl<'a> Recovery<'a> {
             Record::TaskBegun(begun) => self.executions.tasks().begun(&begun),
             Record::Signal(signal) => self.executions.heard().took(position, &signal),
             Record::Quarantined(quarantined) => self.executions.heard_quarantine(position, quarantined),
+            Record::Cautioned(cautioned) => self.executions.heard_caution(position, cautioned),
             Record::Released(released) => self.executions.heard_release(position, &released),
             Record::Answered(answered) => {
                 self.executions.answered(position, &answered);
@@ -172,7 +175,8 @@ impl<'a> Recovery<'a> {
             | Record::Refused(_)
             | Record::CredentialTakenBack(_)
             | Record::Finding(_)
-            | Record::Settled(_) => {}
+            | Record::Settled(_)
+        | Record::Response(_) => {}
         }
     }
 

@@ -9,7 +9,7 @@ use bailiwick_core::flow::Sources;
 use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{Facts, History, HistoryOf, Integrity, Labels, Ledger, Share, Tracks};
 use bailiwick_core::model::{
-    AgentName, Answered, Arguments, Call, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Quarantined, Record, Revocation, Revoked,
+    AgentName, Answered, Arguments, Call, Cautioned, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Quarantined, Record, Revocation, Revoked,
     Timestamp, Verdict,
 };
 use bailiwick_core::policy::{Question, RulingOutcome};
@@ -390,12 +390,17 @@ impl Folded {
                 *execution.agent_tracks() = self.tracks(&above.started.agent, &snapshot.histories, intent.state);
             }
             let execution = executions.started(replay.started.clone());
+            if let Some(under) = intent.facts.caution.as_deref().cloned() {
+                let (at, by, reason) = (intent.at, String::new(), String::new());
+                let (agent, caution, finding) = (under.agent, under.caution, under.finding);
+                executions.caution(Cautioned { at, agent, caution, since: at, by, reason, finding });
+            }
             if revoked {
                 execution.stop();
             }
             if is_held {
                 let (at, agent) = (intent.at, intent.agent.clone());
-                executions.quarantine(Quarantined { at, agent, since: at, by: String::new(), reason: String::new() });
+                executions.quarantine(Quarantined { at, agent, since: at, by: String::new(), reason: String::new(), finding: None });
             }
             let above = above(snapshot, &execution, &call, intent.at);
             let known = Known {

@@ -218,13 +218,13 @@ impl House {
         let _turn = self.holding.lock().await;
         if is_held {
             // First in effect: a log that cannot be written must not keep an agent going.
-            let quarantined = Quarantined { at, agent, since: at, by, reason };
+            let quarantined = Quarantined { at, agent, since: at, by, reason, finding: None };
             parts.executions.quarantine(quarantined.clone());
             let recorded = parts.log.append(quarantined).await?;
             let durable = parts.log.durable(recorded).await?;
             parts.executions.quarantined_at(&durable.value().agent, durable.position());
         } else {
-            let recorded = parts.log.append(Released { at, agent, by, reason }).await?;
+            let recorded = parts.log.append(Released { at, agent, by, reason, only: None }).await?;
             let durable = parts.log.durable(recorded).await?;
             parts.executions.release(durable.position(), durable.value());
         }
@@ -242,6 +242,7 @@ impl House {
             agent: None,
             by: "sim".to_owned(),
             reason: String::new(),
+            finding: None,
         };
         let recorded = parts.log.append(revoked).await?;
         let revoked = parts.log.durable(recorded).await?.into_value();

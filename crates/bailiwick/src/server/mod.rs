@@ -287,7 +287,7 @@ impl Server {
 
     /// Revokes an execution, as the admin socket does.
     pub(crate) async fn revoke(&self, execution: ExecutionId, by: &str) -> miette::Result<()> {
-        let by = Reason { by: by.to_owned(), reason: String::new() };
+        let by = Reason::of(by, "");
         self.identity.revoke_execution(execution, by).await.map(drop).into_diagnostic()
     }
 

@@ -1,7 +1,7 @@
 //! A record in one line, for those who watch the log.
 
-use bailiwick_core::detect::finding::Level;
-use bailiwick_core::model::{Record, Revocation, Signal, SignalEnd, TakenBack, Verdict};
+use bailiwick_core::detect::finding::{Level, Response};
+use bailiwick_core::model::{Caution, Hold, Record, ResponseEnd, Revocation, Signal, SignalEnd, TakenBack, Verdict};
 use bailiwick_log::Position;
 
 use super::decision::{ended, person};
@@ -72,7 +72,17 @@ fn told(record: &Record, paint: Paint) -> String {
             format!("{}  {}{since}{}", paint.red("stopped"), quarantined.agent, by(&quarantined.by, &quarantined.reason))
         }
         Record::Released(released) => {
-            format!("{}  {}{}", paint.green("release"), released.agent, by(&released.by, &released.reason))
+            let only = match released.only {
+                None => "",
+                Some(Hold::Quarantine) => " from quarantine",
+                Some(Hold::Caution) => " from caution",
+            };
+            format!("{}  {}{only}{}", paint.green("release"), released.agent, by(&released.by, &released.reason))
+        }
+        Record::Cautioned(cautioned) => {
+            let how = if cautioned.caution == Caution::Ask { "its effects need a person" } else { "is suspect to policy" };
+            let since = if cautioned.since == cautioned.at { String::new() } else { format!(" since {}", time(cautioned.since)) };
+            format!("{}  {}: {how}{since}{}", paint.yellow("caution"), cautioned.agent, by(&cautioned.by, &cautioned.reason))
         }
         Record::Answered(answered) => {
             let word = if answered.approved { paint.green("approve") } else { paint.red("refuse ") };
@@ -108,6 +118,18 @@ fn told(record: &Record, paint: Paint) -> String {
         Record::Settled(settled) => {
             let word = settled.code.as_str().replace('_', " ");
             format!("{}  finding {} is {word}{}", paint.bold("settled"), settled.finding, by(&settled.by, &settled.reason))
+        }
+        Record::Response(responded) => {
+            let (response, code) = (responded.response.as_str(), responded.code.as_str().replace('_', " "));
+            let code = match responded.code {
+                ResponseEnd::Held | ResponseEnd::Failed => paint.yellow(code),
+                ResponseEnd::Done if responded.response > Response::Notify => paint.red(code),
+                _ => paint.faint(code),
+            };
+            let of = responded.agent.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
+            let detail = if responded.detail.is_empty() { String::new() } else { format!(": {}", safe(&responded.detail, 200)) };
+            let why = by(&responded.by, &responded.reason);
+            format!("{}  {response}{of} because of finding {}: {code}{detail}{why}", paint.bold("answer "), responded.found)
         }
         _ => paint.faint("a record of a newer version"),
     }

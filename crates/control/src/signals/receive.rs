@@ -125,7 +125,7 @@ impl Signals {
             );
             signal.code = SignalEnd::Held;
         } else if action != Action::Note {
-            let by = Reason { by: format!("transmitter {}", transmitter.name), reason: set.event.reason.clone() };
+            let by = Reason::of(format!("transmitter {}", transmitter.name), set.event.reason.clone());
             self.act(&mut signal, action, &by).await?;
         }
         if signal.code == SignalEnd::Noted && set.event.state.as_deref().is_some_and(|state| matches!(state, "paused" | "disabled")) {

@@ -256,7 +256,7 @@ impl Identity {
         let now = self.parts.clock.now();
         self.parts.executions.forget_expired(now);
         self.used.lock().unwrap_or_else(PoisonError::into_inner).values_mut().for_each(|used| used.pass(now));
-        self.say_quarantines_again(now).await;
+        self.say_holds_again(now).await;
         self.note_left_out(now).await;
         self.note_turned_away(now).await;
         self.documents.tend(now);

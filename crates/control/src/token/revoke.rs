@@ -1,6 +1,8 @@
 //! `/revoke`: an agent gives up a credential, or a whole execution (RFC 7009); and what an operator stops.
 
-use bailiwick_core::model::{AgentName, ExecutionId, Quarantined, Released, Revocation, Revoked, Timestamp};
+use bailiwick_core::model::{
+    AgentName, Caution, Cautioned, Digest, ExecutionId, Hold, Quarantined, Released, Revocation, Revoked, Timestamp,
+};
 use bailiwick_log::{Entry, Position, StorageError};
 use serde_json::{Value, json};
 
@@ -17,6 +19,15 @@ pub struct Reason {
     pub by: String,
     /// Why; may be empty.
     pub reason: String,
+    /// The finding that it is done for, by its name, where nobody in particular does it.
+    pub finding: Option<Digest>,
+}
+
+impl Reason {
+    /// Somebody, who says why.
+    pub fn of(by: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { by: by.into(), reason: reason.into(), finding: None }
+    }
 }
 
 /// What was stopped.
@@ -37,7 +48,7 @@ impl Identity {
         let is_a_persons = |id: &str| snapshot.agents.values().flat_map(|agent| &agent.clients).any(|client| client.id == id);
         if form.one("client_id").is_some_and(is_a_persons) {
             if let Some((execution, what)) = self.given_up(&snapshot, asked).await? {
-                let by = Reason { by: format!("client {}", form.one("client_id").unwrap_or_default()), reason: String::new() };
+                let by = Reason::of(format!("client {}", form.one("client_id").unwrap_or_default()), "");
                 self.revoke_by(Some(execution), what, by).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
             }
             return Ok(json!({}));
@@ -60,7 +71,7 @@ impl Identity {
             }
             _ => return Err(Refusal::request("either `token` or `execution` is needed").of(name)),
         };
-        let by = Reason { by: format!("agent {name}"), reason: String::new() };
+        let by = Reason::of(format!("agent {name}"), "");
         self.revoke_by(Some(execution), what, by).await.map_err(|error| Refusal::unavailable(error.to_string()).of(name))?;
         Ok(done)
     }
@@ -86,7 +97,7 @@ impl Identity {
         let _turn = self.holding.lock().await;
         let at = self.parts.clock.now();
         let since = self.parts.executions.quarantined().get(&agent).map_or(at, |known| known.since);
-        let quarantined = Quarantined { at, agent, since, by: by.by, reason: by.reason };
+        let quarantined = Quarantined { at, agent, since, by: by.by, reason: by.reason, finding: by.finding };
         self.parts.executions.quarantine(quarantined.clone());
         let executions = self.parts.executions.all().iter().filter(|execution| execution.involves(&quarantined.agent)).count();
         let agent = quarantined.agent.clone();
@@ -95,23 +106,62 @@ impl Identity {
         Ok(Stopped { executions, record })
     }
 
-    /// Releases a quarantined agent, once that is on the log; its executions that have not ended go on. Nothing where it is not
-    /// quarantined.
-    pub async fn release(&self, agent: &AgentName, by: Reason) -> Result<Option<Position>, StorageError> {
+    /// Puts an agent under caution, in every execution that it is part of, until it is released; one that is looked upon worse already
+    /// stays so. In effect at once, and for good once this returns.
+    pub async fn caution(&self, agent: AgentName, caution: Caution, by: Reason) -> Result<Stopped, StorageError> {
         let _turn = self.holding.lock().await;
-        if !self.parts.executions.quarantined().contains_key(agent) {
-            return Ok(None);
-        }
-        let released = Released { at: self.parts.clock.now(), agent: agent.clone(), by: by.by, reason: by.reason };
+        let at = self.parts.clock.now();
+        let known = self.parts.executions.cautioned().get(&agent).cloned();
+        let since = known.as_ref().map_or(at, |known| known.since);
+        let caution = known.map_or(caution, |known| known.caution.max(caution));
+        let cautioned = Cautioned { at, agent: agent.clone(), caution, since, by: by.by, reason: by.reason, finding: by.finding };
+        self.parts.executions.caution(cautioned.clone());
+        let executions = self.parts.executions.all().iter().filter(|execution| execution.involves(&agent)).count();
+        let record = self.durably(cautioned).await?;
+        self.parts.executions.cautioned_at(&agent, record);
+        Ok(Stopped { executions, record })
+    }
+
+    /// Releases an agent that is quarantined or under caution, once that is on the log; its executions that have not ended go on. Nothing
+    /// where nothing holds it.
+    pub async fn release(&self, agent: &AgentName, by: Reason) -> Result<Option<Position>, StorageError> {
+        self.lift(agent, None, by).await
+    }
+
+    /// The same of `only` one of the two.
+    pub async fn lift(&self, agent: &AgentName, only: Option<Hold>, by: Reason) -> Result<Option<Position>, StorageError> {
+        let _turn = self.holding.lock().await;
+        let executions = &self.parts.executions;
+        let (is_quarantined, is_cautioned) = (executions.quarantined().contains_key(agent), executions.caution_of(agent).is_some());
+        let (is_quarantined, is_cautioned) = (is_quarantined && only != Some(Hold::Caution), is_cautioned && only != Some(Hold::Quarantine));
+        let only = match (is_quarantined, is_cautioned) {
+            (false, false) => return Ok(None),
+            (false, true) => Some(Hold::Caution),
+            _ => only,
+        };
+        let released = Released { at: self.parts.clock.now(), agent: agent.clone(), by: by.by, reason: by.reason, only };
         let record = self.durably(released.clone()).await?;
         self.parts.executions.release(record, &released);
         Ok(Some(record))
     }
 
-    /// Says again on the log who is quarantined, so that it is found by whoever reads back a day of it.
-    pub(super) async fn say_quarantines_again(&self, now: Timestamp) {
-        let is_due = |known: &&Quarantined| now.as_second().saturating_sub(known.at.as_second()) >= SAID_AGAIN_S;
-        let due: Vec<_> = self.parts.executions.quarantined().values().filter(is_due).cloned().collect();
+    /// Says again on the log who is quarantined or under caution, so that it is found by whoever reads back a day of it.
+    pub(super) async fn say_holds_again(&self, now: Timestamp) {
+        let is_due = |at: Timestamp| now.as_second().saturating_sub(at.as_second()) >= SAID_AGAIN_S;
+        let due: Vec<_> = self.parts.executions.cautioned().values().filter(|known| is_due(known.at)).cloned().collect();
+        for known in due {
+            let _turn = self.holding.lock().await;
+            if self.parts.executions.caution_of(&known.agent).is_none() {
+                continue; // it was released meanwhile
+            }
+            let agent = known.agent.clone();
+            let again = Cautioned { at: now, ..known };
+            match self.durably(again.clone()).await {
+                Ok(position) => self.parts.executions.heard_caution(position, again),
+                Err(error) => tracing::error!(%error, "the log could not be told again that `{agent}` is under caution"),
+            }
+        }
+        let due: Vec<_> = self.parts.executions.quarantined().values().filter(|known| is_due(known.at)).cloned().collect();
         for known in due {
             let _turn = self.holding.lock().await;
             if !self.parts.executions.quarantined().contains_key(&known.agent) {
@@ -128,7 +178,7 @@ impl Identity {
 
     async fn revoke_by(&self, execution: Option<ExecutionId>, what: Revocation, by: Reason) -> Result<Stopped, StorageError> {
         let agent = execution.and_then(|id| self.parts.executions.find(id)).map(|execution| execution.started().agent.clone());
-        let revoked = Revoked { at: self.parts.clock.now(), what, execution, agent, by: by.by, reason: by.reason };
+        let revoked = Revoked { at: self.parts.clock.now(), what, execution, agent, by: by.by, reason: by.reason, finding: by.finding };
         // First in effect, then on the log: a log that cannot be written must not keep an agent going.
         let executions = self.parts.executions.revoked(&revoked);
         Ok(Stopped { executions, record: self.durably(revoked).await? })

@@ -177,7 +177,7 @@ impl Identity {
         match alike.iter().min().filter(|_| alike.len() >= SIGN_INS_MAX) {
             Some(oldest) => {
                 let reason = format!("the person signed in by this client {SIGN_INS_MAX} times since");
-                let by = Reason { by: "the token service".to_owned(), reason };
+                let by = Reason::of("the token service", reason);
                 self.revoke_execution(*oldest, by).await.map(drop)
             }
             None => Ok(()),
@@ -308,7 +308,7 @@ impl Identity {
         if execution.is_revoked() {
             return refusal;
         }
-        let by = Reason { by: "the token service".to_owned(), reason: format!("{what} came again") };
+        let by = Reason::of("the token service", format!("{what} came again"));
         match self.revoke_execution(execution.id(), by).await {
             Ok(_) => refusal,
             Err(error) => Refusal::unavailable(error.to_string()),

@@ -599,7 +599,7 @@ async fn who_may_not_sign_in_or_is_stopped_has_nothing() {
     let log_out = page.form("/logout");
     assert_eq!(eve.post("/logout", &[("form", &log_out)]).await.status, 200);
 
-    let by = || Reason { by: "tests".to_owned(), reason: String::new() };
+    let by = || Reason::of("tests", "");
     let bot: bailiwick_core::model::AgentName = "bot".parse().unwrap();
     let owner = || Revocation::Owner { owner: "o@acme.example".to_owned(), agents: vec![bot.clone()] };
     for (what, revocation) in

@@ -216,10 +216,10 @@ async fn only_a_declared_program_that_is_not_quarantined_has_svids_and_each_is_o
     assert_eq!(call("FetchX509SVID", b"", false).await, 3, "a request that does not say what it means");
     assert_eq!(call("FetchJWTSVID", two, true).await, 3, "two audiences");
     assert_eq!(call("FetchWITSVID", b"", true).await, 12, "what there is not");
-    let reason = Reason { by: "ops".to_owned(), reason: String::new() };
+    let reason = Reason::of("ops", "");
     world.identity.quarantine("bot".parse().unwrap(), reason).await.unwrap();
     assert_eq!([call("FetchX509SVID", b"", true).await, call("FetchJWTSVID", one, true).await], [7, 7], "a quarantined agent");
-    world.identity.release(&"bot".parse().unwrap(), Reason { by: "ops".to_owned(), reason: String::new() }).await.unwrap();
+    world.identity.release(&"bot".parse().unwrap(), Reason::of("ops", "")).await.unwrap();
     assert_eq!(call("FetchX509Bundles", b"", true).await, 0);
     declare(&own.display().to_string(), "/usr/bin/another");
     for method in ["FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles", "ValidateJWTSVID"] {

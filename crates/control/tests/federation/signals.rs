@@ -158,7 +158,7 @@ async fn what_an_issuer_says_of_its_people_and_agents_stops_them_and_no_more() {
     let low = json!({ "principal": "AGENT", "current_level": "LOW", "previous_level": "HIGH" });
     assert_eq!(house.send(&house.set(&caep("risk-level-change"), low, person("svc-bot"), |_, _| ())).await.status, 202);
     assert!(running.is_stopped(), "no transmitter releases anybody");
-    let by = Reason { by: "ops".to_owned(), reason: "looked at".to_owned() };
+    let by = Reason::of("ops", "looked at");
     house.world.identity.release(&quarantined.agent, by).await.unwrap();
     assert!(!running.is_stopped());
     assert_eq!(house.send(&house.set(&caep("session-revoked"), json!({}), person("svc-bot"), |_, _| ())).await.status, 202);
@@ -220,7 +220,7 @@ fn listener() -> std::net::TcpListener {
 }
 
 fn by(who: &str) -> Reason {
-    Reason { by: who.to_owned(), reason: "seen mailing strangers".to_owned() }
+    Reason::of(who, "seen mailing strangers")
 }
 
 #[tokio::test]

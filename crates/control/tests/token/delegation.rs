@@ -155,7 +155,7 @@ async fn what_was_stolen_is_worth_nothing() {
         .identity
         .revoke_execution(
             first.body["execution"].as_str().unwrap().parse().unwrap(),
-            bailiwick_control::token::Reason { by: "test".to_owned(), reason: String::new() },
+            bailiwick_control::token::Reason::of("test", ""),
         )
         .await
         .unwrap();

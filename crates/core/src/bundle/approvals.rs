@@ -81,7 +81,7 @@ fn login(table: &Fields<'_>) -> Option<Login> {
     Some(Login { issuer: issuer?.into_inner(), client_id: client_id?.into_inner(), secret_file, scopes, claims })
 }
 
-fn webhook(table: &Fields<'_>) -> Option<Webhook> {
+pub(super) fn webhook(table: &Fields<'_>) -> Option<Webhook> {
     let url = table.required_text("url", "write where it is to be told, such as `https://chat.acme.example/hooks/approvals`");
     if let Some(url) = &url {
         issuers::check_url(table.source(), url, "the webhook");

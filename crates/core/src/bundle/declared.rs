@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::{Below, Client, Outbound, Signals, ToolPattern};
+use super::{Below, Client, Outbound, Respond, Signals, ToolPattern};
 use crate::detect::rules::Pack;
 use crate::flow::{self, Parties, Provenance};
 use crate::identity::platform::Platform;
@@ -72,6 +72,8 @@ pub struct Settings {
     pub ext_authz: Option<Listen>,
     /// How people are asked, and how they answer.
     pub approvals: Approvals,
+    /// What is done about what is found, and who is told.
+    pub respond: Respond,
     /// Bounds on what is accepted.
     pub limits: Limits,
 }
@@ -168,8 +170,8 @@ pub struct Login {
     pub claims: Claims,
 }
 
-/// Who is told of each ask and each answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who is told of each ask and each answer, or of what is found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Webhook {
     /// Where.
     pub url: String,

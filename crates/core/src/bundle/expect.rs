@@ -16,7 +16,7 @@ use crate::identity::Grant;
 use crate::json;
 use crate::judge::{Judged, Known, above, judge};
 use crate::model::{
-    AgentName, Arguments, Call, Code, ExecutionId, ExecutionStarted, Member, Protocol, ServerName, SpiffeId, Timestamp, ToolName, Verdict,
+    AgentName, Arguments, Call, Caution, Cautioned, Code, ExecutionId, ExecutionStarted, Member, Protocol, ServerName, SpiffeId, Timestamp, ToolName, Verdict,
 };
 
 /// This agent, this call: this decision.
@@ -40,6 +40,8 @@ pub struct Expectation {
     pub arguments: Arguments,
     /// The tools whose results the execution has read before.
     pub after: Vec<ToolName>,
+    /// The caution under which the agent is.
+    pub caution: Option<Caution>,
     /// When; absent, whenever it is asked.
     pub at: Option<Timestamp>,
     /// What is to be decided.
@@ -54,6 +56,10 @@ impl Expectation {
     pub fn judge(&self, snapshot: &Snapshot, now: Timestamp) -> Judged {
         let now = self.at.unwrap_or(now);
         let executions = Executions::default();
+        if let Some(caution) = self.caution {
+            let (agent, by, reason) = (self.agent.clone(), "expectation".to_owned(), String::new());
+            executions.caution(Cautioned { at: now, agent, caution, since: now, by, reason, finding: None });
+        }
         let execution = self.start(snapshot, &executions, now);
         for read in self.after.iter().filter_map(|tool| snapshot.tool(tool)) {
             execution.learned(&read.returns.labels);
@@ -168,6 +174,7 @@ fn expectation(table: &Fields<'_>, agents: &BTreeSet<String>, servers: &BTreeMap
         tool: tool?.into_inner(),
         arguments: arguments.and_then(|value| read(value.get_ref())).unwrap_or_else(Arguments::none),
         after: after.into_iter().map(Spanned::into_inner).collect(),
+        caution: table.choice("caution", &[Caution::Suspect, Caution::Ask].map(|one| (one.as_str(), one))).map(Spanned::into_inner),
         at: table.parsed::<Timestamp>("at", "write it as RFC 3339, such as `2026-11-25T09:30:00Z`").map(Spanned::into_inner),
         decision: decision?.into_inner(),
         code: code.map(Spanned::into_inner),

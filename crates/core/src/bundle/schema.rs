@@ -9,9 +9,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{Approver, Otherwise, Proof};
+use crate::detect::finding::{Kind, Level, Response};
+use crate::detect::respond::Mode;
 use crate::identity::platform::Platform;
 use crate::ledger::{HistoryOf, Integrity};
-use crate::model::Effect;
+use crate::model::{Caution, Effect};
 use crate::signals::Action;
 
 /// The keys that a table shaped like `T` may have.
@@ -86,6 +88,8 @@ pub struct BailiwickFile {
     pub ext_authz: Option<ListenTable>,
     /// How people are asked to approve calls, and how they answer.
     pub approvals: Option<ApprovalsTable>,
+    /// What is done about what is found out of the ordinary, and who is told.
+    pub respond: Option<RespondTable>,
     /// Bounds on what is accepted.
     pub limits: Option<LimitsTable>,
     /// Counters and sums over past calls, by name; policies see them as `context.history.<name>`.
@@ -198,7 +202,67 @@ pub struct LoginTable {
     pub claims: BTreeMap<String, String>,
 }
 
-/// Who is told of each ask and each answer.
+/// What is done about what is found out of the ordinary, and who is told.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RespondTable {
+    /// Whether it is done: `dry_run` (unless set) only records what would be; `act` does it. People are told in both.
+    pub mode: Option<Mode>,
+    /// How many agents and executions may be stopped within an hour before a person says what becomes of the rest; 5 unless set.
+    pub stops_per_hour: Option<u64>,
+    /// What is done when, in order: the first that fits decides, and otherwise what the detector's author says.
+    pub when: Option<Vec<WhenTable>>,
+    /// Who is told.
+    pub notify: Option<Vec<NotifyTable>>,
+}
+
+/// What is done about findings that are like this; what is not said fits all.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct WhenTable {
+    /// What raised it: ids of rules, names of scores or entries of the catalogue, in which `*` stands for any text.
+    pub rules: Option<Vec<String>>,
+    /// The least level: `low`, `medium`, `high` or `critical`.
+    pub level: Option<Level>,
+    /// The kinds of detector: `rule`, `correlation`, `behaviour`, `sequence`.
+    pub kinds: Option<Vec<Kind>>,
+    /// The agents that it is about, in which `*` stands for any text.
+    pub agents: Option<Vec<String>>,
+    /// Who answers for those agents, in which `*` stands for any text.
+    pub owners: Option<Vec<String>>,
+    /// What is done: `record`, `notify`, `lower` (policies see the agent as suspect), `ask` (its effects need a person), `quarantine`,
+    /// `revoke` (its execution and all that descends from it).
+    #[schemars(rename = "do")]
+    pub does: Response,
+}
+
+/// Somebody who is told of what is found: one of `webhook`, `slack`, `syslog` and `otlp`.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct NotifyTable {
+    /// The least level of findings; `low` unless set. Of what waits for a person everybody is told.
+    pub level: Option<Level>,
+    /// A program that takes signed messages (Standard Webhooks).
+    pub webhook: Option<WebhookTable>,
+    /// A channel, by an incoming webhook as Slack has them.
+    pub slack: Option<SlackTable>,
+    /// A syslog collector (RFC 5424): `udp://host:port`, `tcp://host:port` or `unix:///dev/log`.
+    pub syslog: Option<String>,
+    /// A collector of OpenTelemetry logs: `https://host/v1/logs`.
+    pub otlp: Option<String>,
+    /// The file with the value of the `Authorization` header that the collector of `otlp` wants; none is sent unless set.
+    pub authorization_file: Option<String>,
+}
+
+/// A channel.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SlackTable {
+    /// The file that holds the incoming webhook's URL, which is a secret.
+    pub url_file: String,
+}
+
+/// Where signed messages are posted.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct WebhookTable {
@@ -791,6 +855,8 @@ pub struct ExpectTable {
     pub arguments: Option<BTreeMap<String, Value>>,
     /// Tools that the execution has called before, whose results it has read.
     pub after: Option<Vec<String>>,
+    /// The caution under which the agent is, since something was found about it: `suspect` or `ask`; none unless set.
+    pub caution: Option<Caution>,
     /// When, as RFC 3339; now unless set.
     pub at: Option<String>,
     /// What is decided.

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::fields::{Fields, wrong_kind};
 use super::problem::Source;
-use super::{Limits, Listen, Settings, ToolPattern, approvals, schema, url};
+use super::{Limits, Listen, Settings, ToolPattern, approvals, respond, schema, url};
 use crate::ledger::{History, HistoryOf};
 use crate::model::Duration;
 
@@ -58,6 +58,7 @@ pub(super) fn settings(file: &Fields<'_>) -> Option<Settings> {
         identity,
         ext_authz,
         approvals,
+        respond: respond::respond(file),
         limits,
     })
 }

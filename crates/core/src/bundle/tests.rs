@@ -1,6 +1,8 @@
 //! Bundles, whole and broken.
 
 use super::*;
+use crate::detect::finding::Response;
+use crate::detect::respond::Mode;
 use crate::model::Effect;
 
 /// A bundle that uses every key there is.
@@ -46,6 +48,28 @@ sum = "/amount"
 by = "/to"
 within = "1h"
 of = "agent"
+[respond]
+mode = "act"
+stops_per_hour = 3
+[[respond.when]]
+rules = ["PE-*"]
+level = "high"
+kinds = ["rule", "correlation"]
+agents = ["pay*"]
+owners = ["*@acme.example"]
+do = "quarantine"
+[[respond.when]]
+do = "notify"
+[[respond.notify]]
+level = "high"
+webhook = { url = "https://chat.acme.example/hooks/findings", secret_file = "secrets/webhook" }
+[[respond.notify]]
+slack = { url_file = "secrets/slack" }
+[[respond.notify]]
+syslog = "tcp://siem.acme.example:601"
+[[respond.notify]]
+otlp = "https://otel.acme.example/v1/logs"
+authorization_file = "secrets/otel"
 "#,
         ),
         (
@@ -154,6 +178,7 @@ task = "Pay the rent"
 tool = "bank/pay"
 arguments = { to = "NL91ABNA0417164300", amount = 12.5 }
 after = ["docs/prompt:summary"]
+caution = "suspect"
 at = "2026-11-25T09:00:00Z"
 decision = "deny"
 code = "forbidden"
@@ -191,6 +216,10 @@ fn a_whole_bundle_becomes_a_snapshot() {
     assert!(snapshot.tool(&"docs/resource:file:///public/a".parse().unwrap()).is_some());
     assert!(snapshot.tool(&"docs/resource:file:///private/a".parse().unwrap()).is_none());
     assert_eq!(bundle.expectations[0].line, 1);
+    let respond = &snapshot.settings.respond;
+    assert_eq!((respond.orders.mode, respond.orders.stops_per_hour, respond.orders.when.len()), (Mode::Act, 3, 2));
+    assert_eq!(respond.orders.when[0].does, Some(Response::Quarantine));
+    assert!(matches!(&respond.notify[2].to, Destination::Syslog(Syslog::Tcp(place)) if place == "siem.acme.example:601"));
 }
 
 #[test]
@@ -382,6 +411,18 @@ fn what_is_wrong_with_the_rest() {
         ("bailiwick.toml", "trust_domain = \"a\"\n[history.paid]\ntools = [\"bank/pay\"]\nsum = \"amount\"", (4, 7), "no JSON pointer"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:9\"", (3, 10), "nobody could prove who they are"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[approvals]\norigin = \"https://a\"", (3, 10), "of no use without `listen`"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[respond]\nmode = \"dry-run\"", (3, 8), "cannot be `dry-run`"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[respond]\nmode = \"act\"", (3, 8), "nobody is told"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[respond]\nstops_per_hour = 9999", (3, 18), "out of range"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\nlevel = \"high\"", (2, 1), "has no `do`"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\nrules = []\ndo = \"ask\"", (3, 9), "nothing would fit"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\nkinds = [\"rules\"]\ndo = \"ask\"", (3, 10), "no kind of detector"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\ndo = \"stop\"", (3, 6), "cannot be `stop`"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\ndo = \"ask\"\n[[respond.when]]\ndo = \"lower\"", (4, 1), "never reached"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\nlevel = \"high\"", (2, 1), "not said who is told"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\nsyslog = \"siem.example\"", (3, 10), "no syslog collector"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\notlp = \"http://otel.example/v1/logs\"", (3, 8), "not encrypted"),
+        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\nslack = { url = \"https://hooks.example/x\" }", (3, 11), "unknown key `url`"),
         (
             "bailiwick.toml",
             "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:8480\"\n[approvals.login]\nissuer = \"people\"\nclient_id = \"b\"\nclaims = { a = \"b\" }",

@@ -8,6 +8,7 @@ pub mod cloudtrail;
 pub mod finding;
 pub mod kept;
 pub mod known;
+pub mod respond;
 pub mod rules;
 pub mod sentry;
 

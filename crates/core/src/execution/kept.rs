@@ -67,6 +67,11 @@ impl Executions {
         self.quarantined().values().cloned().collect()
     }
 
+    /// The agents that are under caution, in the order of their names.
+    pub(crate) fn kept_cautioned(&self) -> Vec<Cautioned> {
+        self.cautioned().values().cloned().collect()
+    }
+
     /// Since when the tokens of each person, and first of all people, were issued that may still be acted on.
     pub(crate) fn kept_barred(&self) -> Vec<(Option<String>, Timestamp)> {
         let barred = self.barred.read().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@
 //! something.
 
 use super::*;
-use crate::model::{Code, Released, Revocation, Revoked};
+use crate::model::{Code, Hold, Released, Revocation, Revoked};
 
 /// How long it is remembered that a person's older tokens count for nothing, in seconds. Older ones than that are not taken at all.
 const PERSON_TOKEN_S_MAX: i64 = 24 * 3_600;
@@ -16,12 +16,49 @@ pub(super) struct Barred {
     pub(super) of: BTreeMap<String, Timestamp>,
 }
 
-/// Where the log says of an agent that it was quarantined, and that it was released, each for the last time.
+/// Where the log says of an agent what holds it, and that it was released.
 #[derive(Debug, Default)]
 pub(super) struct Said {
+    pub(super) quarantine: Stands,
+    pub(super) caution: Stands,
+}
+
+/// Where the log says that something began to hold an agent, and that the agent was released from it, each for the last time.
+#[derive(Debug, Default)]
+pub(super) struct Stands {
     /// Nothing where it does not say so yet.
-    quarantined: Option<Position>,
+    began: Option<Position>,
     released: Option<Position>,
+}
+
+impl Stands {
+    /// It begins here, and is on its way to the log.
+    pub(super) const fn begins_here(&mut self) {
+        self.began = None;
+    }
+
+    /// It stands there on the log. Says whether it is over, by a release that stands after it and was heard of before this was known.
+    pub(super) fn stands_at(&mut self, position: Position) -> bool {
+        self.began = Some(position);
+        self.released.is_some_and(|released| released > position)
+    }
+
+    /// The log says there that it holds. Says whether that is news, where it `is_held` already by what is known.
+    pub(super) fn hears(&mut self, position: Position, is_held: bool) -> bool {
+        let is_released = self.released.is_some_and(|released| released > position);
+        let is_older = is_held && self.began.is_none_or(|known| known > position);
+        if !is_released && !is_older {
+            self.began = Some(position);
+        }
+        !is_released && !is_older
+    }
+
+    /// The log says there that the agent was released. Says whether that ends it: one that is on its way to the log ends by a release
+    /// that was said here alone.
+    pub(super) fn is_released(&mut self, position: Position, is_own: bool) -> bool {
+        self.released = self.released.max(Some(position));
+        self.began.map_or(is_own, |began| began < position)
+    }
 }
 
 impl Execution {
@@ -76,7 +113,7 @@ impl Executions {
     /// it before [`Self::quarantined_at`] has said where it stands.
     pub fn quarantine(&self, quarantined: Quarantined) {
         let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
-        self.said(&quarantined.agent, |said| said.quarantined = None);
+        self.said(&quarantined.agent, |said| said.quarantine.begins_here());
         self.hold(&mut all, quarantined);
     }
 
@@ -84,11 +121,7 @@ impl Executions {
     /// effect now.
     pub fn quarantined_at(&self, agent: &AgentName, position: Position) {
         let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
-        let is_over = self.said(agent, |said| {
-            said.quarantined = Some(position);
-            said.released.is_some_and(|released| released > position)
-        });
-        if is_over {
+        if self.said(agent, |said| said.quarantine.stands_at(position)) {
             self.let_go(&mut all, agent);
         }
     }
@@ -97,15 +130,7 @@ impl Executions {
     pub fn heard_quarantine(&self, position: Position, quarantined: Quarantined) {
         let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
         let is_held = all.contains_key(&quarantined.agent);
-        let is_news = self.said(&quarantined.agent, |said| {
-            let is_released = said.released.is_some_and(|released| released > position);
-            let is_older = is_held && said.quarantined.is_none_or(|known| known > position);
-            if !is_released && !is_older {
-                said.quarantined = Some(position);
-            }
-            !is_released && !is_older
-        });
-        if is_news {
+        if self.said(&quarantined.agent, |said| said.quarantine.hears(position, is_held)) {
             self.hold(&mut all, quarantined);
         }
     }
@@ -113,22 +138,23 @@ impl Executions {
     /// Takes in that the log says at `position` that an agent was released: what has not ended goes on, unless the agent was quarantined
     /// after that.
     pub fn heard_release(&self, position: Position, released: &Released) {
-        self.let_go_at(position, &released.agent, |said| said.quarantined.is_some_and(|quarantined| quarantined < position));
+        self.let_go_at(position, released, false);
     }
 
     /// Takes in the same of a release that was said here, where no quarantine is on its way to the log: one that could not be written ends too.
     pub fn release(&self, position: Position, released: &Released) {
-        self.let_go_at(position, &released.agent, |said| said.quarantined.is_none_or(|quarantined| quarantined < position));
+        self.let_go_at(position, released, true);
     }
 
-    fn let_go_at(&self, position: Position, agent: &AgentName, is_last: impl FnOnce(&Said) -> bool) {
-        let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
-        let is_last = self.said(agent, |said| {
-            said.released = said.released.max(Some(position));
-            is_last(said)
-        });
-        if is_last {
-            self.let_go(&mut all, agent);
+    fn let_go_at(&self, position: Position, released: &Released, is_own: bool) {
+        if released.lifts(Hold::Quarantine) {
+            let mut all = self.quarantined.write().unwrap_or_else(PoisonError::into_inner);
+            if self.said(&released.agent, |said| said.quarantine.is_released(position, is_own)) {
+                self.let_go(&mut all, &released.agent);
+            }
+        }
+        if released.lifts(Hold::Caution) {
+            self.lift_caution(position, &released.agent, is_own);
         }
     }
 
@@ -144,7 +170,7 @@ impl Executions {
         }
     }
 
-    fn said<T>(&self, agent: &AgentName, look: impl FnOnce(&mut Said) -> T) -> T {
+    pub(super) fn said<T>(&self, agent: &AgentName, look: impl FnOnce(&mut Said) -> T) -> T {
         look(self.said.lock().unwrap_or_else(PoisonError::into_inner).entry(agent.clone()).or_default())
     }
 
@@ -194,8 +220,9 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             by: "a".into(),
             reason: String::new(),
+            finding: None,
         };
-        let released = || Released { at: Timestamp::UNIX_EPOCH, agent: agent.clone(), by: "a".into(), reason: String::new() };
+        let released = || Released { at: Timestamp::UNIX_EPOCH, agent: agent.clone(), by: "a".into(), reason: String::new(), only: None };
         let is_held = |executions: &Executions| executions.quarantined().contains_key(&agent);
         // Said here while another gateway's older release is on its way: that one comes before and after it is known where this stands.
         for comes_late in [false, true] {

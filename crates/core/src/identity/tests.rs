@@ -365,6 +365,7 @@ fn a_remembered_token_is_forgotten_when_it_ends() {
             agent: None,
             by: "a".to_owned(),
             reason: String::new(),
+            finding: None,
         })
     };
     let second = AccessToken { id: "t2".to_owned(), ..world.token.clone() };

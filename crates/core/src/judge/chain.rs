@@ -139,6 +139,7 @@ fn seen_together(facts: &Facts, own: &Facts) -> Facts {
         labels: facts.labels.clone(),
         traced: facts.traced.clone(),
         behavior: facts.behavior.clone(),
+        caution: facts.caution.clone(),
         ..Facts::default()
     }
 }

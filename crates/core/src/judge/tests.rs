@@ -492,3 +492,72 @@ fn a_policy_may_ask_about_what_is_unlike_its_agent() {
         assert_eq!((again.decision, again.facts), (judged.decision, judged.facts), "the record says it again");
     }
 }
+
+/// What was found about an agent has its effects looked at by a person, or by policy, in every execution that it is part of; the record says so
+/// and is judged again by what it says.
+#[test]
+fn of_an_agent_under_caution_each_effect_needs_a_person_or_is_suspect_to_policy() {
+    use crate::model::{Caution, Cautioned, Released};
+    let text = r#"
+        @id("suspect") @otherwise("ask") forbid (principal, action == Action::"mail/send", resource) when { context.suspect };
+    "#;
+    let input = json!({ "type": "object", "properties": { "to": { "type": "string" } } });
+    let snapshot = Fixture::default()
+        .agent("support", &[], &["mail/*"])
+        .tool("mail/send", Effect::Send, input.clone())
+        .tool("mail/draft", Effect::Write, input.clone())
+        .tool("mail/read", Effect::Read, input)
+        .policies(text)
+        .snapshot();
+    let executions = Executions::default();
+    let execution = executions.started(started("support", Value::Null));
+    let (held, seen, mut ledger, finding) = (HashSet::new(), Seen::of_task(None), Ledger::default(), Digest::of(b"found"));
+    let agent = || execution.started().agent.clone();
+    let cautioned = |caution| {
+        let (by, reason) = ("bailiwick".to_owned(), String::new());
+        Cautioned { at: now(), agent: agent(), caution, since: now(), by, reason, finding: Some(finding) }
+    };
+    let known = Known { snapshot: &snapshot, held: &held, sources: Sources::Seen(&seen), remembers: true, behavior: None, above: &[] };
+    let judged = |tool: &str, ledger: &Ledger| {
+        let call = call(tool, &json!({ "to": "eve" }));
+        (judge(known, &execution, ledger, &Tracks::default(), &call, now()), call)
+    };
+    for (caution, codes) in [
+        (None, [Code::Allowed, Code::Allowed, Code::Allowed]),
+        (Some(Caution::Suspect), [Code::ApprovalRequired, Code::Allowed, Code::Allowed]),
+        (Some(Caution::Ask), [Code::ApprovalRequired, Code::ApprovalRequired, Code::Allowed]),
+    ] {
+        caution.into_iter().for_each(|caution| executions.heard_caution(Position(1), cautioned(caution)));
+        for (tool, code) in ["mail/send", "mail/draft", "mail/read"].into_iter().zip(codes) {
+            let (judged, _) = judged(tool, &ledger);
+            assert_eq!(judged.decision.code, code, "{tool} {caution:?}");
+            let normal = &judged.decision.answers.normal;
+            assert_eq!(normal.holds, caution.map(|_| false));
+            assert!(caution.is_none() || normal.because.contains(&finding.to_string()), "{}", normal.because);
+            let kept: Facts = serde_json::from_str(&serde_json::to_string(&judged.facts).unwrap()).unwrap();
+            assert_eq!(kept, judged.facts, "the record says it again");
+        }
+    }
+    // A person's yes is enough.
+    let (asked, call) = judged("mail/draft", &ledger);
+    let intent = asked.into_intent(&snapshot, &execution, &call, Position(0), 0, now());
+    ledger.took(Position(7), &intent, &[]);
+    let (by, until) = (crate::model::Person { issuer: "i".into(), subject: "ana".into(), name: None }, "2026-11-25T10:05:00Z".parse().unwrap());
+    let answered = crate::model::Answered {
+        at: now(),
+        ask: Position(7),
+        execution: execution.id(),
+        agent: agent(),
+        subject: None,
+        tool: call.tool.clone(),
+        call: call.digest(),
+        approved: true,
+        endorses: false,
+        until,
+        by,
+    };
+    assert!(ledger.answered(Position(8), &answered));
+    assert_eq!(judged("mail/draft", &ledger).0.decision.code, Code::Allowed);
+    executions.heard_release(Position(9), &Released { at: now(), agent: agent(), by: "ops".into(), reason: String::new(), only: None });
+    assert_eq!(judged("mail/send", &ledger).0.decision.code, Code::Allowed);
+}

@@ -8,6 +8,7 @@ mod digest;
 mod found;
 mod name;
 mod record;
+mod response;
 mod shown;
 mod time;
 
@@ -22,5 +23,6 @@ pub use record::{
     Record, Refresh, Refused, Released, Revocation, Revoked, SignIn, Signal, SignalEnd, Started, TakenBack, TaskBegun, TokenIssued,
     ToolHeld,
 };
+pub use response::{Caution, Cautioned, Hold, Responded, ResponseEnd};
 pub use shown::{hides, shown};
 pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};

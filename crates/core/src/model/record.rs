@@ -7,6 +7,7 @@ use bailiwick_log::{Entry, Expected, Position};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::response::{Cautioned, Hold, Responded};
 use super::{AgentName, Decision, Digest, Effect, ExecutionId, Found, Protocol, ServerName, Settled, SpiffeId, Timestamp, ToolName};
 use crate::identity::Grant;
 use crate::ledger::Labels;
@@ -50,6 +51,10 @@ pub enum Record {
     Finding(Found),
     /// A person said what a finding is.
     Settled(Settled),
+    /// Something was done about a finding, or a person said what becomes of it.
+    Response(Responded),
+    /// An agent came under caution, or still is.
+    Cautioned(Cautioned),
 }
 
 impl Record {
@@ -77,7 +82,9 @@ impl Record {
             | Self::Signal(Signal { at, .. })
             | Self::CredentialTakenBack(CredentialTakenBack { at, .. })
             | Self::Finding(Found { at, .. })
-            | Self::Settled(Settled { at, .. }) => *at,
+            | Self::Settled(Settled { at, .. })
+            | Self::Response(Responded { at, .. })
+            | Self::Cautioned(Cautioned { at, .. }) => *at,
         }
     }
 }
@@ -400,6 +407,9 @@ pub struct Revoked {
     /// Why.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// The finding that it was done for by itself, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Digest>,
 }
 
 /// An agent was quarantined: nothing is done in any execution that it is part of until it is released. Said again now and then for as
@@ -416,9 +426,12 @@ pub struct Quarantined {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// The finding that it was done for by itself, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<Digest>,
 }
 
-/// A quarantined agent was released: its executions that have not ended go on.
+/// An agent was released from its quarantine and from any caution: its executions that have not ended go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
     /// When.
@@ -429,6 +442,16 @@ pub struct Released {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// What alone was lifted; absent, all that held it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Hold>,
+}
+
+impl Released {
+    /// Whether it lifts that.
+    pub fn lifts(&self, hold: Hold) -> bool {
+        self.only.is_none_or(|only| only == hold)
+    }
 }
 
 /// A person, as whoever vouches for them says.
@@ -648,7 +671,9 @@ entry!(
     Signal(Signal) = "signal",
     CredentialTakenBack(CredentialTakenBack) = "credential_taken_back",
     Finding(Found) = "finding",
-    Settled(Settled) = "settled"
+    Settled(Settled) = "settled",
+    Response(Responded) = "response",
+    Cautioned(Cautioned) = "cautioned"
 );
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
@@ -680,6 +705,8 @@ impl Expects for Signal {}
 impl Expects for CredentialTakenBack {}
 impl Expects for Found {}
 impl Expects for Settled {}
+impl Expects for Responded {}
+impl Expects for Cautioned {}
 
 impl Expects for ExecutionStarted {
     /// A delegation is something that the delegating execution does: whoever goes on with that one has to know of it.

@@ -140,6 +140,7 @@ impl Fixture {
                 identity: listen,
                 ext_authz: None,
                 approvals: crate::bundle::Approvals::default(),
+                respond: crate::bundle::Respond::default(),
                 limits: Limits::default(),
             },
             issuers: BTreeMap::new(),

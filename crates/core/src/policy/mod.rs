@@ -245,6 +245,9 @@ fn context_with(tool: &ToolEntry, question: &Question<'_>, read: &Read, typed: T
     if read.context("behavior") {
         put("behavior", record(behavior(facts)?)?);
     }
+    if read.context("suspect") {
+        put("suspect", RestrictedExpression::new_bool(facts.caution.is_some()));
+    }
     if read.context("chain") {
         put("chain", record(chain(question)?)?);
     }

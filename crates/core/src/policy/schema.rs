@@ -128,6 +128,7 @@ fn action(tool: &ToolEntry) -> Value {
         ("task", optional_text),
         ("chain", json!({ "type": "Chain" })),
         ("behavior", json!({ "type": "Behavior" })),
+        ("suspect", json!({ "type": "Boolean" })),
         ("now", json!({ "type": "Extension", "name": "datetime" })),
     ]);
     json!({

@@ -512,7 +512,7 @@ fn depends_on_who_acts(principal: &PrincipalConstraint, json: &Value) -> bool {
 }
 
 fn looks_at_who_acts(json: &Value) -> bool {
-    const COMMON: [&str; 7] = ["input", "unseen", "provenance", "behavior", "subject", "task", "now"];
+    const COMMON: [&str; 8] = ["input", "unseen", "provenance", "behavior", "suspect", "subject", "task", "now"];
     const COMMON_OF_LEDGER: [&str; 2] = ["integrity", "confidentiality"];
     fn attribute(json: &Value) -> Option<(&Value, &str)> {
         let access = json.get(".").or_else(|| json.get("has"))?;

@@ -345,6 +345,7 @@ mod index {
             r#"when { if context.chain.depth > 0 then context.chain.roles.contains(Role::"x") else context.now > datetime("2026-01-01") }"#,
             r#"when { context.history.none > 1 }"#,
             r#"unless { context.behavior.score.lessThan(decimal("3.0")) && context.behavior.band != "strange" }"#,
+            r#"when { context.suspect }"#,
             r#"when { principal.name == "a" && decimal("1.23456").lessThan(decimal("2.0")) }"#,
             r#"when { context.ledger has none || context.unseen.isEmpty() } unless { context.subject == "user:ana" }"#,
         ];

@@ -11,7 +11,7 @@ use super::{Open, Recovery};
 use crate::execution::KeptExecution;
 use crate::flow::Written;
 use crate::ledger::{History, Tracks};
-use crate::model::{AgentName, Digest, ExecutionId, Quarantined, ServerName, Signal, Timestamp};
+use crate::model::{AgentName, Cautioned, Digest, ExecutionId, Quarantined, ServerName, Signal, Timestamp};
 use crate::signals::HeardOf;
 use crate::tasks::Half;
 
@@ -69,6 +69,7 @@ enum Item {
     Revoked(ExecutionId, u32),
     Agent(AgentName, Tracks),
     Quarantined(Quarantined),
+    Cautioned(Cautioned),
     /// Since when the tokens of a person, or of all people, were issued that may still be acted on.
     Barred(Option<String>, Timestamp),
     /// A task or a context of another agent, and its owner.
@@ -135,6 +136,7 @@ impl<'a> Recovery<'a> {
                 Item::Held(position, signal) => recovery.executions.heard().hold(position, signal),
                 // Whatever is folded on stands after it.
                 Item::Quarantined(quarantined) => recovery.executions.heard_quarantine(kept.head.first, quarantined),
+                Item::Cautioned(cautioned) => recovery.executions.heard_caution(kept.head.first, cautioned),
                 Item::Barred(subject, at) => recovery.executions.restore_barred(subject.as_deref(), at),
                 Item::Agent(agent, tracks) => recovery.executions.restore_tracks(&agent, tracks),
                 Item::Open(position, open, next) => {
@@ -174,6 +176,9 @@ impl<'a> Recovery<'a> {
         }
         for quarantined in self.executions.kept_quarantined() {
             line(&Item::Quarantined(quarantined), &mut text);
+        }
+        for cautioned in self.executions.kept_cautioned() {
+            line(&Item::Cautioned(cautioned), &mut text);
         }
         for (subject, at) in self.executions.kept_barred() {
             line(&Item::Barred(subject, at), &mut text);

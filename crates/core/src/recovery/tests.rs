@@ -9,7 +9,7 @@ use crate::execution::Execution;
 use crate::identity::Grant;
 use crate::ledger::{Facts, GrantUse, Labels, Share};
 use crate::model::{
-    Answer, Answers, Arguments, Call, Code, Decision, Digest, Effect, ExecutionStarted, Member, Protocol, Quarantined, Released,
+    Answer, Answers, Arguments, Call, Caution, Cautioned, Code, Decision, Digest, Effect, ExecutionStarted, Member, Protocol, Quarantined, Released,
     Revocation, Revoked, ToolName,
 };
 
@@ -25,6 +25,7 @@ enum Step {
     RevokeAll,
     Delegate { by: u8, to: u8 },
     Quarantine(u8),
+    Caution(u8, bool),
     Release(u8),
 }
 
@@ -40,6 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..4u8, 0..4u8).prop_map(|(by, to)| Step::Delegate { by, to }),
         (0..4u8, 0..4u8).prop_map(|(by, to)| Step::Delegate { by, to }),
         (0..2u8).prop_map(Step::Quarantine),
+        (0..2u8, any::<bool>()).prop_map(|(agent, asks)| Step::Caution(agent, asks)),
         (0..2u8).prop_map(Step::Release),
         Just(Step::RevokeAll),
     ];
@@ -133,6 +135,7 @@ impl Live {
                     agent: None,
                     by: "a".into(),
                     reason: String::new(),
+                    finding: None,
                 });
                 running.stop();
             }
@@ -145,12 +148,13 @@ impl Live {
                     agent: None,
                     by: "a".into(),
                     reason: String::new(),
+                    finding: None,
                 });
                 running.stop_token("t");
             }
             Step::RevokeAll => {
                 let revoked =
-                    Revoked { at: now, what: Revocation::All, execution: None, agent: None, by: "a".into(), reason: "test".into() };
+                    Revoked { at: now, what: Revocation::All, execution: None, agent: None, by: "a".into(), reason: "test".into(), finding: None };
                 self.append(&revoked);
                 self.executions.revoked(&revoked);
             }
@@ -172,13 +176,21 @@ impl Live {
             }
             Step::Quarantine(agent) => {
                 let agent: AgentName = format!("agent-{agent}").parse().unwrap();
-                let quarantined = Quarantined { at: now, agent, since: now, by: "a".into(), reason: "test".into() };
+                let quarantined = Quarantined { at: now, agent, since: now, by: "a".into(), reason: "test".into(), finding: None };
                 let position = self.append(&quarantined);
                 self.executions.heard_quarantine(position, quarantined);
             }
+            Step::Caution(agent, asks) => {
+                let agent: AgentName = format!("agent-{agent}").parse().unwrap();
+                let caution = if asks { Caution::Ask } else { Caution::Suspect };
+                let finding = Some(Digest::of(b"found"));
+                let cautioned = Cautioned { at: now, agent, caution, since: now, by: "a".into(), reason: "test".into(), finding };
+                let position = self.append(&cautioned);
+                self.executions.heard_caution(position, cautioned);
+            }
             Step::Release(agent) => {
                 let agent: AgentName = format!("agent-{agent}").parse().unwrap();
-                let released = Released { at: now, agent, by: "a".into(), reason: "test".into() };
+                let released = Released { at: now, agent, by: "a".into(), reason: "test".into(), only: None };
                 let position = self.append(&released);
                 self.executions.heard_release(position, &released);
             }
@@ -384,7 +396,7 @@ fn an_execution_that_ended_long_ago_is_let_go_of_and_one_that_goes_on_all_the_sa
         let what = Revocation::Execution(id(execution));
         recovery.fold(
             Position(0),
-            Revoked { at: at(0), what, execution: Some(id(execution)), agent: None, by: "a".into(), reason: String::new() }.into(),
+            Revoked { at: at(0), what, execution: Some(id(execution)), agent: None, by: "a".into(), reason: String::new(), finding: None }.into(),
         );
     }
     let kept_at = |recovery: &mut Recovery<'_>, moment: Timestamp| {
@@ -417,7 +429,7 @@ fn of_many_revoked_executions_a_kept_fold_has_the_ids() {
         let what = Revocation::Execution(id(number));
         recovery.fold(
             Position(0),
-            Revoked { at: at(0), what, execution: Some(id(number)), agent: None, by: "a".into(), reason: String::new() }.into(),
+            Revoked { at: at(0), what, execution: Some(id(number)), agent: None, by: "a".into(), reason: String::new(), finding: None }.into(),
         );
     }
     recovery.forget_ended(at(0));

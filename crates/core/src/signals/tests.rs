@@ -57,12 +57,13 @@ fn what_one_house_tells_another_understands_and_what_was_heard_is_not_told_on() 
         since: at(since),
         by: by.into(),
         reason: "r".into(),
+        finding: None,
     };
-    let revoked = |what, by: &str| Revoked { at: at(9), what, execution: None, agent: None, by: by.into(), reason: "r".into() };
+    let revoked = |what, by: &str| Revoked { at: at(9), what, execution: None, agent: None, by: by.into(), reason: "r".into(), finding: None };
     let bot = Whom { agents: vec!["bot".parse().unwrap()], named: "spiffe://a.example/agent/bot".into(), ..Whom::default() };
     let ana = Whom { person: Some("there:idp:ana".into()), named: "idp:ana".into(), ..Whom::default() };
     assert_eq!(understood(&a, &b, quarantined("unix:ops", 9)), [(Kind::RiskLevelChange, true, bot.clone())]);
-    let released = Released { at: at(9), agent: "bot".parse().unwrap(), by: "unix:ops".into(), reason: "r".into() };
+    let released = Released { at: at(9), agent: "bot".parse().unwrap(), by: "unix:ops".into(), reason: "r".into(), only: None };
     assert_eq!(understood(&a, &b, released), [(Kind::RiskLevelChange, false, bot.clone())]);
     assert_eq!(understood(&a, &b, revoked(Revocation::Subject("idp:ana".into()), "unix:ops")), [(Kind::SessionRevoked, true, ana)]);
     assert_eq!(

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::event::{Kind, Level};
 use crate::bundle::Snapshot;
-use crate::model::{AgentName, ExecutionId, Quarantined, Record, Released, Revocation, Revoked, SpiffeId, Timestamp};
+use crate::model::{AgentName, ExecutionId, Hold, Quarantined, Record, Released, Revocation, Revoked, SpiffeId, Timestamp};
 
 /// Who does something because of a signal: what was heard is not told on, or two who tell each other would never end.
 const HEARD: &str = "transmitter ";
@@ -26,10 +26,10 @@ pub fn told(record: &Record, snapshot: &Snapshot) -> Vec<Told> {
     match record {
         Record::Revoked(revoked) if !revoked.by.starts_with(HEARD) => house.revoked(revoked),
         // What is said again for those who read back a day is no news.
-        Record::Quarantined(Quarantined { at, agent, since, by, reason }) if at == since && !by.starts_with(HEARD) => {
+        Record::Quarantined(Quarantined { at, agent, since, by, reason, .. }) if at == since && !by.starts_with(HEARD) => {
             vec![house.risk(agent, Level::High, Level::Low, (*at, by, reason))]
         }
-        Record::Released(Released { at, agent, by, reason }) => vec![house.risk(agent, Level::Low, Level::High, (*at, by, reason))],
+        Record::Released(released @ Released { at, agent, by, reason, .. }) if released.lifts(Hold::Quarantine) => vec![house.risk(agent, Level::Low, Level::High, (*at, by, reason))],
         _ => Vec::new(),
     }
 }

@@ -311,6 +311,7 @@ async fn a_revocation_cuts_what_is_under_way() {
                 since: agent.execution.started().at,
                 by: "test".to_owned(),
                 reason: "test".to_owned(),
+                finding: None,
             }),
         }
         let code = if how == "quarantine" { "quarantined: " } else { "execution_ended: " };

@@ -340,6 +340,7 @@ impl Brokered {
             agent: None,
             by: "test".to_owned(),
             reason: String::new(),
+            finding: None,
         };
         self.world.gateway.parts().executions.revoked(&revoked);
         self.world.gateway.parts().log.append(revoked).await.unwrap();

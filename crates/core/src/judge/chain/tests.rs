@@ -305,6 +305,7 @@ fn revoking_one_revokes_all_that_descends_from_it_and_nothing_else() {
             agent: None,
             by: "test".to_owned(),
             reason: String::new(),
+            finding: None,
         })
     };
     assert_eq!(revoke(&world, &clerk, Revocation::Execution(clerk.id())), 2);
