@@ -25,8 +25,10 @@ use bailiwick_control::admin::Admin;
 use bailiwick_control::approvals::{Answer, Approvals};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::fetch::Fetcher;
+use bailiwick_control::notify::Notifier;
 use bailiwick_control::findings::Findings;
 use bailiwick_control::people::People;
+use bailiwick_control::respond::Responding;
 use bailiwick_control::signals::Signals;
 use bailiwick_control::spiffe::WorkloadApi;
 use bailiwick_control::token::{self, Identity, Reason};
@@ -186,7 +188,9 @@ impl Server {
             upstream: Arc::<Peers>::clone(&peers),
             held,
         };
-        let watched = sentry::open(&data, &log, &live.load()).await;
+        let (watched, responder) = sentry::open(&data, &log, &live.load()).await;
+        let responding = Responding::new(Arc::clone(&identity), responder);
+        let notifier = Notifier::open(Arc::clone(&identity));
         let gateway = Arc::new(Gateway::new(parts).caught_up_to(recovered.next).watched_by(Arc::clone(&watched.baselines)));
         let authenticator = Arc::clone(identity.authenticator());
         let face = Face::new(Arc::clone(&gateway), authenticator, Arc::<Peers>::clone(&peers), Arc::clone(&entropy)).into_diagnostic()?;
@@ -231,6 +235,7 @@ impl Server {
         }));
         let router = router.merge(signals.operate());
         let router = router.merge(Findings::new(Arc::clone(&watched), log.clone(), Arc::clone(&clock)).router());
+        let router = router.merge(responding.operate());
         let operators = admin::serve(&socket, router, stopped.clone())?;
         let mut doors =
             vec![tokio::spawn(agents), tokio::spawn(tokens), tokio::spawn(programs), tokio::spawn(workloads), tokio::spawn(operators)];
@@ -251,7 +256,9 @@ impl Server {
             tokio::spawn(tell(teller)),
             tokio::spawn(take_back(broker)),
             tokio::spawn(async move { match signals.run().await {} }),
-            sentry::keep_watching(watched, Arc::clone(&live), log.clone(), Arc::clone(&clock), &data, stopped.clone()),
+            tokio::spawn(async move { match notifier.run().await {} }),
+            tokio::spawn(answer(Arc::clone(&responding))),
+            sentry::keep_watching(watched, responding, Arc::clone(&live), log.clone(), Arc::clone(&clock), &data, stopped.clone()),
             keep_folds(log.clone(), Arc::clone(&live), clock, keep, recovered.kept, stopped),
         ];
         Ok(Self {
@@ -347,6 +354,11 @@ async fn tend(identity: Arc<Identity>) {
 async fn take_back(broker: Arc<Broker>) {
     let error = broker.take_back().await;
     tracing::error!(%error, "nothing more is taken back at upstreams");
+}
+
+/// Answers what is found, for as long as it is polled.
+async fn answer(responding: Arc<Responding>) {
+    match responding.run().await {}
 }
 
 /// Tells the webhook of asks and answers for as long as it is polled.

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bailiwick_control::findings::Watched;
+use bailiwick_control::respond::Responding;
 use bailiwick_core::bundle::{Live, Snapshot};
 use bailiwick_core::detect::Sentry;
 use bailiwick_core::detect::baseline::{Baselines, Budget, Watch};
 use bailiwick_core::detect::kept::{self, Kept};
+use bailiwick_core::detect::respond::Responder;
 use bailiwick_core::detect::rules::Source;
 use bailiwick_core::detect::sentry::Outbox;
 use bailiwick_core::model::{Clock, Digest, Found};
@@ -39,6 +41,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 struct State {
     baselines: Baselines,
     sentry: Sentry,
+    #[serde(default)]
+    responder: Responder,
 }
 
 /// The same, as it is written.
@@ -46,11 +50,14 @@ struct State {
 struct Borrowed<'a> {
     baselines: &'a Baselines,
     sentry: &'a Sentry,
+    responder: &'a Responder,
 }
 
 /// Reads the log.
 struct Watcher {
     watched: Arc<Watched>,
+    /// Answers what is found.
+    responding: Arc<Responding>,
     live: Arc<Live>,
     log: Log,
     clock: Arc<dyn Clock>,
@@ -65,7 +72,7 @@ struct Watcher {
 }
 
 /// What was made of the log as it was kept in `data`, where that is of this log and can be read; otherwise nothing yet.
-pub(super) async fn open(data: &Path, log: &Log, snapshot: &Snapshot) -> Arc<Watched> {
+pub(super) async fn open(data: &Path, log: &Log, snapshot: &Snapshot) -> (Arc<Watched>, Responder) {
     let kept = match WholeFile::new(data.join(FILE)).read() {
         Ok(bytes) => bytes.as_deref().and_then(Kept::<State>::read),
         Err(error) => {
@@ -80,15 +87,20 @@ pub(super) async fn open(data: &Path, log: &Log, snapshot: &Snapshot) -> Arc<Wat
         _ => None,
     };
     let state = kept.zip(root).and_then(|(kept, root)| kept.of_tree(&root));
-    let new = || State { baselines: Baselines::new(snapshot.settings.trust_domain.as_str(), budget(snapshot)), sentry: Sentry::default() };
-    let State { baselines, sentry } = state.unwrap_or_else(new);
-    Arc::new(Watched::new(Arc::new(Watch::new(baselines)), sentry))
+    let new = || State {
+        baselines: Baselines::new(snapshot.settings.trust_domain.as_str(), budget(snapshot)),
+        sentry: Sentry::default(),
+        responder: Responder::default(),
+    };
+    let State { baselines, sentry, responder } = state.unwrap_or_else(new);
+    (Arc::new(Watched::new(Arc::new(Watch::new(baselines)), sentry)), responder)
 }
 
 /// Watches the log until `stopped`, on a thread of its own. That it cannot is said loudly: on standard error, on the log as a finding,
 /// and to whoever asks.
 pub(super) fn keep_watching(
     watched: Arc<Watched>,
+    responding: Arc<Responding>,
     live: Arc<Live>,
     log: Log,
     clock: Arc<dyn Clock>,
@@ -98,7 +110,8 @@ pub(super) fn keep_watching(
     let next = watched.sentry().next();
     let until = Position(log.storage().len());
     let file = WholeFile::new(data.join(FILE));
-    let mut watcher = Watcher { watched, live, log, clock, file, outbox: Outbox::new(until), until, bundle: None, next, kept: next.0 };
+    let outbox = Outbox::new(until);
+    let mut watcher = Watcher { watched, responding, live, log, clock, file, outbox, until, bundle: None, next, kept: next.0 };
     tokio::task::spawn_blocking(move || {
         let handle = Handle::current();
         let watching = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -138,8 +151,9 @@ impl Watcher {
     }
 
     async fn watch(&mut self) -> std::convert::Infallible {
-        // What was found before the last end and is not on the log waits for no further record.
+        // What was found before the last end and is not on the log waits for no further record; nor does what was not answered.
         self.record().await;
+        self.answer();
         loop {
             let log = self.log.clone();
             let error = follow(&log, self).await;
@@ -187,6 +201,13 @@ impl Watcher {
         }
     }
 
+    /// Has what was found answered, once all was read that was on the log at the start.
+    fn answer(&self) {
+        if self.next >= self.until {
+            self.responding.wake();
+        }
+    }
+
     /// Says loudly that nothing is watched any more: something in here is broken.
     async fn broke(&self) {
         let (next, why) = (self.next, "this program has a fault; start it anew, and report it");
@@ -206,7 +227,7 @@ impl Watcher {
             Ok(Some(root)) => {
                 let bytes = {
                     let (sentry, baselines) = (self.watched.sentry(), self.watched.baselines.read());
-                    kept::keep(&Borrowed { baselines: &baselines, sentry: &sentry }, &root)
+                    kept::keep(&Borrowed { baselines: &baselines, sentry: &sentry, responder: &self.responding.folded() }, &root)
                 };
                 self.file.write(&bytes).map_err(|error| error.to_string())
             }
@@ -234,12 +255,15 @@ impl Follower for Watcher {
         {
             let mut sentry = self.watched.sentry();
             for entry in entries {
-                sentry.fold(&self.watched.baselines, entry.position(), entry.value());
+                if let Some(record) = sentry.fold(&self.watched.baselines, entry.position(), entry.value()) {
+                    self.responding.fold(entry.position(), &record);
+                }
             }
             self.next = sentry.next();
         }
         self.watched.set_trouble(None);
         self.record().await;
+        self.answer();
         if self.next.0.saturating_sub(self.kept) >= KEPT_EVERY {
             self.keep().await;
         }

@@ -71,9 +71,12 @@ impl Responding {
         self.responder().clone()
     }
 
-    /// Has what is due done, now that all of the log was folded that was there at the start.
+    /// Has what is due done. Not to be called before all was folded that was on the log at the start: what became of a finding may stand
+    /// further on.
     pub fn wake(&self) {
-        self.due.notify_one();
+        if self.responder().has_open() {
+            self.due.notify_one();
+        }
     }
 
     /// What an operator may see and say, to be merged into the admin API.

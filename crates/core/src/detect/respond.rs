@@ -331,6 +331,11 @@ impl Responder {
         planned
     }
 
+    /// Whether something may be due.
+    pub fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Notes at `now` that what was planned for a finding could not be done or not be recorded: it is due again, unless a person has decided
     /// about it meanwhile.
     pub fn failed(&mut self, finding: &Digest, now: Timestamp) {

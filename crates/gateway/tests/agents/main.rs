@@ -304,7 +304,9 @@ async fn a_revocation_cuts_what_is_under_way() {
         assert_eq!(call.next().await.unwrap()["method"], "notifications/progress");
         match how {
             "token" => agent.execution.stop_token(&agent.jti),
-            "execution" => agent.execution.stop(),
+            "execution" => {
+                agent.execution.stop();
+            }
             _ => world.gateway.parts().executions.quarantine(Quarantined {
                 at: agent.execution.started().at,
                 agent: "bot".parse().unwrap(),

@@ -309,7 +309,7 @@ proptest! {
                     let (finding, at) = (finding(number, Response::Notify, 1).id, at(house.now));
                     if house.responder.known(&finding).is_some() {
                         let (by, reason, code) = ("unix:ops".to_owned(), "r".to_owned(), Settlement::Benign);
-                        house.append(Settled { at, finding, detector: "d".into(), agent: None, execution: None, code, by, reason });
+                        house.append(Settled { at, finding, detector: "d".into(), agent: None, execution: None, code, before: None, by, reason });
                     }
                 }
                 Deed::Person(number, yes) => {
