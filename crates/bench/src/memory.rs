@@ -162,7 +162,15 @@ fn revoked_tokens() -> Result<(u64, u64)> {
 }
 
 fn revocation(execution: ExecutionId, what: Revocation) -> Revoked {
-    Revoked { at: Timestamp::UNIX_EPOCH, what, execution: Some(execution), agent: None, by: "bench".to_owned(), reason: String::new(), finding: None }
+    Revoked {
+        at: Timestamp::UNIX_EPOCH,
+        what,
+        execution: Some(execution),
+        agent: None,
+        by: "bench".to_owned(),
+        reason: String::new(),
+        finding: None,
+    }
 }
 
 fn remembered() -> Result<(u64, u64)> {

@@ -20,14 +20,7 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Posts `body` under this id, signed with the secret in the hook's file, which is relative to the bundle in `base`. Fails with a sentence
 /// where it was not heard.
-pub(crate) async fn post(
-    fetcher: &Fetcher,
-    base: &Path,
-    clock: &dyn Clock,
-    hook: &Webhook,
-    id: &str,
-    body: Bytes,
-) -> Result<(), String> {
+pub(crate) async fn post(fetcher: &Fetcher, base: &Path, clock: &dyn Clock, hook: &Webhook, id: &str, body: Bytes) -> Result<(), String> {
     let secret = secret::read(base, &hook.secret_file).await?;
     let secret = decoded(&secret).ok_or("its secret is not `whsec_` and the base64 of 24 to 64 bytes")?;
     let seconds = clock.now().as_second();

@@ -176,7 +176,8 @@ mod tests {
     async fn what_waits_stays_within_its_bound_and_goes_by_when_it_is_due() {
         let outbox = Outbox::default();
         let start = Instant::now();
-        let message = |n: usize, seconds: u64| Message { due: start + Duration::from_secs(seconds), ..Message::new(n.to_string(), None, n) };
+        let message =
+            |n: usize, seconds: u64| Message { due: start + Duration::from_secs(seconds), ..Message::new(n.to_string(), None, n) };
         for n in 0..=WAITING_MAX {
             outbox.put(message(n, 100));
         }

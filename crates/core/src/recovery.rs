@@ -176,7 +176,7 @@ impl<'a> Recovery<'a> {
             | Record::CredentialTakenBack(_)
             | Record::Finding(_)
             | Record::Settled(_)
-        | Record::Response(_) => {}
+            | Record::Response(_) => {}
         }
     }
 

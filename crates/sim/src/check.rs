@@ -9,8 +9,8 @@ use bailiwick_core::flow::Sources;
 use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{Facts, History, HistoryOf, Integrity, Labels, Ledger, Share, Tracks};
 use bailiwick_core::model::{
-    AgentName, Answered, Arguments, Call, Cautioned, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Quarantined, Record, Revocation, Revoked,
-    Timestamp, Verdict,
+    AgentName, Answered, Arguments, Call, Cautioned, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Quarantined, Record,
+    Revocation, Revoked, Timestamp, Verdict,
 };
 use bailiwick_core::policy::{Question, RulingOutcome};
 use bailiwick_log::Position;

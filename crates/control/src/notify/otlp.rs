@@ -19,7 +19,8 @@ pub(super) async fn post(parts: &Parts, url: &str, authorization: Option<&Path>,
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(file) = authorization {
         let secret = secret::read(&parts.base, file).await?;
-        let mut value = HeaderValue::try_from(secret.as_str()).map_err(|_| "its `authorization_file` holds no header's value".to_owned())?;
+        let mut value =
+            HeaderValue::try_from(secret.as_str()).map_err(|_| "its `authorization_file` holds no header's value".to_owned())?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }

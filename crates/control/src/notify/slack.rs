@@ -22,7 +22,9 @@ pub(super) async fn post(parts: &Parts, file: &Path, told: &Told) -> Result<(), 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match parts.fetcher.post(&url, &url, headers, body(told).to_string().into()).await {
         Ok((status, _)) if status.is_success() => Ok(()),
-        Ok((status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT), _)) => Err(Unheard::Later(format!("it answered {status}"))),
+        Ok((status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT), _)) => {
+            Err(Unheard::Later(format!("it answered {status}")))
+        }
         Ok((status, _)) if status.is_client_error() => Err(Unheard::Never(format!("it answered {status}"))),
         Ok((status, _)) => Err(Unheard::Later(format!("it answered {status}"))),
         Err(error) => Err(Unheard::Later(without_url(&error).to_owned())),

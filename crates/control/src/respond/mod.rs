@@ -197,14 +197,17 @@ impl Responding {
     pub async fn answer(&self, name: &str, response: Option<Response>, by: Reason) -> Result<Responded, AnswerError> {
         let _turn = self.turn.lock().await;
         let (finding, known) = self.named(name)?;
-        let settles = self.responder().held().iter().find(|(_, held)| held.finding == finding).map(|(position, held)| (*position, held.response));
+        let settles =
+            self.responder().held().iter().find(|(_, held)| held.finding == finding).map(|(position, held)| (*position, held.response));
         let (code, acts) = match response {
             None => (ResponseEnd::Dismissed, Vec::new()),
             Some(response) => {
                 let lacks = match response {
                     Response::Record | Response::Notify => Some("a person can have `quarantine`, `revoke`, `ask` or `lower` done"),
                     Response::Revoke if known.execution.is_none() => Some("it is about no execution of this house"),
-                    Response::Lower | Response::Ask | Response::Quarantine if known.agent.is_none() => Some("it is about no agent of this house"),
+                    Response::Lower | Response::Ask | Response::Quarantine if known.agent.is_none() => {
+                        Some("it is about no agent of this house")
+                    }
                     _ => None,
                 };
                 if let Some(lacks) = lacks {
@@ -223,7 +226,10 @@ impl Responding {
             found: known.found,
             agent: known.agent,
             execution: known.execution,
-            response: response.or(settles.map(|(_, response)| response)).or(known.answered.map(|(response, _)| response)).unwrap_or(Response::Record),
+            response: response
+                .or(settles.map(|(_, response)| response))
+                .or(known.answered.map(|(response, _)| response))
+                .unwrap_or(Response::Record),
             code,
             detail: String::new(),
             acts,
@@ -300,7 +306,9 @@ impl Responding {
         let name = if name.starts_with("sha256:") { name.to_owned() } else { format!("sha256:{name}") };
         let responder = self.responder();
         match responder.named(&name).as_slice() {
-            [finding] => responder.known(finding).cloned().map(|known| (*finding, known)).ok_or_else(|| AnswerError::Unknown(shown(&name, 80))),
+            [finding] => {
+                responder.known(finding).cloned().map(|known| (*finding, known)).ok_or_else(|| AnswerError::Unknown(shown(&name, 80)))
+            }
             [] => Err(AnswerError::Unknown(shown(&name, 80))),
             several => Err(AnswerError::Several(several.len())),
         }

@@ -55,8 +55,8 @@ async fn answer(
     body: Bytes,
 ) -> Result<Json<Value>, Fault> {
     let by = reason(&operator, &body, true)?;
-    let said: Said = serde_json::from_slice(&body)
-        .map_err(|_| Fault::invalid("`do` is one of `lower`, `ask`, `quarantine`, `revoke` and `dismiss`"))?;
+    let said: Said =
+        serde_json::from_slice(&body).map_err(|_| Fault::invalid("`do` is one of `lower`, `ask`, `quarantine`, `revoke` and `dismiss`"))?;
     let response = match said.r#do {
         Hand::Lower => Some(Response::Lower),
         Hand::Ask => Some(Response::Ask),

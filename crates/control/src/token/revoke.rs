@@ -133,7 +133,8 @@ impl Identity {
         let _turn = self.holding.lock().await;
         let executions = &self.parts.executions;
         let (is_quarantined, is_cautioned) = (executions.quarantined().contains_key(agent), executions.caution_of(agent).is_some());
-        let (is_quarantined, is_cautioned) = (is_quarantined && only != Some(Hold::Caution), is_cautioned && only != Some(Hold::Quarantine));
+        let (is_quarantined, is_cautioned) =
+            (is_quarantined && only != Some(Hold::Caution), is_cautioned && only != Some(Hold::Quarantine));
         let only = match (is_quarantined, is_cautioned) {
             (false, false) => return Ok(None),
             (false, true) => Some(Hold::Caution),

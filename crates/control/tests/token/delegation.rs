@@ -153,10 +153,7 @@ async fn what_was_stolen_is_worth_nothing() {
     let delegated = bot.delegate(first.token(), OTHER, &[]).await;
     world
         .identity
-        .revoke_execution(
-            first.body["execution"].as_str().unwrap().parse().unwrap(),
-            bailiwick_control::token::Reason::of("test", ""),
-        )
+        .revoke_execution(first.body["execution"].as_str().unwrap().parse().unwrap(), bailiwick_control::token::Reason::of("test", ""))
         .await
         .unwrap();
     refused("of what was revoked", other.redeem(delegated.token(), &[]).await);

@@ -16,7 +16,8 @@ use crate::identity::Grant;
 use crate::json;
 use crate::judge::{Judged, Known, above, judge};
 use crate::model::{
-    AgentName, Arguments, Call, Caution, Cautioned, Code, ExecutionId, ExecutionStarted, Member, Protocol, ServerName, SpiffeId, Timestamp, ToolName, Verdict,
+    AgentName, Arguments, Call, Caution, Cautioned, Code, ExecutionId, ExecutionStarted, Member, Protocol, ServerName, SpiffeId, Timestamp,
+    ToolName, Verdict,
 };
 
 /// This agent, this call: this decision.

@@ -67,8 +67,7 @@ const RESPONSES: [(&str, Response); 6] = [
 ];
 
 /// The words of levels.
-const LEVELS: [(&str, Level); 4] =
-    [("low", Level::Low), ("medium", Level::Medium), ("high", Level::High), ("critical", Level::Critical)];
+const LEVELS: [(&str, Level); 4] = [("low", Level::Low), ("medium", Level::Medium), ("high", Level::High), ("critical", Level::Critical)];
 
 /// The words of kinds.
 const KINDS: [(&str, Kind); 4] =

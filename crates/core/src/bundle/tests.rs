@@ -418,11 +418,21 @@ fn what_is_wrong_with_the_rest() {
         ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\nrules = []\ndo = \"ask\"", (3, 9), "nothing would fit"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\nkinds = [\"rules\"]\ndo = \"ask\"", (3, 10), "no kind of detector"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\ndo = \"stop\"", (3, 6), "cannot be `stop`"),
-        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.when]]\ndo = \"ask\"\n[[respond.when]]\ndo = \"lower\"", (4, 1), "never reached"),
+        (
+            "bailiwick.toml",
+            "trust_domain = \"a\"\n[[respond.when]]\ndo = \"ask\"\n[[respond.when]]\ndo = \"lower\"",
+            (4, 1),
+            "never reached",
+        ),
         ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\nlevel = \"high\"", (2, 1), "not said who is told"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\nsyslog = \"siem.example\"", (3, 10), "no syslog collector"),
         ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\notlp = \"http://otel.example/v1/logs\"", (3, 8), "not encrypted"),
-        ("bailiwick.toml", "trust_domain = \"a\"\n[[respond.notify]]\nslack = { url = \"https://hooks.example/x\" }", (3, 11), "unknown key `url`"),
+        (
+            "bailiwick.toml",
+            "trust_domain = \"a\"\n[[respond.notify]]\nslack = { url = \"https://hooks.example/x\" }",
+            (3, 11),
+            "unknown key `url`",
+        ),
         (
             "bailiwick.toml",
             "trust_domain = \"a\"\n[approvals]\nlisten = \"127.0.0.1:8480\"\n[approvals.login]\nissuer = \"people\"\nclient_id = \"b\"\nclaims = { a = \"b\" }",

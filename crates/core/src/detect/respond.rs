@@ -220,7 +220,11 @@ impl Responder {
                     known.answered = before.or(Some((responded.response, code)));
                     if code == ResponseEnd::Done {
                         let new = responded.acts.iter().map(|act| (responded.response, *act));
-                        new.for_each(|act| if !known.acts.contains(&act) { known.acts.push(act) });
+                        new.for_each(|act| {
+                            if !known.acts.contains(&act) {
+                                known.acts.push(act)
+                            }
+                        });
                     }
                 }
             }
@@ -370,9 +374,8 @@ impl Responder {
     fn step(&self, case: &Case, response: Response, orders: &Orders, now: Timestamp) -> Step {
         let note = |code, why: &str| Step::Note(code, why.to_owned(), Vec::new());
         let held_by_another = |agent: &AgentName| {
-            let by_another = |(finding, under_way): (&Digest, &UnderWay)| {
-                *finding != case.finding && under_way.quarantines.as_ref() == Some(agent)
-            };
+            let by_another =
+                |(finding, under_way): (&Digest, &UnderWay)| *finding != case.finding && under_way.quarantines.as_ref() == Some(agent);
             self.quarantined.contains(agent) || self.under_way.iter().any(by_another)
         };
         let acts = self.known.get(&case.finding).into_iter().flat_map(|known| &known.acts);
@@ -437,7 +440,10 @@ impl Responder {
     pub fn others(&self, finding: &Digest, agent: &AgentName, hold: Hold) -> Vec<Digest> {
         let is_other = |(name, known): &(&Digest, &Known)| {
             let answered = known.answered.filter(|(_, code)| matches!(code, ResponseEnd::Done | ResponseEnd::Nothing));
-            *name != finding && !known.settled && known.agent.as_ref() == Some(agent) && answered.is_some_and(|(response, _)| holds(response) == Some(hold))
+            *name != finding
+                && !known.settled
+                && known.agent.as_ref() == Some(agent)
+                && answered.is_some_and(|(response, _)| holds(response) == Some(hold))
         };
         self.known.iter().filter(is_other).map(|(name, _)| *name).collect()
     }

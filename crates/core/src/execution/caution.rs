@@ -116,11 +116,7 @@ mod tests {
             executions.heard_quarantine(Position(1), quarantined());
             executions.heard_caution(Position(3), cautioned("bot", Caution::Ask));
             executions.heard_release(Position(at), &released(only));
-            assert_eq!(
-                (executions.quarantined().contains_key(&agent), executions.caution_of(&agent).is_some()),
-                held,
-                "{only:?} at {at}"
-            );
+            assert_eq!((executions.quarantined().contains_key(&agent), executions.caution_of(&agent).is_some()), held, "{only:?} at {at}");
         }
         // Said here, and not yet known where: an older release on its way does not undo it, an own one does.
         let executions = Executions::default();

@@ -542,7 +542,8 @@ fn of_an_agent_under_caution_each_effect_needs_a_person_or_is_suspect_to_policy(
     let (asked, call) = judged("mail/draft", &ledger);
     let intent = asked.into_intent(&snapshot, &execution, &call, Position(0), 0, now());
     ledger.took(Position(7), &intent, &[]);
-    let (by, until) = (crate::model::Person { issuer: "i".into(), subject: "ana".into(), name: None }, "2026-11-25T10:05:00Z".parse().unwrap());
+    let (by, until) =
+        (crate::model::Person { issuer: "i".into(), subject: "ana".into(), name: None }, "2026-11-25T10:05:00Z".parse().unwrap());
     let answered = crate::model::Answered {
         at: now(),
         ask: Position(7),

@@ -9,8 +9,8 @@ use crate::execution::Execution;
 use crate::identity::Grant;
 use crate::ledger::{Facts, GrantUse, Labels, Share};
 use crate::model::{
-    Answer, Answers, Arguments, Call, Caution, Cautioned, Code, Decision, Digest, Effect, ExecutionStarted, Member, Protocol, Quarantined, Released,
-    Revocation, Revoked, ToolName,
+    Answer, Answers, Arguments, Call, Caution, Cautioned, Code, Decision, Digest, Effect, ExecutionStarted, Member, Protocol, Quarantined,
+    Released, Revocation, Revoked, ToolName,
 };
 
 /// One thing that happens while the gateway runs.
@@ -153,8 +153,15 @@ impl Live {
                 running.stop_token("t");
             }
             Step::RevokeAll => {
-                let revoked =
-                    Revoked { at: now, what: Revocation::All, execution: None, agent: None, by: "a".into(), reason: "test".into(), finding: None };
+                let revoked = Revoked {
+                    at: now,
+                    what: Revocation::All,
+                    execution: None,
+                    agent: None,
+                    by: "a".into(),
+                    reason: "test".into(),
+                    finding: None,
+                };
                 self.append(&revoked);
                 self.executions.revoked(&revoked);
             }
@@ -396,7 +403,8 @@ fn an_execution_that_ended_long_ago_is_let_go_of_and_one_that_goes_on_all_the_sa
         let what = Revocation::Execution(id(execution));
         recovery.fold(
             Position(0),
-            Revoked { at: at(0), what, execution: Some(id(execution)), agent: None, by: "a".into(), reason: String::new(), finding: None }.into(),
+            Revoked { at: at(0), what, execution: Some(id(execution)), agent: None, by: "a".into(), reason: String::new(), finding: None }
+                .into(),
         );
     }
     let kept_at = |recovery: &mut Recovery<'_>, moment: Timestamp| {
@@ -429,7 +437,8 @@ fn of_many_revoked_executions_a_kept_fold_has_the_ids() {
         let what = Revocation::Execution(id(number));
         recovery.fold(
             Position(0),
-            Revoked { at: at(0), what, execution: Some(id(number)), agent: None, by: "a".into(), reason: String::new(), finding: None }.into(),
+            Revoked { at: at(0), what, execution: Some(id(number)), agent: None, by: "a".into(), reason: String::new(), finding: None }
+                .into(),
         );
     }
     recovery.forget_ended(at(0));

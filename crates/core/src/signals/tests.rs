@@ -59,7 +59,8 @@ fn what_one_house_tells_another_understands_and_what_was_heard_is_not_told_on() 
         reason: "r".into(),
         finding: None,
     };
-    let revoked = |what, by: &str| Revoked { at: at(9), what, execution: None, agent: None, by: by.into(), reason: "r".into(), finding: None };
+    let revoked =
+        |what, by: &str| Revoked { at: at(9), what, execution: None, agent: None, by: by.into(), reason: "r".into(), finding: None };
     let bot = Whom { agents: vec!["bot".parse().unwrap()], named: "spiffe://a.example/agent/bot".into(), ..Whom::default() };
     let ana = Whom { person: Some("there:idp:ana".into()), named: "idp:ana".into(), ..Whom::default() };
     assert_eq!(understood(&a, &b, quarantined("unix:ops", 9)), [(Kind::RiskLevelChange, true, bot.clone())]);

@@ -29,7 +29,9 @@ pub fn told(record: &Record, snapshot: &Snapshot) -> Vec<Told> {
         Record::Quarantined(Quarantined { at, agent, since, by, reason, .. }) if at == since && !by.starts_with(HEARD) => {
             vec![house.risk(agent, Level::High, Level::Low, (*at, by, reason))]
         }
-        Record::Released(released @ Released { at, agent, by, reason, .. }) if released.lifts(Hold::Quarantine) => vec![house.risk(agent, Level::Low, Level::High, (*at, by, reason))],
+        Record::Released(released @ Released { at, agent, by, reason, .. }) if released.lifts(Hold::Quarantine) => {
+            vec![house.risk(agent, Level::Low, Level::High, (*at, by, reason))]
+        }
         _ => Vec::new(),
     }
 }

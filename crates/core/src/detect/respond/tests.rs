@@ -139,7 +139,9 @@ impl House {
     /// When something was stopped by itself.
     fn stops(&self) -> Vec<Timestamp> {
         let stop = |record: &Record| match record {
-            Record::Quarantined(Quarantined { at, finding: Some(_), .. }) | Record::Revoked(Revoked { at, finding: Some(_), .. }) => Some(*at),
+            Record::Quarantined(Quarantined { at, finding: Some(_), .. }) | Record::Revoked(Revoked { at, finding: Some(_), .. }) => {
+                Some(*at)
+            }
             _ => None,
         };
         self.log.iter().filter_map(stop).collect()
@@ -170,9 +172,13 @@ fn the_first_order_that_fits_decides_and_otherwise_what_the_detectors_author_say
         ..Orders::default()
     };
     let owner = |name: &AgentName| (name.as_str() == "agent-3").then(|| "ana@ops.example".to_owned());
-    for (number, impact, response) in
-        [(1, 5, Response::Ask), (1, 10, Response::Revoke), (2, 5, Response::Notify), (3, 10, Response::Record), (4, 5, Response::Quarantine)]
-    {
+    for (number, impact, response) in [
+        (1, 5, Response::Ask),
+        (1, 10, Response::Revoke),
+        (2, 5, Response::Notify),
+        (3, 10, Response::Record),
+        (4, 5, Response::Quarantine),
+    ] {
         let case = Case::of(&finding(number, Response::Quarantine, impact));
         assert_eq!(orders.response(&case, &owner), response, "{number} {impact}");
     }
@@ -207,7 +213,9 @@ fn what_goes_beyond_the_ceiling_waits_for_a_person_and_is_settled_once() {
 #[test]
 fn a_finding_that_gets_worse_is_answered_with_more_and_one_that_an_operator_released_is_not() {
     let mut house = House::new(Mode::Act, 5);
-    for (response, count) in [(Response::Notify, 1), (Response::Notify, 1), (Response::Ask, 2), (Response::Lower, 2), (Response::Quarantine, 3)] {
+    for (response, count) in
+        [(Response::Notify, 1), (Response::Notify, 1), (Response::Ask, 2), (Response::Lower, 2), (Response::Quarantine, 3)]
+    {
         house.found(finding(1, response, 9));
         house.answer(usize::MAX);
         assert_eq!(house.ends().len(), count, "{response:?}");
