@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    approvals, check, connect, executions, explain, init, keys, labels, log, policy, rules, schema, serve, servers, signals, stop, test,
-    token,
+    approvals, check, connect, executions, explain, findings, init, keys, labels, log, policy, rules, schema, serve, servers, signals,
+    stop, test, token,
 };
 use crate::demo::Demo;
 use crate::demo::servers::DemoServer;
@@ -46,6 +46,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show the executions under way.
     Executions(executions::Executions),
+    /// See what is out of the ordinary, what proves it, and say what it is.
+    Findings(findings::Findings),
     /// See what agents ask people, and answer.
     Approvals(approvals::Approvals),
     /// Stop an agent at once, until it is released.
@@ -85,6 +87,7 @@ impl Cli {
             Command::Log(command) => command.run().await,
             Command::Explain(command) => command.run(),
             Command::Executions(command) => command.run().await,
+            Command::Findings(command) => command.run().await,
             Command::Approvals(command) => command.run().await,
             Command::Quarantine(command) => command.run().await,
             Command::Release(command) => command.run().await,

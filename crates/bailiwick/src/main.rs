@@ -8,6 +8,7 @@ mod cli;
 mod cloudtrail;
 mod commands;
 mod demo;
+mod findings;
 mod house;
 mod init;
 mod labels;

@@ -54,6 +54,11 @@ impl Records {
         self.house.bundle()
     }
 
+    /// The directory of all data of the bundle.
+    pub(crate) fn data(&self) -> miette::Result<PathBuf> {
+        self.house.data()
+    }
+
     /// The trust domain of the bundle, where there is one.
     pub(crate) fn trust_domain(&self) -> Option<String> {
         self.house.trust_domain()

@@ -5,6 +5,8 @@ mod common;
 mod connection;
 #[path = "line/decisions.rs"]
 mod decisions;
+#[path = "line/findings.rs"]
+mod findings;
 
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;

@@ -21,6 +21,12 @@
 //! | `GET /api/v1/approvals/{id}` | shows one |
 //! | `POST /api/v1/approvals/{id}/approve` | approves it, once; with `{"endorse": true}`, its values for the execution too |
 //! | `POST /api/v1/approvals/{id}/refuse` | refuses it |
+//! | `GET /api/v1/findings[?agent=…&execution=…&level=…&since=…&all=true&limit=…]` | lists what was found and nobody closed, newest first |
+//! | `POST /api/v1/findings` | takes in what was found elsewhere: `{"by": …, "findings": […]}`; what is known so often already is left out |
+//! | `GET /api/v1/findings/{id}` | shows one, by its id or the beginning of it |
+//! | `POST /api/v1/findings/{id}/close` | closes it as `{"as": "true_positive"}`, `false_positive` or `benign` |
+//! | `GET /api/v1/findings/rates` | says how many alerts there were beside the budget, and how often detectors were right |
+//! | `GET /api/v1/findings/watch` | says how far the log is watched, and what is in the way |
 //! | `GET /api/v1/signals` | lists the signals of transmitters that wait for a person, oldest first |
 //! | `POST /api/v1/signals/{id}/act` | carries one out |
 //! | `POST /api/v1/signals/{id}/dismiss` | lets one be |

@@ -16,6 +16,7 @@ use miette::{IntoDiagnostic as _, miette};
 use serde_json::{Value, json};
 
 use crate::cloudtrail::{Done, Files, verified_lines};
+use crate::findings::send;
 use crate::machine::MachineClock;
 use crate::problems::counted;
 use crate::records::Records;
@@ -62,6 +63,9 @@ struct CloudTrail {
     /// Print JSON: the same as `--format json`.
     #[arg(long)]
     json: bool,
+    /// Send what is found to the running server, which records it with its own; what it knows already is not recorded again.
+    #[arg(long)]
+    record: bool,
     /// Print findings too that ask for nothing.
     #[arg(long)]
     all: bool,
@@ -86,9 +90,9 @@ enum Format {
 
 impl Import {
     /// Does what the subcommand says.
-    pub(crate) fn run(self) -> miette::Result<ExitCode> {
+    pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         match self.from {
-            From::Cloudtrail(command) => command.run(),
+            From::Cloudtrail(command) => command.run().await,
         }
     }
 }
@@ -103,7 +107,7 @@ struct Report {
 }
 
 impl CloudTrail {
-    fn run(self) -> miette::Result<ExitCode> {
+    async fn run(self) -> miette::Result<ExitCode> {
         if self.path.to_string_lossy().starts_with("s3://") {
             return Err(miette!(
                 help = format!("aws s3 sync {} trail/ && bailiwick log import cloudtrail trail/", self.path.display()),
@@ -140,6 +144,10 @@ impl CloudTrail {
         report.findings.retain(|finding| self.all || finding.detector.response > Response::Record);
         report.findings.sort_by(|one, other| other.severity().total_cmp(&one.severity()).then_with(|| one.first.cmp(&other.first)));
         report.print(if self.json { Format::Json } else { self.format }, &trail);
+        if self.record {
+            let (recorded, known) = send(&self.records.data()?, "cloudtrail", &report.findings).await?;
+            complain!("{} recorded; the server knew {known}", counted(recorded, "finding"));
+        }
         Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

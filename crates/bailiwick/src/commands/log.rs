@@ -126,7 +126,7 @@ impl Log {
             Command::Verify(command) => command.run(),
             Command::Prove(command) => command.run(),
             Command::Check(command) => command.run(),
-            Command::Import(command) => command.run(),
+            Command::Import(command) => command.run().await,
             Command::Key(command) => command.run(),
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod connect;
 pub(crate) mod executions;
 pub(crate) mod explain;
+pub(crate) mod findings;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod keys;

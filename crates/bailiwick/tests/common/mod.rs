@@ -133,6 +133,18 @@ impl House {
         answer
     }
 
+    /// Asks the admin API, and reads its answer.
+    pub(crate) fn admin(&self, method: &str, path: &str, body: &Value) -> Value {
+        let mut socket = std::os::unix::net::UnixStream::connect(self.bundle().join(".bailiwick/admin.sock")).unwrap();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let head = format!("{method} /api/v1{path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
+    }
+
     pub(crate) fn server_id(&self) -> u32 {
         self.server.as_ref().unwrap().id()
     }
