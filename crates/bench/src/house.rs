@@ -1,7 +1,7 @@
 //! The release build of `bailiwick serve` on a bundle with a noisy agent, a quiet one, and tool servers of this process.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +34,11 @@ pub(crate) struct House {
 impl House {
     /// Writes the bundle to a directory of its own and starts the server. `credential` and `limits` are lines of TOML.
     pub(crate) async fn start(credential: &str, limits: &str, servers: &[(&str, &Upstream)]) -> Result<Self> {
+        Self::start_with(credential, limits, servers, &[]).await
+    }
+
+    /// The same with these files of the bundle beside the others, or in their place.
+    pub(crate) async fn start_with(credential: &str, limits: &str, servers: &[(&str, &Upstream)], files: &[(&str, &str)]) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let doors = Doors { data: free_port()?, identity: free_port()? };
         let key = Arc::new(Key::new()?);
@@ -46,6 +51,11 @@ impl House {
             let may = format!("call = [{}]\ndelegate_to = [\"{}\"]", may.join(", "), agent.name);
             let declaration = agent.declaration(credential, &may);
             fs::write(bundle.join(format!("agents/{}.toml", agent.name)), declaration)?;
+        }
+        for (name, text) in files {
+            let file = bundle.join(name);
+            fs::create_dir_all(file.parent().ok_or("a file of the bundle is in it")?)?;
+            fs::write(file, text)?;
         }
         let server = Program::start(process::bailiwick()?.arg("serve").arg(bundle), &home.path().join("said"))?;
         server.wait_until_it_listens(doors.data).await?;
@@ -61,6 +71,28 @@ impl House {
     /// A credential of a new execution of the noisy agent.
     pub(crate) async fn noisy(&self) -> Result<String> {
         self.credential(&self.noisy).await
+    }
+
+    /// The noisy agent, for a task of its own that gets credentials.
+    pub(crate) fn noisy_agent(&self) -> (Agent, Doors) {
+        (self.noisy.clone(), self.doors)
+    }
+
+    /// Waits until all that was found is on the log.
+    pub(crate) async fn is_watched(&self) -> Result {
+        loop {
+            let state = self.ask(Method::GET, "/findings/watch", Bytes::new()).await?;
+            let number = |name: &str| state.get(name).and_then(Value::as_u64);
+            if number("waiting") == Some(0) && number("watched_until") == number("log") {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The bundle's directory.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.home.path().join("bundle")
     }
 
     /// A credential of a new execution of the quiet agent.

@@ -11,6 +11,7 @@ mod clock;
 mod decision;
 mod detect;
 mod detection;
+mod findings;
 mod flow;
 mod house;
 mod http;
@@ -59,6 +60,7 @@ const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "flow", tells: "taking in what tools return, looking values up, and the memory for it", run: flow::measure },
     Measurement { name: "tokens", tells: "telling who is calling, and issuing credentials", run: tokens::measure },
     Measurement { name: "detect", tells: "folding records into what is usual, and saying it of a call", run: detect::measure },
+    Measurement { name: "findings", tells: "from a record to its finding, while the server is under load", run: findings::measure },
     Measurement { name: "log", tells: "durable appends, beside the disk, SQLite and redb; verifying and proving", run: log::measure },
     Measurement {
         name: "start",

@@ -169,11 +169,10 @@ fn an_analyst_sees_what_was_found_with_its_proof_and_says_what_it_is() {
     let (_, text) = said(&["findings"]);
     assert!(text.contains("helper was denied tickets/reply.") && text.contains(short), "{text}");
 
+    wait_for("what was done about it", || said(&["findings", "show", short]).1.contains("notify helper because of finding"));
     let (_, shown) = said(&["findings", "show", short]);
     let denied = house.records().iter().position(|record| record["verdict"] == "deny").unwrap();
-    for words in
-        ["how sure  50 %, and 5 of 10 bad if so", &format!("record {denied}"), &format!("bailiwick explain {denied}"), "nothing yet"]
-    {
+    for words in ["how sure  50 %, and 5 of 10 bad if so", &format!("record {denied}"), &format!("bailiwick explain {denied}")] {
         assert!(shown.contains(words), "`{words}` is not in:\n{shown}");
     }
     assert!(said(&["explain", &denied.to_string()]).0);

@@ -118,6 +118,7 @@ impl Sentry {
             // What was found is no event: a rule about it would raise what it is about.
             Some(Record::Finding(found)) => self.recorded(position, found),
             Some(Record::Settled(settled)) => self.settled(position, settled),
+            Some(Record::Response(_) | Record::Cautioned(_)) => {}
             _ => {
                 self.heard = record.as_ref().map_or(self.heard, Record::at);
                 let by_rules = self.hold_against_rules(position, entry);
