@@ -17,6 +17,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::sidecar::client::Http;
 
 const VERSION: &str = "2026-07-28";
+/// The method that opens a stream of changes.
+const LISTEN: &str = "subscriptions/listen";
 const REPLY_BYTES_MAX: usize = 8 << 20;
 
 /// The client, connected.
@@ -96,15 +98,24 @@ impl Agent {
         })
     }
 
+    /// Opens a stream of changes, as clients do, and waits until it has begun. What is given resolves once it has ended.
+    pub(super) async fn listen(&self) -> miette::Result<impl Future<Output = ()> + Send + 'static> {
+        let Way::Http(http, address) = &self.way else { return Err(miette!("only over HTTP")) };
+        let params = json!({ "notifications": { "toolsListChanged": true }, "_meta": meta() });
+        let message = json!({ "jsonrpc": "2.0", "id": "changes", "method": LISTEN, "params": params });
+        let mut response = http.send(request(address, LISTEN, None, &message)?).await.into_diagnostic()?;
+        let begun = response.body_mut().frame().await;
+        if !response.status().is_success() || !matches!(begun, Some(Ok(_))) {
+            return Err(miette!("the stream of changes did not begin: {}", response.status()));
+        }
+        let mut body = response.into_body();
+        Ok(async move { while let Some(Ok(_)) = body.frame().await {} })
+    }
+
     /// Makes one request, about the tool of this `name` if it is about one.
     async fn ask(&mut self, method: &str, mut params: Map<String, Value>, name: Option<&str>) -> miette::Result<Result<Value, String>> {
         self.next_id += 1;
-        let meta = json!({
-            "io.modelcontextprotocol/protocolVersion": VERSION,
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "io.modelcontextprotocol/clientInfo": { "name": "demo-agent", "version": "1.0" },
-        });
-        params.insert("_meta".to_owned(), meta);
+        params.insert("_meta".to_owned(), meta());
         match &mut self.way {
             Way::Http(http, address) => {
                 let request = json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
@@ -136,8 +147,17 @@ impl Program {
     }
 }
 
-/// Sends one request over HTTP and reads its answer, which may come as one document or at the end of a stream.
-async fn post(http: &Http, address: &str, method: &str, name: Option<&str>, message: &Value) -> miette::Result<Result<Value, String>> {
+/// What each request carries of the client.
+fn meta() -> Value {
+    json!({
+        "io.modelcontextprotocol/protocolVersion": VERSION,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": { "name": "demo-agent", "version": "1.0" },
+    })
+}
+
+/// One message as a request over HTTP.
+fn request(address: &str, method: &str, name: Option<&str>, message: &Value) -> miette::Result<Request<Full<Bytes>>> {
     let mut request = Request::post(address)
         .header(CONTENT_TYPE, "application/json")
         .header(ACCEPT, "application/json, text/event-stream")
@@ -146,7 +166,12 @@ async fn post(http: &Http, address: &str, method: &str, name: Option<&str>, mess
     if let Some(name) = name {
         request = request.header("mcp-name", name);
     }
-    let response = http.send(request.body(Full::new(Bytes::from(message.to_string()))).into_diagnostic()?).await.into_diagnostic()?;
+    request.body(Full::new(Bytes::from(message.to_string()))).into_diagnostic()
+}
+
+/// Sends one request over HTTP and reads its answer, which may come as one document or at the end of a stream.
+async fn post(http: &Http, address: &str, method: &str, name: Option<&str>, message: &Value) -> miette::Result<Result<Value, String>> {
+    let response = http.send(request(address, method, name, message)?).await.into_diagnostic()?;
     let status = response.status();
     let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
     let body = body.map_err(|error| miette!("the answer broke off: {error}"))?.to_bytes();

@@ -1,5 +1,5 @@
-//! The demo, in two acts: an agent does its task through the gateway, is hijacked by what it reads, and is held; then another one has a
-//! privileged agent act for it, and is held as well.
+//! The demo, in three acts: an agent does its task through the gateway, is hijacked by what it reads, and is held; then another one has a
+//! privileged agent act for it, and is held as well; then the first is hijacked again, and is found out and stopped.
 //!
 //! Nothing in it is a mock: the tool servers are processes that speak MCP, the CRM is a SQLite file, the gateway and the
 //! token service are those of `serve`, the agent reaches them through the sidecar, and the log is verified by what `log
@@ -14,6 +14,7 @@ mod second;
 pub(crate) mod servers;
 mod stage;
 mod talk;
+mod third;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -73,7 +74,9 @@ impl Demo {
         first_act(&mut stage, &server, home).await?;
         stage.say(&stage.paint.bold("\nSecond act: a hijacked agent has a privileged one act\n"));
         second.play(&mut stage).await?;
-        stage.say("\nThe log of both, verified offline by what `bailiwick log verify` uses:\n");
+        stage.say(&stage.paint.bold("\nThird act: the first agent is hijacked again, while somebody watches\n"));
+        third::play(&mut stage, &server, home).await?;
+        stage.say("\nThe log of all three, verified offline by what `bailiwick log verify` uses:\n");
         verify(&mut stage, &server, &bundle).await?;
 
         let kept = stage.is_kept();
@@ -217,6 +220,17 @@ fn files(directory: &Path) -> miette::Result<Vec<std::path::PathBuf>> {
     found.sort();
     found.reverse();
     Ok(found)
+}
+
+/// Runs this program on the demo's bundle, and gives what it printed.
+async fn run(bundle: &Path, arguments: &[&str]) -> miette::Result<String> {
+    let program = std::env::current_exe().into_diagnostic()?;
+    let output = tokio::process::Command::new(program).args(arguments).arg("--dir").arg(bundle).output().await.into_diagnostic()?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(miette!("`bailiwick {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
+    }
 }
 
 /// Leaves everything running and says how to play with it.

@@ -2,7 +2,6 @@
 //! A2A. First with nothing between the two, then with Bailiwick there, of which neither knows.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use std::sync::Arc;
 
 use bailiwick_core::ledger::Integrity;
@@ -18,6 +17,7 @@ use super::office::Office;
 use super::servers::{Crm, outbox};
 use super::stage::{Expected, Recorded, Stage};
 use super::talk::Peer;
+use super::run;
 use crate::server::Server;
 use crate::sidecar::client::Http;
 use crate::sidecar::credential::{AgentProof, Credentials, Redeemer, Wanted};
@@ -203,9 +203,8 @@ impl Second {
         stage.say(&format!("\n{BACK} now watches the complaints for {FRONT}. Somebody stops them both.\n"));
         let reason = format!("{FRONT} was hijacked");
         if !is_off("subtree") {
-            let revoked = self.bailiwick(&["revoke", "--subtree", &self.execution, "--reason", &reason]).await?;
-            let said = String::from_utf8_lossy(&revoked.stdout).trim().to_owned();
-            stage.say(&format!("  $ bailiwick revoke --subtree {} --reason \"{reason}\"\n  {said}\n", self.execution));
+            let said = run(&self.bundle, &["revoke", "--subtree", &self.execution, "--reason", &reason]).await?;
+            stage.say(&format!("  $ bailiwick revoke --subtree {} --reason \"{reason}\"\n  {}\n", self.execution, said.trim()));
         }
         let heard = self.tools.call("tickets__list", &json!({ "since_days": 1 })).await?;
         stage.promise(&format!("{FRONT} can do nothing more"), heard.failed);
@@ -223,8 +222,7 @@ impl Second {
     async fn explained(&self, stage: &mut Stage) -> miette::Result<()> {
         let exported = stage.scenes.iter().rev().find(|scene| scene.tool == "analytics/export" && scene.agent == BACK);
         let record = exported.and_then(|scene| scene.record).unwrap_or_default().to_string();
-        let explained = self.bailiwick(&["explain", &record]).await?;
-        let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+        let text = run(&self.bundle, &["explain", &record]).await?;
         stage.say(&format!("\nThe record shows the whole chain:\n\n  $ bailiwick explain {record}"));
         stage.say(&text.lines().map(|line| format!("  {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n"));
         let is_whole = text.contains(&format!("{FRONT}, in execution {}", self.execution)) && text.contains(TASK);
@@ -261,18 +259,6 @@ impl Second {
             stage.promise(&format!("nothing else was done, but record {position}"), false);
         }
         Ok(scenes)
-    }
-
-    /// Runs this program on the demo's bundle.
-    async fn bailiwick(&self, arguments: &[&str]) -> miette::Result<Output> {
-        let program = std::env::current_exe().into_diagnostic()?;
-        let mut command = tokio::process::Command::new(program);
-        let output = command.args(arguments).arg("--dir").arg(&self.bundle).output().await.into_diagnostic()?;
-        if output.status.success() {
-            Ok(output)
-        } else {
-            Err(miette!("`bailiwick {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)))
-        }
     }
 }
 
