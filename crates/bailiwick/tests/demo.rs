@@ -20,7 +20,8 @@ fn the_demo_keeps_its_promises() {
     let first: Vec<&str> = first.into_iter().map(|[_, _, code]| code).collect();
     assert_eq!(first[..4], ["allowed"; 4]);
     assert_eq!(first[4..10], ["not_in_role", "forbidden", "not_in_role", "outside_grant", "approval_required", "tool_changed"]);
-    assert_eq!(first[10..], ["approval_refused", "approval_required", "allowed", "approval_required"]);
+    assert_eq!(first[10..14], ["approval_refused", "approval_required", "allowed", "approval_required"]);
+    assert_eq!(first[14..], ["allowed", "not_in_role", "approval_required", "quarantined", "allowed"]);
     assert_eq!(
         second,
         [
@@ -45,7 +46,8 @@ fn the_demo_keeps_its_promises() {
 fn with_any_one_protection_off_the_demo_fails_and_says_what_broke() {
     let of_the_first = ["role", "policy", "flow", "pin", "proof", "grant", "revocation", "record", "tamper"];
     let of_the_second = ["chain", "narrow", "declared", "subtree"];
-    for protection in of_the_first.into_iter().chain(of_the_second) {
+    let of_the_third = ["respond", "release"];
+    for protection in of_the_first.into_iter().chain(of_the_second).chain(of_the_third) {
         let output = demo().env("BAILIWICK_TEST_OFF", protection).output().unwrap();
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         assert_eq!(output.status.code(), Some(1), "without `{protection}`: {told}");

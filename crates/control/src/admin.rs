@@ -183,7 +183,7 @@ async fn revoke_execution(
     let by = reason(&operator, &body, false)?;
     let execution = find(&admin, &id)?;
     let stopped = admin.identity.revoke_execution(execution.id(), by).await.map_err(|error| Fault::failed("not_recorded", &error))?;
-    Ok(Json(json!({ "revoked": { "execution": execution.id() }, "record": stopped.record })))
+    Ok(Json(json!({ "revoked": { "execution": execution.id() }, "executions": stopped.executions, "record": stopped.record })))
 }
 
 async fn revoke_token(

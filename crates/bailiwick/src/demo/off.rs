@@ -2,7 +2,7 @@
 //! the feature `test-switches`; in all others every protection is on.
 //!
 //! `role`, `policy`, `flow`, `pin`, `chain`, `narrow` and `declared` change the bundle, `proof` and `grant` what the sidecar asks for,
-//! `revocation` and `subtree` what the play does, `record` what the log's storage keeps, `tamper` what is stored. That a call is handed to the log before it is
+//! `revocation`, `subtree`, `respond` and `release` what the play does, `record` what the log's storage keeps, `tamper` what is stored. That a call is handed to the log before it is
 //! done has no switch: the other order does not compile.
 
 /// Whether the protection `name` is off.

