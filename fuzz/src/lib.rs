@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "a2a-card", run: targets::a2a::card },
     Target { name: "cloudtrail", run: targets::detect::cloudtrail },
     Target { name: "cloudtrail-digest", run: targets::detect::digest },
+    Target { name: "guardduty", run: targets::detect::guardduty },
     Target { name: "rules", run: targets::detect::rules },
     Target { name: "note", run: targets::log::note },
     Target { name: "receipt", run: targets::log::receipt },

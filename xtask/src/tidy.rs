@@ -29,18 +29,19 @@ const CRATES: &[(&str, &[&str])] = &[
 /// `model` know no rule.
 const MODULES: &[(&str, &[&str])] = &[
     ("address", &[]),
+    ("prose", &["model"]),
     ("form", &[]),
     ("json", &[]),
-    ("model", &["json", "identity", "ledger", "detect"]),
+    ("model", &["json", "identity", "ledger", "detect", "prose", "address"]),
     ("pressure", &[]),
     ("flow", &["bundle", "json", "model"]),
     ("approval", &["flow", "model"]),
     ("identity", &["json", "model", "execution", "ledger", "bundle"]),
     ("catalog", &["json", "model", "bundle"]),
-    ("detect", &["flow", "model"]),
+    ("detect", &["flow", "model", "approval", "json"]),
     ("ledger", &["json", "model", "bundle", "flow", "approval", "detect"]),
     ("policy", &["json", "model", "ledger", "bundle", "identity", "catalog", "flow", "detect"]),
-    ("bundle", &["json", "model", "ledger", "policy", "identity", "catalog", "flow", "signals", "detect"]),
+    ("bundle", &["json", "model", "ledger", "policy", "identity", "catalog", "flow", "signals", "detect", "prose", "address"]),
     // A bundle's own expectations are judged by the one function that judges calls.
     ("bundle/expect", &["json", "model", "ledger", "policy", "identity", "execution", "judge", "flow"]),
     ("execution", &["json", "model", "ledger", "identity", "bundle", "flow", "tasks", "signals"]),

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest;
 use bailiwick_core::detect::Finding;
 use bailiwick_core::detect::cloudtrail::digest::{DIGEST_BYTES_MAX, Digests, Verified};
 use bailiwick_core::detect::cloudtrail::{Piece, Splitter, Trail};
 use flate2::read::MultiGzDecoder;
-use sha2::{Digest as _, Sha256};
 
 /// How much is read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -42,13 +42,33 @@ impl<'t> Files<'t> {
 
     /// Reads one file. What is whole of it is judged, also where the rest is not.
     pub(crate) fn read(&mut self, path: &Path, found: &mut dyn FnMut(Finding)) -> Done {
+        match File::open(path) {
+            Ok(file) => {
+                let signature = std::fs::read_to_string(beside(path)).ok();
+                self.take(&path.to_string_lossy(), file, signature.as_deref(), found)
+            }
+            Err(error) => {
+                let mut done = Done::default();
+                done.complain(error.to_string());
+                done
+            }
+        }
+    }
+
+    /// Reads one file of a name, however it comes; `signature` is what S3 keeps beside a digest.
+    pub(crate) fn take(
+        &mut self,
+        name: &str,
+        content: impl Read + 'static,
+        signature: Option<&str>,
+        found: &mut dyn FnMut(Finding),
+    ) -> Done {
         let mut done = Done::default();
-        let is_digest = path.components().any(|part| part.as_os_str() == "CloudTrail-Digest");
-        let opened = File::open(path).map(|file| unpacked(path, file));
-        match opened {
-            Err(error) => done.complain(error.to_string()),
-            Ok(reader) if is_digest => self.digest(path, reader, &mut done),
-            Ok(reader) => self.events(path, reader, found, &mut done),
+        let content: Box<dyn Read> = if name.ends_with(".gz") { Box::new(MultiGzDecoder::new(content)) } else { Box::new(content) };
+        if name.split('/').any(|part| part == "CloudTrail-Digest") {
+            self.digest(content, signature, &mut done);
+        } else {
+            self.events(name, content, found, &mut done);
         }
         done
     }
@@ -58,9 +78,9 @@ impl<'t> Files<'t> {
         &self.digests
     }
 
-    fn events(&mut self, path: &Path, mut reader: impl Read, found: &mut dyn FnMut(Finding), done: &mut Done) {
+    fn events(&mut self, name: &str, mut reader: impl Read, found: &mut dyn FnMut(Finding), done: &mut Done) {
         let mut splitter = Splitter::new();
-        let mut sha256 = Sha256::new();
+        let mut sha256 = digest::Context::new(&digest::SHA256);
         let ended = loop {
             let read = match reader.read(&mut self.chunk) {
                 Ok(0) => break Ok(()),
@@ -93,23 +113,27 @@ impl<'t> Files<'t> {
                 }
             }
         }
-        self.digests.file(&path.to_string_lossy(), sha256.finalize().into());
+        self.digests.file(name, sha256_of(sha256));
     }
 
-    fn digest(&mut self, path: &Path, reader: impl Read, done: &mut Done) {
+    fn digest(&mut self, reader: impl Read, signature: Option<&str>, done: &mut Done) {
         let mut bytes = Vec::new();
         let read = reader.take(DIGEST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
-        let signature = std::fs::read_to_string(beside(path)).ok();
         match read {
             Err(error) => done.complain(cut_short(&error)),
             Ok(read) if read > DIGEST_BYTES_MAX => done.complain("it is longer than any digest is".to_owned()),
             Ok(_) => {
-                if let Err(why) = self.digests.take(&bytes, signature.as_deref()) {
+                if let Err(why) = self.digests.take(&bytes, signature) {
                     done.complain(why.to_string());
                 }
             }
         }
     }
+}
+
+/// The digest of what was read.
+fn sha256_of(context: digest::Context) -> [u8; 32] {
+    context.finish().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 impl Done {
@@ -120,11 +144,6 @@ impl Done {
             self.more_wrong += 1;
         }
     }
-}
-
-/// The file's content, unpacked where its name says that it is packed.
-fn unpacked(path: &Path, file: File) -> Box<dyn Read> {
-    if path.extension().is_some_and(|ending| ending == "gz") { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) }
 }
 
 /// The file that may hold the signature of a digest: what S3 keeps as `x-amz-meta-signature`.

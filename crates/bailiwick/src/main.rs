@@ -16,6 +16,7 @@ mod machine;
 mod problems;
 mod records;
 mod rules;
+mod s3;
 mod server;
 mod show;
 mod sidecar;

@@ -54,7 +54,7 @@ impl Records {
         self.house.bundle()
     }
 
-    /// The directory of all data of the bundle.
+    /// The directory of the log, the keys and the socket of the running server.
     pub(crate) fn data(&self) -> miette::Result<PathBuf> {
         self.house.data()
     }

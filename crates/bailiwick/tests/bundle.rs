@@ -101,6 +101,66 @@ fn rules_of_the_bundle_are_listed_and_tested_with_the_shipped_ones() {
     assert!(!checked.status.success() && text(&checked).contains("names `x`") && text(&checked).contains("docs/spec/rules.md"));
 }
 
+/// The most memory that a process had, in bytes, as the kernel counts it.
+fn peak_memory(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn a_gigabyte_on_one_line_is_read_in_memory_that_does_not_grow_with_it() {
+    use std::io::Write as _;
+
+    const BYTES: usize = 1 << 30;
+    let home = tempfile::tempdir().unwrap();
+    let pipe = home.path().join("trail.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bailiwick"));
+    command.args(["log", "import", "cloudtrail"]).arg(&pipe).args(["--json", "--all", "--dir"]).arg(home.path());
+    let import =
+        command.env_remove("BAILIWICK_DIR").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let stop = |id: u32| {
+        format!(
+            r#"{{"eventVersion":"1.08","eventID":"{id}","eventTime":"2026-11-25T10:00:00Z","eventSource":"cloudtrail.amazonaws.com","eventName":"StopLogging","userIdentity":{{"type":"IAMUser","arn":"arn:aws:iam::1:user/u{id}"}}"#
+        )
+    };
+    // One line: an event, one of half a gigabyte, which is longer than any is, and then as many of three megabytes as fill the rest.
+    let mut out = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let filler = vec![b'x'; 3 << 20];
+    let mut sent = 0;
+    let mut send = |bytes: &[u8]| {
+        out.write_all(bytes).unwrap();
+        sent += bytes.len();
+        sent
+    };
+    send(format!("{{\"Records\":[{}}},{},\"padding\":\"", stop(0), stop(1)).as_bytes());
+    while send(&filler) < BYTES / 2 {}
+    send(b"\"}");
+    let mut events = 1;
+    loop {
+        events += 1;
+        send(format!(",{},\"padding\":\"", stop(events)).as_bytes());
+        send(&filler);
+        if send(b"\"}") >= BYTES {
+            break;
+        }
+    }
+    // All but the end was taken, or it would not fit into the pipe.
+    let peak = peak_memory(import.id());
+    send(b"]}\n");
+    drop(out);
+    let output = import.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["events"], events, "{}", text(&output));
+    let found =
+        report["findings"].as_array().unwrap().iter().filter(|finding| finding["detector"]["title"] == "CloudTrail stopped or deleted");
+    assert_eq!(found.map(|finding| finding["count"].as_u64().unwrap()).sum::<u64>(), u64::from(events), "{report}");
+    let wrong = report["files"][0]["wrong"].as_array().unwrap();
+    assert!(wrong.len() == 1 && wrong[0].as_str().unwrap().contains("longer than any is"), "{wrong:?}");
+    assert!(peak < 96 << 20, "{} MiB", peak >> 20);
+}
+
 #[test]
 fn a_first_bundle_is_written_once_and_keeps_secrets_out() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -254,8 +254,13 @@ fn snapshot(
     histories: Vec<History>,
     policies: Policies,
 ) -> Result<Snapshot> {
-    let listen =
-        Listen { address: "127.0.0.1:8480".parse()?, origin: "https://gw.acme.example".to_owned(), tls: None, allowed_origins: Vec::new() };
+    let listen = Listen {
+        address: "127.0.0.1:8480".parse()?,
+        origin: "https://gw.acme.example".to_owned(),
+        tls: None,
+        allowed_origins: Vec::new(),
+        proxies: Vec::new(),
+    };
     let identity = Listen { origin: "https://id.acme.example".to_owned(), ..listen.clone() };
     Ok(Snapshot {
         digest: Digest::of(b"bench"),
@@ -276,6 +281,7 @@ fn snapshot(
         servers,
         histories,
         signals: Signals::default(),
+        reporters: BTreeMap::new(),
         policies,
         rules: Arc::default(),
     })

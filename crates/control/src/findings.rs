@@ -82,7 +82,7 @@ impl Findings {
     }
 
     /// The part of the admin API.
-    pub fn router(self) -> Router {
+    pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/api/v1/findings", get(list).post(add))
             .route("/api/v1/findings/rates", get(rates))
@@ -90,7 +90,39 @@ impl Findings {
             .route("/api/v1/findings/{id}", get(show))
             .route("/api/v1/findings/{id}/close", post(close))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
-            .with_state(Arc::new(self))
+            .with_state(Arc::clone(self))
+    }
+
+    /// Records findings that were made elsewhere, by `by`: those that are new, or happened more often than is known. The records, and how
+    /// many were known; all are on disk, or this fails.
+    pub(crate) async fn record(&self, by: &str, findings: Vec<Finding>) -> Result<(Vec<Position>, usize), Fault> {
+        let now = self.clock.now();
+        let records: Vec<Found> = findings
+            .into_iter()
+            .map(|finding| checked(finding).map(|one| Found::new(now, one, Some(by.to_owned()))))
+            .collect::<Result<_, _>>()?;
+        if let Some(long) = records.iter().find(|found| !found.fits()) {
+            return Err(Fault::invalid(format!("the finding {} is longer than a record may be", long.finding.id)));
+        }
+        let mut turn = self.turn.lock().await;
+        turn.retain(|id, count| self.watched.sentry().known().get(id).is_none_or(|brief| brief.count < *count));
+        let (mut recorded, mut known, mut last) = (Vec::new(), 0_usize, None);
+        for found in records {
+            let (id, count) = (found.finding.id, found.finding.count);
+            let before = self.watched.sentry().known().get(&id).map(|brief| brief.count).max(turn.get(&id).copied());
+            if before.is_some_and(|before| before >= count) {
+                known += 1;
+                continue;
+            }
+            let one = self.log.append(found).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+            turn.insert(id, count);
+            recorded.push(one.position());
+            last = Some(one);
+        }
+        if let Some(last) = last {
+            self.log.durable(last).await.map_err(|error| Fault::failed("not_recorded", &error))?;
+        }
+        Ok((recorded, known))
     }
 
     /// How the finding stands whose id begins so.
@@ -201,33 +233,7 @@ async fn add(State(findings): State<Arc<Findings>>, body: Bytes) -> Result<Json<
     if sent.findings.len() > SENT_MAX {
         return Err(Fault::invalid(format!("at most {SENT_MAX} findings at once")));
     }
-    let now = findings.clock.now();
-    let records: Vec<Found> = sent
-        .findings
-        .into_iter()
-        .map(|finding| checked(finding).map(|one| Found::new(now, one, Some(sent.by.clone()))))
-        .collect::<Result<_, _>>()?;
-    if let Some(long) = records.iter().find(|found| !found.fits()) {
-        return Err(Fault::invalid(format!("the finding {} is longer than a record may be", long.finding.id)));
-    }
-    let mut turn = findings.turn.lock().await;
-    turn.retain(|id, count| findings.watched.sentry().known().get(id).is_none_or(|brief| brief.count < *count));
-    let (mut recorded, mut known, mut last) = (Vec::new(), 0_usize, None);
-    for found in records {
-        let (id, count) = (found.finding.id, found.finding.count);
-        let before = findings.watched.sentry().known().get(&id).map(|brief| brief.count).max(turn.get(&id).copied());
-        if before.is_some_and(|before| before >= count) {
-            known += 1;
-            continue;
-        }
-        let one = findings.log.append(found).await.map_err(|error| Fault::failed("not_recorded", &error))?;
-        turn.insert(id, count);
-        recorded.push(one.position());
-        last = Some(one);
-    }
-    if let Some(last) = last {
-        findings.log.durable(last).await.map_err(|error| Fault::failed("not_recorded", &error))?;
-    }
+    let (recorded, known) = findings.record(&sent.by, sent.findings).await?;
     Ok(Json(json!({ "recorded": recorded, "known": known })))
 }
 

@@ -12,6 +12,7 @@ pub mod issuer;
 pub mod notify;
 mod outbox;
 pub mod people;
+pub mod reports;
 pub mod respond;
 mod secret;
 pub mod signals;

@@ -230,3 +230,83 @@ async fn the_issuers_keys_survive_a_restart_and_are_renewed_by_time() {
     assert!(Issuer::open(ISSUER, files, world.now()).is_err(), "damaged keys are not silently replaced");
     assert!(!format!("{again:?} {:?}", world.identity).contains("pkcs8"));
 }
+
+/// What GuardDuty found about a session, as EventBridge sends it.
+fn guardduty(id: &str, count: u64, session: &str, account: &str) -> Vec<u8> {
+    let detail = json!({
+        "schemaVersion": "2.0", "accountId": account, "region": "eu-west-1", "partition": "aws", "id": id,
+        "type": "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS", "severity": 8,
+        "resource": { "resourceType": "AccessKey", "accessKeyDetails": {
+            "accessKeyId": "ASIAOURS", "principalId": format!("AROAEXAMPLE:{session}"), "userType": "AssumedRole", "userName": "bot"
+        } },
+        "service": { "count": count, "eventFirstSeen": "2026-11-25T10:01:00Z", "eventLastSeen": "2026-11-25T10:20:00Z", "archived": false },
+        "createdAt": "2026-11-25T10:25:00.000Z", "updatedAt": "2026-11-25T10:25:00.000Z", "title": "t", "description": "d"
+    });
+    json!({ "detail-type": "GuardDuty Finding", "source": "aws.guardduty", "account": account, "detail": detail }).to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn what_another_detector_found_is_recorded_once_for_who_shows_its_secret() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use bailiwick_control::findings::{Findings, Watched};
+    use bailiwick_control::reports::Reports;
+    use bailiwick_core::detect::Sentry;
+    use bailiwick_core::detect::baseline::{Baselines, Budget, Watch};
+
+    let secrets = tempfile::tempdir().unwrap();
+    let secret = |name: &str, text: &str| {
+        let path = secrets.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    const SECRET: &str = "a-secret-that-is-long-enough-to-be-one";
+    let reporters = format!(
+        "[[reporter]]\nname = \"guardduty\"\nauthorization_file = \"{}\"\naccounts = [\"111122223333\"]\nroles = [\"arn:aws:iam::111122223333:role/bot\"]\n\
+         [[reporter]]\nname = \"short\"\nauthorization_file = \"{}\"\n",
+        secret("long", SECRET),
+        secret("short", "password")
+    );
+    let world = World::federated(&reporters, "", "").await;
+    let reply = world.ask(&[]).await;
+    let (_, execution) = world.identity.authenticator().read(reply.token(), &world.executions, world.now()).unwrap();
+    let watched = Watched::new(Arc::new(Watch::new(Baselines::new("acme.example", Budget::one_in(1_000)))), Sentry::default());
+    let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
+    let findings = Arc::new(Findings::new(Arc::new(watched), world.log.clone(), clock));
+    let address = serve(Reports::new(Arc::clone(&world.identity), findings).router()).await;
+    let send = async |to: &str, authorization: &str, body: Vec<u8>| {
+        post_to(&format!("http://{address}/reports/{to}"), &[("authorization", authorization), ("content-type", "application/json")], body)
+            .await
+            .status
+    };
+    let session = execution.id().to_string();
+    assert_eq!(send("guardduty", SECRET, guardduty("f1", 1, &session, "111122223333")).await, 202);
+    assert_eq!(send("guardduty", SECRET, guardduty("f1", 1, &session, "111122223333")).await, 202, "EventBridge sends it again");
+    assert_eq!(send("guardduty", SECRET, guardduty("f1", 4, &session, "111122223333")).await, 202, "and more of it");
+    assert_eq!(send("guardduty", SECRET, guardduty("f2", 1, &session, "999988887777")).await, 202, "of another account");
+    let found = |record: Record| match record {
+        Record::Finding(found) => {
+            Some((found.by.unwrap(), found.agent.map(|agent| agent.to_string()), found.execution, found.finding.count))
+        }
+        _ => None,
+    };
+    let recorded: Vec<_> = world.records().into_iter().filter_map(found).collect();
+    let of = |count| ("guardduty".to_owned(), Some(execution.started().agent.to_string()), Some(execution.id()), count);
+    assert_eq!(recorded, [of(1), of(4)]);
+
+    for (to, authorization, body, status) in [
+        ("guardduty", "another", guardduty("f3", 1, &session, "111122223333"), 401),
+        ("guardduty", "", guardduty("f3", 1, &session, "111122223333"), 401),
+        ("short", "password", guardduty("f3", 1, &session, "111122223333"), 401),
+        ("nobody", SECRET, guardduty("f3", 1, &session, "111122223333"), 404),
+        ("guardduty", SECRET, b"{\"detail-type\":\"Scheduled Event\",\"detail\":{}}".to_vec(), 400),
+        ("guardduty", SECRET, vec![b' '; 2 << 20], 413),
+    ] {
+        assert_eq!(send(to, authorization, body).await, status, "{to} {authorization}");
+    }
+    let refused: Vec<String> =
+        world.refusals().into_iter().filter(|refused| refused.stage == "reports").map(|refused| refused.code).collect();
+    assert_eq!(refused, ["authentication_failed", "authentication_failed", "authentication_failed", "invalid_request", "invalid_request"]);
+    assert!(!world.log_text().contains(SECRET) && !world.log_text().contains("password"));
+}

@@ -1,6 +1,7 @@
 //! Network addresses by whom they lead to: everybody, this house, this machine, or what hands out a host's own credentials.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// Where clouds answer with a host's own credentials, beside the link-local 169.254.169.254: Alibaba Cloud's and Azure's, then
 /// Amazon's and Google's.
@@ -35,6 +36,77 @@ pub fn meant(address: IpAddr) -> IpAddr {
     }
 }
 
+/// A block of addresses, such as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    first: IpAddr,
+    bits: u8,
+}
+
+/// A text that is no block of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no block of addresses")]
+pub struct NotABlock;
+
+impl FromStr for Block {
+    type Err = NotABlock;
+
+    /// An address, or one and the number of bits that are fixed; bits beyond those are zero.
+    fn from_str(text: &str) -> Result<Self, NotABlock> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let first: IpAddr = address.parse().map_err(|_| NotABlock)?;
+        let most = if first.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| NotABlock)?;
+        let block = Self { first, bits };
+        if bits <= most && block.contains(first) && block.begins() == first { Ok(block) } else { Err(NotABlock) }
+    }
+}
+
+impl Block {
+    /// Whether the address is in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        match (self.first, address, meant(address)) {
+            (IpAddr::V4(first), _, IpAddr::V4(address)) => (first.to_bits() ^ address.to_bits()) & self.mask_v4() == 0,
+            (IpAddr::V6(first), IpAddr::V6(address), _) => (first.to_bits() ^ address.to_bits()) & self.mask_v6() == 0,
+            _ => false,
+        }
+    }
+
+    fn begins(self) -> IpAddr {
+        match self.first {
+            IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() & self.mask_v4()).into(),
+            IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() & self.mask_v6()).into(),
+        }
+    }
+
+    fn mask_v4(self) -> u32 {
+        u32::MAX.checked_shl(32_u32.saturating_sub(self.bits.into())).unwrap_or(0)
+    }
+
+    fn mask_v6(self) -> u128 {
+        u128::MAX.checked_shl(128_u32.saturating_sub(self.bits.into())).unwrap_or(0)
+    }
+}
+
+/// Where a request came from that arrived from `peer`: from there, unless that is one of the declared `proxies`. Of what those say
+/// (`X-Forwarded-For`, one text for each time the header stands there), the last address counts that is no proxy's; what stands
+/// before it, anybody may have written. Nothing where a proxy does not say.
+pub fn came_from<'h>(peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'h str>, proxies: &[Block]) -> Option<IpAddr> {
+    let is_proxy = |address: IpAddr| proxies.iter().any(|block| block.contains(address));
+    if !is_proxy(peer) {
+        return Some(peer);
+    }
+    for hop in forwarded.rev().flat_map(|text| text.rsplit(',')) {
+        let hop = hop.trim();
+        let bare = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(address, _)| address);
+        let address = bare.unwrap_or(hop).parse().ok().or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))?;
+        if !is_proxy(address) {
+            return Some(address);
+        }
+    }
+    None
+}
+
 /// Whether an address is none of those with a special use (RFC 6890 and the IANA registries that it made).
 pub fn is_public(address: IpAddr) -> bool {
     // An address that carries an IPv4 one may lead there.
@@ -67,6 +139,26 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn behind_a_proxy_only_what_a_declared_one_adds_is_believed() {
+        let proxies: Vec<Block> = ["10.0.0.0/8", "fd00::/8", "192.0.2.1"].iter().map(|block| block.parse().unwrap()).collect();
+        let from =
+            |peer: &str, said: &[&str]| came_from(peer.parse().unwrap(), said.iter().copied(), &proxies).map(|address| address.to_string());
+        let is = |address: &str| Some(address.to_owned());
+        assert_eq!(from("198.51.100.7", &["203.0.113.5"]), is("198.51.100.7"), "who is no proxy is not believed");
+        assert_eq!(from("10.1.2.3", &["203.0.113.5"]), is("203.0.113.5"));
+        assert_eq!(from("::ffff:10.1.2.3", &["1.1.1.1, 203.0.113.5, 192.0.2.1"]), is("203.0.113.5"), "what stands before it anybody wrote");
+        assert_eq!(from("10.1.2.3", &["203.0.113.5", "198.51.100.9:4711"]), is("198.51.100.9"));
+        assert_eq!(from("fd00::1", &["[2001:db8::5]:443"]), is("2001:db8::5"));
+        for said in [&[][..], &["nonsense"], &["203.0.113.5, nonsense"], &["10.0.0.1"]] {
+            assert_eq!(from("10.1.2.3", said), None, "{said:?}");
+        }
+        for wrong in ["10.0.0.1/8", "10.0.0.0/33", "x", "10.0.0.0/", "::/129"] {
+            assert_eq!(wrong.parse::<Block>(), Err(NotABlock), "{wrong}");
+        }
+        assert!("0.0.0.0/0".parse::<Block>().unwrap().contains("198.51.100.7".parse().unwrap()));
+    }
 
     #[test]
     fn where_what_a_bundle_names_may_be() {

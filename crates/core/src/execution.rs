@@ -21,7 +21,8 @@ use crate::flow::{Seen, Shown, Together, WordSeal, Written, endorse, words_of};
 use crate::identity::{Grant, Replays, Room, dpop};
 use crate::ledger::{History, HistoryOf, Integrity, Labels, Ledger, Tracks, UnderCaution};
 use crate::model::{
-    AgentName, Answered, Cautioned, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Quarantined, ServerName, Timestamp, Verdict,
+    AgentName, Answered, Cautioned, Digest, Effect, ExecutionId, ExecutionStarted, Intent, Network, Quarantined, ServerName, Timestamp,
+    Verdict,
 };
 use crate::signals::Heard;
 use crate::tasks::Tasks;
@@ -94,6 +95,8 @@ pub struct Execution {
     known_until_us: AtomicI64,
     /// How a person's client goes on with it.
     goes_on: Mutex<Option<Box<GoesOn>>>,
+    /// The network that its last call at this gateway came from, as the log says.
+    came_from: Mutex<Option<Network>>,
 }
 
 /// A credential that has not expired.
@@ -131,6 +134,16 @@ impl TokenId {
 }
 
 impl Execution {
+    /// What is to be recorded of a network that a call of it comes from: nothing where the one before it came from there too.
+    pub fn news_of(&self, network: Option<Network>) -> Option<Network> {
+        network.filter(|network| *self.came_from.lock().unwrap_or_else(PoisonError::into_inner) != Some(*network))
+    }
+
+    /// Notes that the log says from where a call came.
+    pub fn came_from(&self, network: Network) {
+        *self.came_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(network);
+    }
+
     /// What the log says of its start: agent, subject, chain, task, key.
     pub const fn started(&self) -> &ExecutionStarted {
         &self.started
@@ -467,6 +480,7 @@ impl Executions {
             expires_us: AtomicI64::new(expires_us),
             known_until_us: AtomicI64::new(expires_us),
             goes_on: Mutex::default(),
+            came_from: Mutex::default(),
             agent,
             seen: Mutex::new(Seen::of_task(started.task.as_deref()).among(&self.ledgers)),
             shown: Mutex::default(),

@@ -78,6 +78,7 @@ impl Judged {
             effect: self.effect,
             protocol: call.protocol,
             method: call.method.to_owned(),
+            network: None,
             arguments_digest: call.arguments.digest(),
             arguments: logged.then(|| call.arguments.text().to_owned()),
             written: None,

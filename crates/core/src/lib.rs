@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod model;
 pub mod policy;
 pub mod pressure;
+pub mod prose;
 pub mod recovery;
 pub mod signals;
 pub mod tasks;

@@ -74,6 +74,7 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         | Record::Refused(_)
         | Record::CredentialTakenBack(_)
         | Record::Finding(_)
+        | Record::ServerDescribed(_)
         | Record::Settled(_)
         | Record::Response(_) => {}
     }
@@ -175,6 +176,7 @@ impl<'a> Recovery<'a> {
             | Record::Refused(_)
             | Record::CredentialTakenBack(_)
             | Record::Finding(_)
+            | Record::ServerDescribed(_)
             | Record::Settled(_)
             | Record::Response(_) => {}
         }
@@ -231,6 +233,7 @@ impl<'a> Recovery<'a> {
                 bytes: 0,
                 duration_us: 0,
                 labels,
+                instructs: false,
             });
             *sequence = sequence.saturating_add(1);
         }

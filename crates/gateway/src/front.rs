@@ -7,10 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bailiwick_core::address::came_from;
 use bailiwick_core::bundle::{Listen, Snapshot};
 use bailiwick_core::execution::Execution;
 use bailiwick_core::identity::{Authenticated, Authenticator, ClientCertificate, Presented, Unauthenticated};
-use bailiwick_core::model::{AgentName, Refused, Timestamp};
+use bailiwick_core::model::{AgentName, Network, Refused, Timestamp};
 use bailiwick_core::pressure::{self, Admission, Pressure};
 use bailiwick_log::Position;
 use bytes::Bytes;
@@ -29,6 +30,9 @@ use crate::connection::TooSlow;
 use crate::mcp::metadata;
 use crate::room::{NoPlace, Room};
 use crate::{Busy, Gateway};
+
+/// Where a proxy says from whom it has a request.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -168,7 +172,12 @@ impl Front {
             .identify((&head.headers, head.extensions.get()), peer.map(|peer| peer.ip()), head.method.as_str(), (&audience, &url))
             .await
         {
-            Ok(who) => return Ok(who),
+            Ok(who) => {
+                let forwarded = head.headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+                let proxies = &snapshot.settings.data.proxies;
+                let from = peer.and_then(|peer| came_from(peer.ip(), forwarded, proxies));
+                return Ok(Authenticated { network: from.map(Network::of), ..who });
+            }
             Err(error) => error,
         };
         let code = error.code().unwrap_or("invalid_request");

@@ -16,7 +16,8 @@ use bailiwick_core::flow::{self, Fields, Provenance, Seen, Shown, Sources};
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::judge::{Known, above, judge};
 use bailiwick_core::ledger::{History, HistoryOf, Integrity, Labels};
-use bailiwick_core::model::{AgentName, Call, Clock, Code, Effect, Ending, Outcome, ServerName, Timestamp, ToolName, Verdict};
+use bailiwick_core::model::{AgentName, Call, Clock, Code, Effect, Ending, Network, Outcome, ServerName, Timestamp, ToolName, Verdict};
+use bailiwick_core::prose;
 use bailiwick_log::{Log, Position, Recorded, StorageError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -171,7 +172,7 @@ impl Gateway {
 
         let Arrival { call, extras } = arrival;
         let started = self.parts.clock.now();
-        let decided = self.decide(&snapshot, execution, call).await?; // on the log, denials too
+        let decided = self.decide(&snapshot, execution, call, who.network).await?; // on the log, denials too
         let made = Made::of(&decided);
         let patience = snapshot.settings.limits.call_timeout.std();
         let Ok(permit) = tokio::time::timeout(patience, Permit::grant(&self.parts.log, decided)).await else {
@@ -201,11 +202,15 @@ impl Gateway {
         // The ledger learns before the answer is released: the agent must not be able to act on what it read before we
         // know that it read it.
         let mut made = made;
+        let is_vouched_for = made.returns.integrity == Integrity::Trusted || fields.vouch_for_any();
+        // Who vouches for a result does not speak for one that tells its reader what to do.
+        made.instructs = is_vouched_for && matches!(&ended, Ended::Answered(Answer { body: Ok(result), .. }) if prose::is_in(result));
+        let fields = if made.instructs { Cow::Borrowed(&undeclared) } else { fields };
         let shows_written = match &ended {
             Ended::Answered(answer) => self.is_shown(&snapshot, execution, &made, fields, answer.body.as_ref()).await,
             _ => Ok(false),
         };
-        if gave_back || !matches!(shows_written, Ok(false)) {
+        if gave_back || made.instructs || !matches!(shows_written, Ok(false)) {
             made.returns.integrity = Integrity::Untrusted;
         }
         let is_answered = matches!(ended, Ended::Answered(_));
@@ -218,13 +223,13 @@ impl Gateway {
 
     /// Judges a call that another enforcement point makes, and records the decision before it may. Nothing is forwarded, and what
     /// comes of the call is not seen here: so all that the tool may return counts as shown as soon as it is allowed.
-    pub async fn decide_for_other(&self, execution: &Execution, call: Call) -> Result<Position, Refusal> {
+    pub async fn decide_for_other(&self, execution: &Execution, call: Call, network: Option<Network>) -> Result<Position, Refusal> {
         let snapshot = self.parts.bundle.load();
         let of_execution = execution.place(snapshot.settings.limits.calls_per_execution_max);
         let _of_execution = of_execution.ok_or(Refusal::Busy(Busy::Execution))?;
         let _places = self.places(&execution.started().agent, call.tool.server())?;
         let started = self.parts.clock.now();
-        let decided = self.decide(&snapshot, execution, call).await?;
+        let decided = self.decide(&snapshot, execution, call, network).await?;
         let made = Made::of(&decided);
         Permit::grant(&self.parts.log, decided).await?; // a denial or an ask ends here
         learn(execution, &self.parts.log, made.position, &made.returns).await?;
@@ -290,7 +295,13 @@ impl Gateway {
     /// Judges the call and appends the intent. Calls of one execution take turns here, and so do those of one agent
     /// where its own histories count: each is judged by a ledger that holds all that was allowed before. Where another
     /// gateway went on with the execution meanwhile, this one catches up and judges again.
-    async fn decide(&self, snapshot: &Snapshot, execution: &Execution, call: Call) -> Result<Recorded<Decided>, Refusal> {
+    async fn decide(
+        &self,
+        snapshot: &Snapshot,
+        execution: &Execution,
+        call: Call,
+        network: Option<Network>,
+    ) -> Result<Recorded<Decided>, Refusal> {
         let _turn = execution.turn().await;
         if execution.has_kin() && self.parts.log.storage().is_shared() {
             self.followed.catch_up(&self.parts).await?; // no place in a stream guards what others of its chain did elsewhere
@@ -307,7 +318,7 @@ impl Gateway {
         };
 
         for _ in 0..JUDGED_MAX {
-            let recorded = match self.parts.log.append(self.judged(snapshot, execution, call.clone())).await {
+            let recorded = match self.parts.log.append(self.judged(snapshot, execution, call.clone(), network)).await {
                 Err(StorageError::Stale { .. }) => {
                     self.followed.catch_up(&self.parts).await?;
                     continue;
@@ -315,6 +326,9 @@ impl Gateway {
                 recorded => recorded?,
             };
             let (intent, position) = (recorded.value().intent(), recorded.position());
+            if let Some(network) = intent.network {
+                execution.came_from(network);
+            }
             let new = execution.took(position, intent, &snapshot.histories);
             if intent.decision.verdict == Verdict::Allow {
                 self.parts.executions.wrote(intent);
@@ -332,7 +346,7 @@ impl Gateway {
     }
 
     /// The call and the intent that is made of it: what was decided, and all that it was decided by.
-    fn judged(&self, snapshot: &Snapshot, execution: &Execution, call: Call) -> Decided {
+    fn judged(&self, snapshot: &Snapshot, execution: &Execution, call: Call, network: Option<Network>) -> Decided {
         let now = self.parts.clock.now();
         let held = self.parts.held.load();
         let state = self.followed.state(&self.parts);
@@ -352,6 +366,7 @@ impl Gateway {
         };
         let written = judged.written.take();
         let mut intent = judged.into_intent(snapshot, execution, &call, state, sequence, now);
+        intent.network = execution.news_of(network);
         intent.written = written.and_then(|words| self.parts.executions.sealed(&intent.arguments_digest, &words));
         Decided::new(intent, call)
     }
@@ -407,6 +422,7 @@ impl Gateway {
                 bytes: ended.bytes(),
                 duration_us: u64::try_from(at.duration_since(started).as_micros()).unwrap_or(0),
                 labels: made.returns.clone(),
+                instructs: made.instructs,
             };
             match self.parts.log.append(outcome).await {
                 Err(StorageError::Stale { .. }) => self.followed.catch_up(&self.parts).await?,
@@ -428,13 +444,15 @@ struct Made {
     tool: ToolName,
     /// The labels of what the tool returns.
     returns: Labels,
+    /// Whether it tells a model what to do though its server vouches for it.
+    instructs: bool,
 }
 
 impl Made {
     fn of(decided: &Recorded<Decided>) -> Self {
         let intent = decided.value().intent();
         let (agent, tool, returns) = (intent.agent.clone(), intent.tool.clone(), intent.returns.clone());
-        Self { position: decided.position(), agent, tool, returns }
+        Self { position: decided.position(), agent, tool, returns, instructs: false }
     }
 }
 

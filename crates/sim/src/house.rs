@@ -269,7 +269,7 @@ impl House {
     pub(crate) async fn reload(&self, snapshot: Arc<Snapshot>) -> Result<(), StorageError> {
         let parts = self.gateway.parts();
         let before: Option<Digest> = Some(parts.bundle.load().digest);
-        parts.log.append(BundleActivated { at: self.clock.now(), bundle: snapshot.digest, before }).await?;
+        parts.log.append(BundleActivated { at: self.clock.now(), bundle: snapshot.digest, before, loosens: Vec::new() }).await?;
         parts.bundle.activate(snapshot);
         Ok(())
     }

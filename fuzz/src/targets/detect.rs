@@ -1,8 +1,10 @@
 //! Events, what they come in, and rules over them.
 
 use bailiwick_core::detect::cloudtrail::digest::{Digests, Keys};
-use bailiwick_core::detect::cloudtrail::{Broken, Piece, Sessions, Splitter, Trail};
+use bailiwick_core::detect::cloudtrail::{Broken, Piece, Session, Sessions, Splitter, Trail};
+use bailiwick_core::detect::guardduty::{GuardDuty, Whose};
 use bailiwick_core::detect::rules::{Pack, Reader, Source};
+use bailiwick_core::model::Timestamp;
 
 /// A stream of CloudTrail's: the events in it are the same in whatever pieces it comes, and each is read as JSON is.
 pub(crate) fn cloudtrail(bytes: &[u8]) -> bool {
@@ -48,6 +50,19 @@ pub(crate) fn digest(bytes: &[u8]) -> bool {
     assert_eq!(verified.signed, 0);
     assert!(!taken || !verified.broken.is_empty() || !verified.unsigned.is_empty());
     taken
+}
+
+/// What GuardDuty says: read the same again it says nothing new, and what is made of it is in bounds.
+pub(crate) fn guardduty(bytes: &[u8]) -> bool {
+    let mut taken = GuardDuty::new();
+    let join = |_: &Session, _: Timestamp| Whose::default();
+    let Ok(findings) = taken.take(bytes, &[], &join) else { return false };
+    for finding in &findings {
+        assert!((0.0..=10.0).contains(&finding.severity()) && finding.first <= finding.last && finding.count > 0, "{finding:?}");
+        assert!(finding.about.agent.is_none() && finding.seen.chars().count() <= 12_000, "{finding:?}");
+    }
+    assert_eq!(taken.take(bytes, &[], &join).map(|again| again.len()), Ok(0));
+    !findings.is_empty()
 }
 
 /// A file of rules, compiled, and run over its own examples.

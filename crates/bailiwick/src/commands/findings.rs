@@ -351,6 +351,7 @@ impl Show {
                 Proof::Record(record) => format!("record {record}"),
                 Proof::Event(event) => format!("event {}", safe(event, 80)),
                 Proof::File(file) => format!("file {}", safe(file, 200)),
+                Proof::Reported(id) => format!("reported as {}", safe(id, 200)),
             };
             say!("    {}  {}  {}", time(evidence.at), paint.bold(proof), safe(&evidence.says, 400));
         }

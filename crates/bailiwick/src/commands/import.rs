@@ -1,5 +1,9 @@
 //! `bailiwick log import`: what others recorded, judged by the same rules and joined to executions.
 
+mod guardduty;
+mod progress;
+
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,12 +19,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use miette::{IntoDiagnostic as _, miette};
 use serde_json::{Value, json};
 
+use self::guardduty::GuardDutyFiles;
+use self::progress::Progress;
 use crate::cloudtrail::{Done, Files, verified_lines};
 use crate::findings::send;
 use crate::machine::MachineClock;
 use crate::problems::counted;
 use crate::records::Records;
 use crate::rules::{RuleArgs, walk};
+use crate::s3::{Bucket, Place};
 use crate::show::{self, Paint, complain, safe, say};
 
 /// Arguments of `log import`.
@@ -34,20 +41,32 @@ pub(crate) struct Import {
 enum From {
     /// AWS CloudTrail's files.
     Cloudtrail(CloudTrail),
+    /// What Amazon GuardDuty found.
+    Guardduty(GuardDutyFiles),
 }
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Files end in .json, .jsonl or either with .gz. With files of digests among them (CloudTrail-Digest/) and the keys that
 `aws cloudtrail list-public-keys` prints, the chain is verified.
-Example:
-  aws s3 sync s3://acme-trail/AWSLogs trail/
-  bailiwick log import cloudtrail trail/ --public-keys keys.json"
+From S3 they are read with the credentials that AWS' own tools would use, and nothing is written there.
+Examples:
+  bailiwick log import cloudtrail trail/ --public-keys keys.json
+  bailiwick log import cloudtrail s3://acme-trail/AWSLogs/111122223333/ --resume trail.progress --record"
 )]
 struct CloudTrail {
-    /// A file, or a directory with all that is in it.
+    /// A file, a directory with all that is in it, or `s3://bucket/prefix`.
     #[arg(value_name = "PATH")]
     path: PathBuf,
+    /// The region of the bucket [default: AWS_REGION].
+    #[arg(long)]
+    region: Option<String>,
+    /// Where S3 is, in place of AWS' own [default: AWS_ENDPOINT_URL_S3].
+    #[arg(long, value_name = "URL")]
+    endpoint_url: Option<String>,
+    /// Of a bucket: go on behind the last object that this file names, and name there how far it was read.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     #[command(flatten)]
     rules: RuleArgs,
     /// A role of the agents, by its ARN: a call with it that is of no execution is a finding. Roles that are assumed with a token for
@@ -93,8 +112,37 @@ impl Import {
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
         match self.from {
             From::Cloudtrail(command) => command.run().await,
+            From::Guardduty(command) => command.run().await,
         }
     }
+}
+
+/// The executions that may have had a session in AWS, with these roles beside those that are seen to be ours, and whether there is a
+/// log to know them from.
+fn sessions(records: &Records, roles: &[String]) -> miette::Result<(Sessions, bool)> {
+    const AT_ONCE: usize = 4_096;
+    let mut reader = match records.reader() {
+        Ok(reader) => reader,
+        Err(_) if roles.is_empty() => return Ok((Sessions::default(), false)),
+        Err(why) => return Err(why),
+    };
+    let mut sessions = Sessions::of(roles.iter().cloned(), records.trust_domain().as_deref());
+    let mut next = 0_u64;
+    loop {
+        let entries = reader.read(Position(next), AT_ONCE).into_diagnostic()?;
+        if entries.is_empty() {
+            return Ok((sessions, true));
+        }
+        next = next.saturating_add(entries.len() as u64);
+        entries.iter().filter_map(|entry| Record::read(entry).ok()).for_each(|record| sessions.learn(&record));
+    }
+}
+
+/// Sends findings to the server that runs on the bundle, and says what became of them.
+pub(super) async fn record(by: &str, findings: &[Finding], records: &Records) -> miette::Result<()> {
+    let (recorded, known) = send(&records.data()?, by, findings).await?;
+    complain!("{} recorded; the server knew {known}", counted(recorded, "finding"));
+    Ok(())
 }
 
 /// What came of everything.
@@ -106,18 +154,15 @@ struct Report {
     is_joined: bool,
 }
 
+/// How the names of files end that are read.
+const ENDINGS: [&str; 4] = ["json", "json.gz", "jsonl", "jsonl.gz"];
+
 impl CloudTrail {
     async fn run(self) -> miette::Result<ExitCode> {
-        if self.path.to_string_lossy().starts_with("s3://") {
-            return Err(miette!(
-                help = format!("aws s3 sync {} trail/ && bailiwick log import cloudtrail trail/", self.path.display()),
-                "files are read from a disk; copy them first"
-            ));
-        }
         let (pack, problems) = self.rules.read(self.records.bundle())?;
         let (rules, uncompiled) = pack.about(Source::CloudTrail);
         problems.iter().chain(&uncompiled).for_each(|problem| complain!("a rule was left out: {problem}"));
-        let (sessions, is_joined) = self.sessions()?;
+        let (sessions, is_joined) = sessions(&self.records, &self.roles)?;
         let keys = self.keys()?;
         let mut trail = Trail::new(Arc::new(rules), sessions);
         let mut findings = Findings::new();
@@ -130,9 +175,14 @@ impl CloudTrail {
         };
         let mut reader = Files::new(&mut trail);
         let mut files = Vec::new();
-        for path in walk(&self.path, &["json", "json.gz", "jsonl", "jsonl.gz"])? {
-            let done = reader.read(&path, &mut note);
-            files.push((path.display().to_string(), done));
+        match Place::of(&self.path.to_string_lossy()) {
+            Some(place) => self.read_bucket(&place?, &mut reader, &mut note, &mut files)?,
+            None => {
+                for path in walk(&self.path, &ENDINGS)? {
+                    let done = reader.read(&path, &mut note);
+                    files.push((path.display().to_string(), done));
+                }
+            }
         }
         let verified = keys.filter(|_| !reader.digests().is_empty()).map(|keys| reader.digests().verify(&keys));
         if let Some(verified) = &verified {
@@ -145,30 +195,37 @@ impl CloudTrail {
         report.findings.sort_by(|one, other| other.severity().total_cmp(&one.severity()).then_with(|| one.first.cmp(&other.first)));
         report.print(if self.json { Format::Json } else { self.format }, &trail);
         if self.record {
-            let (recorded, known) = send(&self.records.data()?, "cloudtrail", &report.findings).await?;
-            complain!("{} recorded; the server knew {known}", counted(recorded, "finding"));
+            record("cloudtrail", &report.findings, &self.records).await?;
         }
         Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// The executions that may have assumed a role, and whether there is a log to know them from.
-    fn sessions(&self) -> miette::Result<(Sessions, bool)> {
-        const AT_ONCE: usize = 4_096;
-        let mut reader = match self.records.reader() {
-            Ok(reader) => reader,
-            Err(_) if self.roles.is_empty() => return Ok((Sessions::default(), false)),
-            Err(why) => return Err(why),
-        };
-        let mut sessions = Sessions::of(self.roles.iter().cloned(), self.records.trust_domain().as_deref());
-        let mut next = 0_u64;
-        loop {
-            let entries = reader.read(Position(next), AT_ONCE).into_diagnostic()?;
-            if entries.is_empty() {
-                return Ok((sessions, true));
+    /// Reads the objects under a prefix in the order of their keys, which is that of time for each region.
+    fn read_bucket(
+        &self,
+        place: &Place,
+        reader: &mut Files<'_>,
+        note: &mut dyn FnMut(Finding),
+        files: &mut Vec<(String, Done)>,
+    ) -> miette::Result<()> {
+        let mut bucket = Bucket::open(&place.bucket, self.region.clone(), self.endpoint_url.as_deref())?;
+        let mut progress = Progress::open(self.resume.as_deref(), place)?;
+        let after = progress.after.clone();
+        let shown = std::io::stderr().is_terminal();
+        bucket.list(&place.prefix, &after, |bucket, key, size| {
+            if ENDINGS.iter().any(|ending| key.ends_with(&format!(".{ending}"))) {
+                let object = bucket.object(key)?;
+                let signature = object.metadata.iter().find(|(name, _)| name == "signature").map(|(_, signature)| signature.clone());
+                let done = reader.take(key, object, signature.as_deref(), note);
+                progress.read(size);
+                files.push((format!("s3://{}/{key}", place.bucket), done));
+                if shown {
+                    progress.show();
+                }
             }
-            next = next.saturating_add(entries.len() as u64);
-            entries.iter().filter_map(|entry| Record::read(entry).ok()).for_each(|record| sessions.learn(&record));
-        }
+            progress.is_at(key)
+        })?;
+        progress.finish(shown)
     }
 
     fn keys(&self) -> miette::Result<Option<Keys>> {
@@ -185,16 +242,10 @@ impl Report {
     }
 
     fn print(&self, format: Format, trail: &Trail) {
-        let version = env!("CARGO_PKG_VERSION");
         match format {
             Format::Json => show::json(&self.as_json(trail)),
             Format::Text => self.print_text(trail),
-            Format::Ocsf => self.findings.iter().for_each(|finding| show::out(&ocsf(finding, true, version).to_string())),
-            Format::Guardduty => self.findings.iter().for_each(|finding| show::out(&guardduty(finding).to_string())),
-            Format::Asff => self.findings.iter().for_each(|finding| {
-                let cloud = finding.about.cloud.clone().unwrap_or_default();
-                show::out(&asff(finding, &cloud.account, &cloud.region).to_string());
-            }),
+            lines => print_lines(lines, &self.findings),
         }
         if format != Format::Text && format != Format::Json {
             self.complaints().iter().for_each(|why| complain!("{why}"));
@@ -214,25 +265,7 @@ impl Report {
 
     fn print_text(&self, trail: &Trail) {
         let paint = Paint::stdout();
-        for finding in &self.findings {
-            let detector = &finding.detector;
-            let times = if finding.count > 1 { format!("  {}×", finding.count) } else { String::new() };
-            let name = detector.catalogue.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
-            say!("{:<8} {:>4}  {}{name}{times}", finding.level().as_str(), finding.severity(), safe(&detector.title, 120));
-            say!("    seen      {}", safe(&finding.seen, 400));
-            say!("    expected  {}", safe(&finding.expected, 400));
-            let ours = finding.about.execution.map(|execution| format!(", execution {execution}")).unwrap_or_default();
-            say!("    when      {} to {}{ours}", show::time(finding.first), show::time(finding.last));
-            let like = detector.guardduty.as_ref().map(|name| format!("; resembles {name}")).unwrap_or_default();
-            say!("    answer    {}{like}", detector.response.as_str());
-            for evidence in finding.evidence.iter().take(3) {
-                say!("    {}  {}", show::time(evidence.at), safe(&format!("{:?}", evidence.proof), 120));
-            }
-            if finding.evidence.len() > 3 {
-                say!("    and {} more", finding.evidence.len() - 3);
-            }
-            say!("");
-        }
+        self.findings.iter().for_each(print_finding);
         let seen = trail.seen();
         let (rules, correlations) = trail.rules();
         say!(
@@ -280,6 +313,43 @@ impl Report {
             })),
         })
     }
+}
+
+/// Findings, one a line, in the form of others.
+fn print_lines(format: Format, findings: &[Finding]) {
+    for finding in findings {
+        let shaped = match format {
+            Format::Ocsf => ocsf(finding, true, env!("CARGO_PKG_VERSION")),
+            Format::Guardduty => guardduty(finding),
+            Format::Asff => {
+                let cloud = finding.about.cloud.clone().unwrap_or_default();
+                asff(finding, &cloud.account, &cloud.region)
+            }
+            Format::Text | Format::Json => finding_json(finding),
+        };
+        show::out(&shaped.to_string());
+    }
+}
+
+/// A finding, for people.
+fn print_finding(finding: &Finding) {
+    let detector = &finding.detector;
+    let times = if finding.count > 1 { format!("  {}×", finding.count) } else { String::new() };
+    let name = detector.catalogue.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
+    say!("{:<8} {:>4}  {}{name}{times}", finding.level().as_str(), finding.severity(), safe(&detector.title, 120));
+    say!("    seen      {}", safe(&finding.seen, 400));
+    say!("    expected  {}", safe(&finding.expected, 400));
+    let ours = finding.about.execution.map(|execution| format!(", execution {execution}")).unwrap_or_default();
+    say!("    when      {} to {}{ours}", show::time(finding.first), show::time(finding.last));
+    let like = detector.guardduty.as_ref().map(|name| format!("; resembles {name}")).unwrap_or_default();
+    say!("    answer    {}{like}", detector.response.as_str());
+    for evidence in finding.evidence.iter().take(3) {
+        say!("    {}  {}", show::time(evidence.at), safe(&format!("{:?}", evidence.proof), 120));
+    }
+    if finding.evidence.len() > 3 {
+        say!("    and {} more", finding.evidence.len() - 3);
+    }
+    say!("");
 }
 
 fn finding_json(finding: &Finding) -> Value {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bailiwick_core::model::Record;
+use bailiwick_core::detect::own_log;
+use bailiwick_core::model::{Clock as _, Record};
 use bailiwick_log::Position;
 use bailiwick_log::checkpoint::Checkpoint;
 use bailiwick_log::receipt::Receipt;
@@ -16,7 +17,8 @@ use comfy_table::presets::NOTHING;
 use miette::{IntoDiagnostic as _, miette};
 use serde_json::{Map, Value, json};
 
-use super::import::Import;
+use super::import::{self, Import};
+use crate::machine::MachineClock;
 use crate::records::Records;
 use crate::show::{self, Paint, complain, safe, say};
 
@@ -79,6 +81,9 @@ struct Verify {
     /// A checkpoint that was kept earlier: the log must have grown from it.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// Send what is wrong to the running server, which records it as a finding and answers it.
+    #[arg(long)]
+    record: bool,
     #[command(flatten)]
     records: Records,
     /// Print JSON.
@@ -123,7 +128,7 @@ impl Log {
         match self.command {
             Command::Tail(command) => command.run().await,
             Command::Query(command) => command.run(),
-            Command::Verify(command) => command.run(),
+            Command::Verify(command) => command.run().await,
             Command::Prove(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Import(command) => command.run().await,
@@ -191,7 +196,7 @@ impl Query {
 }
 
 impl Verify {
-    fn run(self) -> miette::Result<ExitCode> {
+    async fn run(self) -> miette::Result<ExitCode> {
         let key = self.records.key()?;
         let kept: Vec<Checkpoint> = self
             .checkpoint
@@ -203,9 +208,12 @@ impl Verify {
             .collect::<miette::Result<_>>()?;
         let verified = audit::verify(&self.records.directory()?, &key, &kept).into_diagnostic()?;
         let sound = verified.is_sound();
+        let faults = verified.report.faults.iter().map(ToString::to_string).chain(verified.pending.clone()).collect::<Vec<_>>();
+        if let Some(finding) = own_log::broken(&faults, MachineClock.now()).filter(|_| self.record) {
+            import::record("log-verify", &[finding], &self.records).await?;
+        }
         if self.json {
             let checkpoint = verified.report.checkpoint.as_ref();
-            let faults = verified.report.faults.iter().map(ToString::to_string).chain(verified.pending.clone()).collect::<Vec<_>>();
             show::json(&json!({
                 "sound": sound,
                 "size": checkpoint.map(|checkpoint| checkpoint.size),

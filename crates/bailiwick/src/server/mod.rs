@@ -28,6 +28,7 @@ use bailiwick_control::fetch::Fetcher;
 use bailiwick_control::findings::Findings;
 use bailiwick_control::notify::Notifier;
 use bailiwick_control::people::People;
+use bailiwick_control::reports::Reports;
 use bailiwick_control::respond::Responding;
 use bailiwick_control::signals::Signals;
 use bailiwick_control::spiffe::WorkloadApi;
@@ -219,7 +220,10 @@ impl Server {
         );
         let asked = decisions::router(Arc::clone(&identity), Decisions::new(Arc::clone(&gateway), entropy));
         let signals = Signals::new(Arc::clone(&identity));
-        let tokens = identity_door.serve(router_answers(identity.router().merge(asked).merge(signals.router())), stopped.clone());
+        let findings = Arc::new(Findings::new(Arc::clone(&watched), log.clone(), Arc::clone(&clock)));
+        let reports = Reports::new(Arc::clone(&identity), Arc::clone(&findings));
+        let tokens = identity_door
+            .serve(router_answers(identity.router().merge(asked).merge(signals.router()).merge(reports.router())), stopped.clone());
         let local_socket = settings.local_socket.as_ref().map_or_else(|| data.join(LOCAL_SOCKET), |path| directory.resolve(path));
         let programs = local::serve(&local_socket, identity.router(), &settings.limits, stopped.clone())?;
         let spiffe_socket = local_socket.with_file_name(SPIFFE_SOCKET);
@@ -234,7 +238,7 @@ impl Server {
             base: base.clone(),
         }));
         let router = router.merge(signals.operate());
-        let router = router.merge(Findings::new(Arc::clone(&watched), log.clone(), Arc::clone(&clock)).router());
+        let router = router.merge(findings.router());
         let router = router.merge(responding.operate());
         let operators = admin::serve(&socket, router, stopped.clone())?;
         let mut doors =

@@ -16,7 +16,11 @@ pub(crate) fn line(position: Position, record: &Record, paint: Paint) -> String 
 fn told(record: &Record, paint: Paint) -> String {
     match record {
         Record::Started(started) => format!("{}  bailiwick {}, bundle {}", paint.bold("started"), started.version, started.bundle),
-        Record::BundleActivated(activated) => format!("{}  {}", paint.bold("bundle "), activated.bundle),
+        Record::BundleActivated(activated) => {
+            let loosens = activated.loosens.iter().map(|what| safe(what, 120)).collect::<Vec<_>>().join(", ");
+            let loosens = if loosens.is_empty() { String::new() } else { format!("  {}", paint.yellow(format!("loosens {loosens}"))) };
+            format!("{}  {}{loosens}", paint.bold("bundle "), activated.bundle)
+        }
         Record::ToolHeld(held) => {
             let why = match (held.reviewed, held.offered) {
                 (None, _) => "was never reviewed",
@@ -104,6 +108,10 @@ fn told(record: &Record, paint: Paint) -> String {
                 _ => format!("not taken back: {}", safe(&taken.detail, 200)),
             };
             format!("{}  what {} had at {} is {end}", paint.yellow("upstrm "), taken.agent, taken.server)
+        }
+        Record::ServerDescribed(described) => {
+            let said = described.name.iter().chain(&described.version).map(|text| safe(text, 120)).collect::<Vec<_>>().join(" ");
+            format!("{}  {} calls itself {}", paint.faint("server "), described.server, if said.is_empty() { "nothing" } else { &said })
         }
         Record::Finding(found) => {
             let finding = &found.finding;

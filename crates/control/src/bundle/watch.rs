@@ -171,8 +171,9 @@ impl Loader {
             return Err(LoadError::NeedsRestart(fixed));
         }
         let (before, now) = (in_force.digest, snapshot.digest);
+        let loosens = bundle::loosened(&in_force, &snapshot);
         // Recorded first: no record may name a bundle that the log does not know.
-        self.log.append(BundleActivated { at: self.clock.now(), bundle: now, before: Some(before) }).await?;
+        self.log.append(BundleActivated { at: self.clock.now(), bundle: now, before: Some(before), loosens }).await?;
         (self.prepare)(&snapshot);
         self.live.activate(snapshot);
         Ok((Loaded::Activated { before, now }, warnings))
@@ -304,7 +305,7 @@ mod tests {
         let world = World::new();
         while world.loader.look().await.is_none() {}
         let before = world.live.load().digest;
-        world.write("[limits]\ndepth_max = 9\n");
+        world.write("[limits]\ndepth_max = 9\n[rules]\noff = [\"canary_called\"]\n");
         assert!(world.loader.look().await.is_none());
         let loaded = world.loader.look().await.unwrap().unwrap();
         let now = world.live.load();
@@ -313,6 +314,9 @@ mod tests {
         assert_eq!(now.settings.limits.depth_max, 9);
         let record: serde_json::Value = serde_json::from_slice(&world.storage.0.lock().unwrap().0[0]).unwrap();
         assert_eq!((&record["kind"], &record["bundle"]), (&"bundle_activated".into(), &now.digest.to_string().into()));
+        let canary = "7604ca15-551b-5005-a27b-7275ac22c520";
+        assert_eq!(record["loosens"], serde_json::json!([format!("rule_off:{canary}")]));
+        assert!(now.rules.is_off(canary));
         assert!(world.loader.look().await.is_none());
     }
 

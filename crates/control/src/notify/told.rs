@@ -93,7 +93,7 @@ impl Told {
         let (finding, responded) = (&self.found.finding, &self.responded);
         let records = finding.evidence.iter().filter_map(|evidence| match &evidence.proof {
             Proof::Record(record) => Some(*record),
-            Proof::Event(_) | Proof::File(_) => None,
+            Proof::Event(_) | Proof::File(_) | Proof::Reported(_) => None,
         });
         json!({
             "type": format!("finding.{}", responded.code.as_str()),

@@ -367,6 +367,7 @@ impl World {
             effect: core::Effect::Send,
             protocol: core::Protocol::Mcp,
             method: "tools/call".to_owned(),
+            network: None,
             arguments_digest: Digest::of(text.get().as_bytes()),
             arguments: Some(text),
             written: None,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bailiwick_log::Position;
 use serde_json::Value;
 
-use super::{Below, Client, Outbound, Respond, Signals, ToolPattern};
+use super::{Below, Client, Outbound, Reporter, Respond, Signals, ToolPattern};
+use crate::address::Block;
 use crate::detect::rules::Pack;
 use crate::flow::{self, Parties, Provenance};
 use crate::identity::platform::Platform;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub histories: Vec<History>,
     /// Who tells us of people and agents, and whom we tell of ours.
     pub signals: Signals,
+    /// Others who detect, by name.
+    pub reporters: BTreeMap<String, Reporter>,
     /// The declarations and `policies/*.cedar`, compiled.
     pub policies: Policies,
     /// The detection rules: the shipped ones, and `rules/*.yml`.
@@ -89,6 +92,8 @@ pub struct Listen {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The browser origins that may call it (MCP transports, DNS rebinding). Requests without `Origin` are not browsers'.
     pub allowed_origins: Vec<String>,
+    /// The proxies before it, whose word counts for where a request came from.
+    pub proxies: Vec<Block>,
 }
 
 /// How people are asked, and how they answer.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -9,9 +10,12 @@ use toml::de::DeTable;
 use super::agents::{self, Declared};
 use super::fields::Fields;
 use super::problem::{Problem, Problems, Severity, Source, listed, nearest};
-use super::{Expectation, Signals, Snapshot, approvals, clients, expect, issuers, rules, schema, servers, settings, signals};
+use super::{
+    Expectation, Pin, Signals, Snapshot, approvals, clients, expect, issuers, reporters, rules, schema, servers, settings, signals,
+};
 use crate::model::{Digest, ServerName};
 use crate::policy::{self, Policies};
+use crate::prose::{self, Mark};
 
 /// The files of a bundle, by their paths within it, with `/` between folders.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -122,6 +126,7 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         declared_servers.insert(name.into_inner(), server);
     }
     orphans(&texts, &declared_servers);
+    poisoned(&texts, &declared_servers);
 
     let mut issuers = BTreeMap::new();
     for (source, table) in of(Kind::Issuers) {
@@ -147,10 +152,12 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         declared_agents.insert(agent.name.clone(), agent);
     }
 
+    let mut all_reporters = BTreeMap::new();
     let mut signals = Signals::default();
     for (source, table) in of(Kind::Issuers) {
         let file = Fields::of_file::<schema::IssuersFile>(source, table);
         signals.transmitters = signals::transmitters(&file, &issuers, &declared_agents);
+        all_reporters = reporters::reporters(&file);
     }
     let mut settings = None;
     let mut histories = Vec::new();
@@ -213,6 +220,7 @@ pub fn read(files: &Files) -> Result<Bundle, Vec<Problem>> {
         servers: declared_servers,
         histories,
         signals,
+        reporters: all_reporters,
         policies,
         rules,
     };
@@ -257,6 +265,34 @@ fn orphans(texts: &[(Kind, Source<'_>)], servers: &BTreeMap<ServerName, super::S
             let mend =
                 near.map_or_else(|| "remove the file".to_owned(), |near| format!("rename it to `servers/{near}.tools.json`, or remove it"));
             source.warning(None, format!("these definitions belong to a server `{name}`, which is not declared"), mend);
+        }
+    }
+}
+
+/// Notes reviewed definitions that say to a model what a reviewer may not have seen, and names that would be taken for one another.
+fn poisoned(texts: &[(Kind, Source<'_>)], servers: &BTreeMap<ServerName, super::Server>) {
+    let reviewed = |server: &super::Server| -> Vec<(String, Arc<Pin>)> {
+        server.tools.iter().filter_map(|(own, tool)| Some((own.clone(), Arc::clone(tool.pin.as_ref()?)))).collect()
+    };
+    let all: Vec<(&ServerName, String, Arc<Pin>)> =
+        servers.iter().flat_map(|(name, server)| reviewed(server).into_iter().map(move |(own, pin)| (name, own, pin))).collect();
+    for (server, own, pin) in &all {
+        let path = format!("servers/{server}.tools.json");
+        let Some((_, source)) = texts.iter().find(|(_, source)| source.path == path) else { continue };
+        let at = source.text.find(&format!("\"{own}\"")).map(|at| at..at.saturating_add(own.len()).saturating_add(2));
+        let others = || all.iter().filter(|(other, ..)| other != server);
+        for mark in prose::marks(&pin.definition, others().map(|(_, own, _)| own.as_str())) {
+            let what = match mark {
+                Mark::Hidden => "holds characters that do not show",
+                Mark::Instruction => "tells the model what to do",
+                Mark::OtherTool => "names a tool of another server",
+            };
+            let mend = "read it again with `bailiwick servers review`; ask whoever runs the server why";
+            source.warning(at.clone(), format!("the reviewed definition of `{server}/{own}` {what}"), mend);
+        }
+        if let Some((other, name, _)) = others().find(|(other, name, _)| *other > server && prose::looks_like(own, name)) {
+            let message = format!("`{server}/{own}` would be taken for `{other}/{name}`");
+            source.warning(at, message, "have agents call one of them alone, or ask whoever runs a server to rename its tool");
         }
     }
 }

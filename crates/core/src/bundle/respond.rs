@@ -70,8 +70,13 @@ const RESPONSES: [(&str, Response); 6] = [
 const LEVELS: [(&str, Level); 4] = [("low", Level::Low), ("medium", Level::Medium), ("high", Level::High), ("critical", Level::Critical)];
 
 /// The words of kinds.
-const KINDS: [(&str, Kind); 4] =
-    [("rule", Kind::Rule), ("correlation", Kind::Correlation), ("behaviour", Kind::Behaviour), ("sequence", Kind::Sequence)];
+const KINDS: [(&str, Kind); 5] = [
+    ("rule", Kind::Rule),
+    ("correlation", Kind::Correlation),
+    ("behaviour", Kind::Behaviour),
+    ("reported", Kind::Reported),
+    ("sequence", Kind::Sequence),
+];
 
 /// Reads the table; without one, it is only recorded what would be done.
 pub(super) fn respond(file: &Fields<'_>) -> Respond {

@@ -148,6 +148,9 @@ pub struct ListenTable {
     pub tls: Option<TlsTable>,
     /// The browser origins that may call it.
     pub allowed_origins: Option<Vec<String>>,
+    /// The proxies before it, as addresses or blocks such as `10.0.0.0/8`: of a request that comes from one, what it adds to
+    /// `X-Forwarded-For` says where it came from. Nobody else's word counts. Only `data` uses it.
+    pub proxies: Option<Vec<String>>,
 }
 
 /// A certificate and its key.
@@ -340,6 +343,22 @@ pub struct IssuersFile {
     pub issuer: Vec<IssuerTable>,
     /// Those of them, or others for them, who tell of people and agents that must not go on (Shared Signals Framework).
     pub transmitter: Option<Vec<TransmitterTable>>,
+    /// Others who detect, and send what they found: Amazon GuardDuty, by EventBridge.
+    pub reporter: Option<Vec<ReporterTable>>,
+}
+
+/// Somebody else who detects, and sends what was found.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ReporterTable {
+    /// Its name, which is the end of the address that it sends to, `/reports/NAME`: lower-case letters, digits and `-`.
+    pub name: String,
+    /// The file with the value of the `Authorization` header that it has to send along.
+    pub authorization_file: String,
+    /// The accounts of AWS whose findings are taken; of every one unless set.
+    pub accounts: Option<Vec<String>>,
+    /// The roles of the agents, by their ARNs: what is found about a session of one is of the execution or the agent that names it.
+    pub roles: Option<Vec<String>>,
 }
 
 /// Who tells of people and agents that an issuer vouches for.

@@ -73,7 +73,9 @@ fn listen(file: &Fields<'_>, key: &str, port: u16) -> Listen {
     let fallback = SocketAddr::from(([127, 0, 0, 1], port));
     match file.table::<schema::ListenTable>(key) {
         Some(table) => listener(&table, key, port),
-        None => Listen { address: fallback, origin: format!("http://{fallback}"), tls: None, allowed_origins: Vec::new() },
+        None => {
+            Listen { address: fallback, origin: format!("http://{fallback}"), tls: None, allowed_origins: Vec::new(), proxies: Vec::new() }
+        }
     }
 }
 
@@ -113,7 +115,9 @@ pub(super) fn listener(table: &Fields<'_>, key: &str, port: u16) -> Listen {
     for origin in &allowed_origins {
         check_origin(table.source(), origin, "an allowed origin");
     }
-    Listen { address, origin, tls, allowed_origins: allowed_origins.into_iter().map(Spanned::into_inner).collect() }
+    let proxies = table.all_parsed("proxies", "write addresses, or blocks such as `10.0.0.0/8` whose other bits are zero");
+    let (allowed_origins, proxies) = (allowed_origins.into_iter().map(Spanned::into_inner), proxies.into_iter().map(Spanned::into_inner));
+    Listen { address, origin, tls, allowed_origins: allowed_origins.collect(), proxies: proxies.collect() }
 }
 
 /// Notes what is wrong with an origin, and says whether nothing is.

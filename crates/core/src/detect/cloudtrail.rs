@@ -9,6 +9,7 @@ mod known;
 mod split;
 #[cfg(test)]
 mod tests;
+mod used;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use self::join::without_execution;
 pub use self::join::{Begun, Joined, Sessions};
 use self::known::Known;
 pub use self::split::{Broken, Piece, Splitter};
+use self::used::{Uses, used_elsewhere};
 use super::finding::{About, Cloud, Finding, Proof};
 use super::rules::{Event, Happened, NotAnEvent, Path, Reader, Rules, Scratch, Watch};
 use crate::model::Timestamp;
@@ -37,6 +39,7 @@ pub struct Trail {
     scratch: Scratch,
     ids: Known,
     triples: Known,
+    uses: Uses,
     /// Whether any rule wants to know what somebody does for the first time.
     is_gated: bool,
     seen: Seen,
@@ -127,6 +130,7 @@ impl Trail {
             scratch: Scratch::default(),
             ids: Known::of(IDS_MAX),
             triples: Known::of(TRIPLES_MAX),
+            uses: Uses::default(),
             seen: Seen::default(),
         }
     }
@@ -139,7 +143,7 @@ impl Trail {
     /// Judges one event: what the rules find, and whether it was done by an execution of ours. Events may come in any order, and
     /// more than once.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Vec<Finding>, NotAnEvent> {
-        let Self { watch, sessions, fields, reader, scratch, ids, triples, is_gated, seen } = self;
+        let Self { watch, sessions, fields, reader, scratch, ids, triples, uses, is_gated, seen } = self;
         let event = reader.read(bytes)?;
         if let Some(id) = event.string(&fields.id)
             && !ids.is_new(&[&id])
@@ -175,6 +179,17 @@ impl Trail {
         if let Joined::Execution { execution, agent } = &joined {
             for finding in &mut findings {
                 (finding.about.execution, finding.about.agent) = (Some(*execution), Some(agent.clone()));
+            }
+        }
+        if let (Joined::Execution { .. }, Some(key)) = (&joined, &session.access_key) {
+            let address = event.string(&fields.address).unwrap_or_default();
+            let agent = event.string(&fields.agent).unwrap_or_default();
+            if let Some(seen) = uses.used(key, &address, &agent) {
+                let mut finding = used_elsewhere(&session, happened(), seen);
+                if let Joined::Execution { execution, agent } = &joined {
+                    (finding.about.execution, finding.about.agent) = (Some(*execution), Some(agent.clone()));
+                }
+                findings.push(finding);
             }
         }
         if joined == Joined::NoExecution {

@@ -84,6 +84,8 @@ pub enum Kind {
     Correlation,
     /// A learned baseline.
     Behaviour,
+    /// Another detector says so, such as Amazon GuardDuty.
+    Reported,
     /// Several findings about the same execution or principal within an hour, of at least three tactics.
     Sequence,
 }
@@ -208,6 +210,8 @@ pub enum Proof {
     Event(String),
     /// A file that was delivered.
     File(String),
+    /// A finding of another detector, by its id there.
+    Reported(String),
 }
 
 impl Finding {

@@ -6,11 +6,15 @@
 pub mod baseline;
 pub mod cloudtrail;
 pub mod finding;
+pub mod guardduty;
 pub mod kept;
 pub mod known;
+pub mod own_log;
 pub mod respond;
 pub mod rules;
 pub mod sentry;
+pub mod trees;
 
 pub use finding::{Finding, Findings};
 pub use sentry::Sentry;
+pub use trees::Trees;

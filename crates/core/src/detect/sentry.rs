@@ -20,6 +20,7 @@ use super::baseline::{self, Oddity};
 use super::finding::{About, Detector, Evidence, Finding, Findings, Kind, Noted, Proof, Response};
 use super::known::Known;
 use super::rules::{Event, Happened, Path, Reader, Rules, Scratch, Watch};
+use super::trees::Trees;
 use crate::model::{Digest, Found, Record, Settled, Settlement, Timestamp};
 
 /// Of so many detectors it is kept how often they were right. There are as many as there are rules, and those of others.
@@ -34,6 +35,8 @@ pub struct Sentry {
     pending: VecDeque<Finding>,
     known: Known,
     verdicts: BTreeMap<String, Verdicts>,
+    #[serde(default)]
+    trees: Trees,
     next: Position,
     /// The time of the last record that has one.
     heard: Timestamp,
@@ -121,8 +124,9 @@ impl Sentry {
             Some(Record::Response(_) | Record::Cautioned(_)) => {}
             _ => {
                 self.heard = record.as_ref().map_or(self.heard, Record::at);
+                let across = record.as_ref().map(|record| self.trees.fold(position, record)).unwrap_or_default();
                 let by_rules = self.hold_against_rules(position, entry);
-                odd.iter().map(Oddity::finding).chain(by_rules).for_each(|finding| self.found(finding));
+                odd.iter().map(Oddity::finding).chain(across).chain(by_rules).for_each(|finding| self.found(finding));
             }
         }
         record

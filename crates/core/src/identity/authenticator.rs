@@ -17,7 +17,7 @@ use super::jws::InvalidJwt;
 use super::key::{KeySet, PublicKey};
 use super::token::{AccessToken, DelegationToken};
 use crate::execution::{Execution, Executions};
-use crate::model::{AgentName, Digest, Entropy, ExecutionId, Timestamp};
+use crate::model::{AgentName, Digest, Entropy, ExecutionId, Network, Timestamp};
 
 /// How many parts the table of remembered tokens has.
 const SHARDS: usize = 64;
@@ -67,6 +67,8 @@ pub struct Authenticated {
     pub token: Arc<str>,
     /// When the token expires.
     pub expires: Timestamp,
+    /// The network that it came from, where that is known.
+    pub network: Option<Network>,
 }
 
 /// What is known, by a verified signature, of one who was refused.
@@ -238,7 +240,7 @@ impl Authenticator {
             None if is_dpop => return Err(refused("the token is not bound to a key", verified.known())),
             None => verified.is_shown_by(presented)?,
         }
-        Ok(Authenticated { execution, token: Arc::clone(&verified.id), expires: verified.expires })
+        Ok(Authenticated { execution, token: Arc::clone(&verified.id), expires: verified.expires, network: None })
     }
 
     /// The agent whose token this `Authorization` header carries, if the token was verified before. It says who probably

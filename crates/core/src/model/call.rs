@@ -82,10 +82,15 @@ impl Call {
     /// The digest of what the call would do: method, tool, and the arguments by what they mean, since a client may write them
     /// anew. Two calls that a tool could tell apart never share it: numbers count as they are written, keys in any order.
     pub fn digest(&self) -> Digest {
-        let mut text = format!("{}\n{}\n", self.method, self.tool);
-        write_sorted(self.arguments.value(), &mut text);
-        Digest::of(text.as_bytes())
+        call_digest(self.method, &self.tool, self.arguments.value())
     }
+}
+
+/// The digest of what a call of `tool` by `method` with these arguments would do, as [`Call::digest`] has it.
+pub fn call_digest(method: &str, tool: &ToolName, arguments: &Value) -> Digest {
+    let mut text = format!("{method}\n{tool}\n");
+    write_sorted(arguments, &mut text);
+    Digest::of(text.as_bytes())
 }
 
 /// Writes `value` with the keys of its objects in order and everything else as it is.

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::response::{Cautioned, Hold, Responded};
-use super::{AgentName, Decision, Digest, Effect, ExecutionId, Found, Protocol, ServerName, Settled, SpiffeId, Timestamp, ToolName};
+use super::{
+    AgentName, Decision, Digest, Effect, ExecutionId, Found, Network, Protocol, ServerName, Settled, SpiffeId, Timestamp, ToolName,
+};
 use crate::identity::Grant;
 use crate::ledger::Labels;
+use crate::prose::Mark;
 
 /// One entry of the log.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +50,8 @@ pub enum Record {
     Signal(Signal),
     /// What became of an upstream credential whose execution was stopped.
     CredentialTakenBack(CredentialTakenBack),
+    /// What a tool server says of itself.
+    ServerDescribed(ServerDescribed),
     /// Something was found out of the ordinary, or more of it.
     Finding(Found),
     /// A person said what a finding is.
@@ -81,6 +86,7 @@ impl Record {
             | Self::TaskBegun(TaskBegun { at, .. })
             | Self::Signal(Signal { at, .. })
             | Self::CredentialTakenBack(CredentialTakenBack { at, .. })
+            | Self::ServerDescribed(ServerDescribed { at, .. })
             | Self::Finding(Found { at, .. })
             | Self::Settled(Settled { at, .. })
             | Self::Response(Responded { at, .. })
@@ -110,6 +116,9 @@ pub struct BundleActivated {
     /// The digest of the bundle before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Digest>,
+    /// What it allows that the one before it did not, each as a word and what it is about ([`crate::bundle::loosened`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loosens: Vec<String>,
 }
 
 /// A tool's definition differs from the reviewed one.
@@ -125,6 +134,29 @@ pub struct ToolHeld {
     /// The digest of the definition that the server offers now; none when it no longer offers the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<Digest>,
+    /// What is in the offered definition that is meant for a model and not for whoever reviews it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
+    /// The tools of other servers that it would be taken for, where it was never reviewed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub like: Vec<ToolName>,
+}
+
+/// What a tool server says of itself, when it is first spoken to since the start and whenever that changes. None of it is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerDescribed {
+    /// When.
+    pub at: Timestamp,
+    /// The server.
+    pub server: ServerName,
+    /// What it calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Where it is reached: scheme and host of a URL, or the program.
+    pub place: String,
 }
 
 /// One member of a delegation chain, as the bundle described it when it delegated.
@@ -280,6 +312,10 @@ pub struct Intent {
     pub protocol: Protocol,
     /// The protocol's own method.
     pub method: String,
+    /// The network that it came from, where that is not the one that the execution's call before it came from at the same gateway;
+    /// absent too where it is not known, as behind a proxy that nobody declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// The digest of the arguments' exact text.
     pub arguments_digest: Digest,
     /// The arguments' exact text, unless it is longer than the log keeps.
@@ -342,6 +378,9 @@ pub struct Outcome {
     pub duration_us: u64,
     /// The labels of what it returned.
     pub labels: Labels,
+    /// Whether it tells a model what to do though its server vouches for it, for which it counts as untrusted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub instructs: bool,
 }
 
 /// Something was turned away before it was a call.
@@ -670,6 +709,7 @@ entry!(
     TaskBegun(TaskBegun) = "task_begun",
     Signal(Signal) = "signal",
     CredentialTakenBack(CredentialTakenBack) = "credential_taken_back",
+    ServerDescribed(ServerDescribed) = "server_described",
     Finding(Found) = "finding",
     Settled(Settled) = "settled",
     Response(Responded) = "response",
@@ -703,6 +743,7 @@ impl Expects for Answered {}
 impl Expects for TaskBegun {}
 impl Expects for Signal {}
 impl Expects for CredentialTakenBack {}
+impl Expects for ServerDescribed {}
 impl Expects for Found {}
 impl Expects for Settled {}
 impl Expects for Responded {}

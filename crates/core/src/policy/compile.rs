@@ -12,7 +12,7 @@ use super::declared::{self, BUDGET};
 use super::schema::{CALL, ToolEntry, schema, schema_of, server_action};
 use super::slice::{Index, Kind, Row, Slices};
 use super::{Declared, Policies};
-use crate::model;
+use crate::model::{self, Digest};
 
 /// The annotations that have a meaning; any other is a mistake.
 const ANNOTATIONS: [&str; 3] = ["id", "otherwise", "description"];
@@ -60,6 +60,11 @@ pub(super) fn compile(declared: &Declared<'_>, sources: &[Source<'_>]) -> Result
     let mut index = Index::default();
     declared_policies(&declared_text).map_err(nowhere)?.into_iter().for_each(|(kind, policy)| index.add(kind, policy));
     let written = written(sources, &schema, declared, &tools)?;
+    let by_hand = written.iter().map(|written| {
+        let permits = written.policy.effect() == Effect::Permit;
+        (written.policy.id().to_string(), (permits, Digest::of(written.policy.to_string().as_bytes())))
+    });
+    let by_hand = by_hand.collect();
     written.into_iter().for_each(|written| index.add(written.kind, written.policy));
 
     let rows = declared.agents.iter().enumerate().map(|(number, (name, agent))| Ok((name.clone(), Row::new(number, agent)?)));
@@ -74,7 +79,7 @@ pub(super) fn compile(declared: &Declared<'_>, sources: &[Source<'_>]) -> Result
         .filter_map(|(number, tool)| Some((tool.action.strip_suffix('*')?.to_owned(), number)))
         .collect();
     by_prefix.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-    Ok(Policies { schema, schema_text, declared_text, index, rows, slices: Slices::default(), tools, by_name, by_prefix })
+    Ok(Policies { schema, schema_text, declared_text, index, rows, slices: Slices::default(), tools, by_name, by_prefix, written: by_hand })
 }
 
 /// What the declarations mean. It is our own text, so a failure here is a mistake in this program.

@@ -127,6 +127,7 @@ impl Fixture {
             origin: "http://127.0.0.1:8480".to_owned(),
             tls: None,
             allowed_origins: Vec::new(),
+            proxies: Vec::new(),
         };
         let policies = self.compile().unwrap();
         Snapshot {
@@ -148,6 +149,7 @@ impl Fixture {
             servers: self.servers,
             histories: self.histories,
             signals: crate::bundle::Signals::default(),
+            reporters: BTreeMap::new(),
             policies,
             rules: std::sync::Arc::default(),
         }

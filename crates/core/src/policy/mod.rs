@@ -30,7 +30,7 @@ use crate::bundle::{Agent, Server};
 use crate::detect::baseline::Behavior;
 use crate::flow::Provenance;
 use crate::ledger::{Facts, History, Integrity};
-use crate::model::{AgentName, Member, ServerName, Timestamp, ToolName};
+use crate::model::{AgentName, Digest, Member, ServerName, Timestamp, ToolName};
 
 /// The declarations that policies are compiled from.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,8 @@ pub struct Policies {
     by_name: HashMap<String, usize>,
     /// The declared resource and prompt patterns, without their star, longest first.
     by_prefix: Vec<(String, usize)>,
+    /// Of each policy that was written by hand, by its id: whether it permits, and the digest of its text.
+    written: BTreeMap<String, (bool, Digest)>,
 }
 
 /// One question to the policies.
@@ -121,6 +123,14 @@ impl Policies {
     /// The Cedar policies that the declarations mean, with an `@id` and a comment each.
     pub fn declared_text(&self) -> &str {
         &self.declared_text
+    }
+
+    /// What the policies that were written by hand let pass and those of `before` did not: `forbid:ID` where one that forbids is gone or
+    /// reads otherwise, `permit:ID` where one that permits is new or reads otherwise.
+    pub fn looser_than(&self, before: &Self) -> Vec<String> {
+        let gone = before.written.iter().filter(|(id, was)| !was.0 && self.written.get(*id) != Some(*was));
+        let new = self.written.iter().filter(|(id, is)| is.0 && before.written.get(*id) != Some(*is));
+        gone.map(|(id, _)| format!("forbid:{id}")).chain(new.map(|(id, _)| format!("permit:{id}"))).collect()
     }
 
     /// The Cedar schema that policies are checked against, in Cedar's syntax.

@@ -227,6 +227,7 @@ impl Live {
             effect: Effect::Spend,
             protocol: Protocol::Mcp,
             method: "tools/call".into(),
+            network: None,
             arguments_digest: call.arguments.digest(),
             arguments: Some(call.arguments.text().to_owned()),
             written: None,
@@ -285,6 +286,7 @@ fn outcome(intent: Position, execution: u8, sequence: u64, labels: Labels, now: 
         bytes: 1,
         duration_us: 1,
         labels,
+        instructs: false,
     }
 }
 

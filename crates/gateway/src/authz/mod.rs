@@ -154,7 +154,7 @@ impl Decisions {
         };
         let arguments = question.arguments(&snapshot)?;
         let call = Call { tool: tool.clone(), protocol: Protocol::Authzen, method: "evaluation", arguments };
-        match self.gateway.decide_for_other(&execution, call).await {
+        match self.gateway.decide_for_other(&execution, call, None).await {
             Ok(record) => Ok(json!({ "decision": true, "context": { "evaluation_id": record.to_string(), "execution": execution.id() } })),
             Err(Refusal::Denied { code, intent }) => Ok(denied(code, Some(intent), json!({ "execution": execution.id() }))),
             Err(Refusal::Asked { code, ask, .. }) => Ok(denied(code, None, denial(&execution, &snapshot.settings.approvals, code, ask))),

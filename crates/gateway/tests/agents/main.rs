@@ -251,6 +251,31 @@ async fn the_resource_says_where_its_tokens_come_from() {
 }
 
 #[tokio::test]
+async fn the_network_of_a_call_is_recorded_when_it_is_another_than_before() {
+    let world = World::start().await;
+    let (one, other) = (world.agent("bot"), world.agent("bot"));
+    // What a declared proxy adds is believed, and what stands before it is not; where it says nothing, nothing is known.
+    for (agent, forwarded) in [
+        (&one, Some("203.0.113.9")),
+        (&one, Some("198.51.100.1, 203.0.113.77")),
+        (&one, None),
+        (&one, Some("198.51.100.1")),
+        (&other, Some("198.51.100.2")),
+        (&one, Some("203.0.113.9")),
+    ] {
+        let mut request = world.modern(agent, "/mcp/crm", "tools/call", json!({ "name": "query", "arguments": { "q": "x" } }));
+        if let Some(forwarded) = forwarded {
+            request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static(forwarded));
+        }
+        send(request).await;
+    }
+    let networks: Vec<Option<String>> =
+        world.intents().await.iter().map(|intent| intent.network.map(|network| network.to_string())).collect();
+    let (here, there) = (Some("203.0.113.0/24".to_owned()), Some("198.51.100.0/24".to_owned()));
+    assert_eq!(networks, [here.clone(), None, None, there.clone(), there, here]);
+}
+
+#[tokio::test]
 async fn a_tool_server_that_breaks_is_told_to_the_agent_in_words_and_to_the_operator_in_full() {
     let world = World::start().await;
     let agent = world.agent("bot");

@@ -71,7 +71,7 @@ impl Caller for Quiet {
 /// Makes a call of the bank at a gateway by itself.
 async fn call(gateway: &Arc<Gateway>, started: &ExecutionStarted, tool: &str, arguments: Value) {
     let execution = gateway.parts().executions.started(started.clone());
-    let who = Authenticated { execution, token: started.token.as_str().into(), expires: Timestamp::MAX };
+    let who = Authenticated { execution, token: started.token.as_str().into(), expires: Timestamp::MAX, network: None };
     let text = RawValue::from_string(arguments.to_string()).unwrap();
     let arguments = Arguments::parse(&text, &json::Limits::default()).unwrap();
     let call = Call { tool: format!("bank/{tool}").parse().unwrap(), protocol: Protocol::Mcp, method: "tools/call", arguments };

@@ -309,7 +309,7 @@ impl World {
             (
                 "bailiwick.toml",
                 format!(
-                    "trust_domain = \"acme.example\"\n[data]\nlisten = \"{address}\"\n[identity]\nlisten = \"127.0.0.1:1\"\n[limits]\nbody_bytes_max = 100000\n{limits}calls_per_execution_max = 8\n{approvals}"
+                    "trust_domain = \"acme.example\"\n[data]\nlisten = \"{address}\"\nproxies = [\"127.0.0.1\"]\n[identity]\nlisten = \"127.0.0.1:1\"\n[limits]\nbody_bytes_max = 100000\n{limits}calls_per_execution_max = 8\n{approvals}"
                 ),
             ),
             ("agents/bot.toml", agent("bot", &format!("{may}, \"crm/prompt:greet\", \"crm/resource:test://*\""), "")),

@@ -177,7 +177,7 @@ impl World {
             arguments: Arguments::parse(&text, &json::Limits::default()).unwrap(),
         };
         let Value::Object(extras) = extras else { panic!("extras are an object") };
-        let who = Authenticated { execution: Arc::clone(execution), token: "t".into(), expires: Timestamp::MAX };
+        let who = Authenticated { execution: Arc::clone(execution), token: "t".into(), expires: Timestamp::MAX, network: None };
         let extras: Extras = extras;
         self.gateway.start(who, Arrival { call, extras }, Arc::clone(caller) as Arc<dyn Caller>)
     }

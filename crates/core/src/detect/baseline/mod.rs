@@ -14,6 +14,7 @@ mod fold;
 mod mandate;
 mod oddity;
 mod order;
+pub mod places;
 mod rate;
 mod realised;
 mod role;

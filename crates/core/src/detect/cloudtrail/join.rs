@@ -149,6 +149,13 @@ impl Sessions {
         }
     }
 
+    /// Whose a session is that is told by a role and an access key or a name alone: as [`Self::join`], and by the access key too where the
+    /// role is not known as ours, which is named without its path.
+    pub fn join_by(&self, session: &Session, at: Timestamp) -> Joined {
+        let by_key = session.access_key.as_ref().and_then(|key| self.keys.get(key)).copied();
+        by_key.map_or_else(|| self.join(session, || at), |execution| self.whose(execution))
+    }
+
     fn whose(&self, execution: ExecutionId) -> Joined {
         match self.executions.get(&execution) {
             Some(known) => Joined::Execution { execution, agent: known.agent.clone() },

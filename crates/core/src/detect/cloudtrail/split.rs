@@ -39,6 +39,8 @@ pub enum Broken {
 #[derive(Clone, Debug, Default)]
 pub struct Splitter {
     state: State,
+    /// What the list is called that an object may hold its events in.
+    list_name: &'static str,
     /// The list that events stand in, where they stand in one.
     list: Option<List>,
     in_string: bool,
@@ -75,9 +77,14 @@ enum List {
 }
 
 impl Splitter {
-    /// A stream of which nothing has come.
+    /// A stream of CloudTrail's events of which nothing has come.
     pub fn new() -> Self {
-        Self::default()
+        Self::of_list("Records")
+    }
+
+    /// A stream whose events may stand in a list of this name.
+    pub fn of_list(name: &'static str) -> Self {
+        Self { list_name: name, ..Self::default() }
     }
 
     /// Reads on, and hands out each event that is whole. Fails at what is no event; do not push more after that.
@@ -172,11 +179,15 @@ impl Splitter {
         }
     }
 
-    /// Whether the list that begins behind `rest` is the member `Records` of the outermost object.
+    /// Whether the list that begins behind `rest` is the member of the outermost object that holds the events.
     fn is_records(&self, rest: &[u8]) -> bool {
         let Some((at, true)) = self.name.filter(|_| !self.is_too_long) else { return false };
         let text: Vec<u8> = self.held.iter().chain(rest).skip(at).copied().collect();
-        text.strip_prefix(b"\"Records\"").is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b':'))
+        let behind = text
+            .strip_prefix(b"\"")
+            .and_then(|rest| rest.strip_prefix(self.list_name.as_bytes()))
+            .and_then(|rest| rest.strip_prefix(b"\""));
+        behind.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b':'))
     }
 
     fn hold(&mut self, bytes: &[u8]) {

@@ -267,3 +267,56 @@ fn a_chain_of_digests_holds_or_says_where_it_does_not() {
     assert_eq!((beginning_cut.broken.len(), beginning_cut.uncovered.len()), (0, 1), "{beginning_cut:?}");
     assert!(Digests::default().take(b"{}", None).is_err() && Keys::read("{}").is_err());
 }
+
+#[test]
+fn what_comes_late_again_or_from_another_century_changes_nothing_that_is_found() {
+    let secret = |id: u32, second: u32| {
+        format!(
+            r#"{{"eventVersion":"1.08","eventID":"{id}","eventTime":"2026-11-25T10:00:{second:02}Z","eventSource":"secretsmanager.amazonaws.com","eventName":"GetSecretValue","userAgent":"x/1","userIdentity":{{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/ana"}},"requestParameters":{{"secretId":"s{id}"}}}}"#
+        )
+    };
+    let stray = |id: u32, year: u32| secret(id, 0).replace("2026-11", &format!("{year}-11"));
+    let in_order: Vec<String> = (0..10).map(|id| secret(id, id)).collect();
+    // Backwards, each twice, with clocks that jump to other centuries in between.
+    let mut jumbled: Vec<String> = Vec::new();
+    for (place, event) in in_order.iter().rev().enumerate() {
+        jumbled.extend([event.clone(), stray(100 + place as u32, 1970), event.clone(), stray(200 + place as u32, 2199)]);
+    }
+    let findings = |events: &[String]| {
+        let mut trail = trail(&[], &[]);
+        let found: Vec<Finding> = events.iter().flat_map(|event| trail.take(event.as_bytes()).unwrap()).collect();
+        let many = found.into_iter().filter(|finding| finding.detector.title == "Many secrets are read");
+        (many.map(|finding| (finding.id, finding.first, finding.last, finding.count)).collect::<Vec<_>>(), trail.seen().duplicates)
+    };
+    let (found, _) = findings(&in_order);
+    assert_eq!(found.len(), 1);
+    let (found_jumbled, duplicates) = findings(&jumbled);
+    // Those of 1970, and of 2199, are as many as those of now, and a finding each.
+    assert_eq!(found_jumbled.len(), 3);
+    assert!(found_jumbled.contains(&found[0]), "{found_jumbled:?}");
+    assert_eq!(duplicates, 10);
+}
+
+#[test]
+fn a_session_of_ours_that_is_used_from_elsewhere_is_a_finding() {
+    let role = "arn:aws:iam::111122223333:role/reports";
+    let mut trail = trail(&[role], &[issued("2026-11-25T10:00:00Z")]);
+    found(&mut trail, &begins(1, "2026-11-25T10:01:00Z", "ASIAOURS"));
+    let from = |id: u32, address: &str, agent: &str| {
+        calls(id, "2026-11-25T10:02:00Z", "ASIAOURS", "").replacen(
+            '{',
+            &format!(r#"{{"sourceIPAddress":"{address}","userAgent":"{agent}","#),
+            1,
+        )
+    };
+    let elsewhere = "A session of an agent is used from elsewhere";
+    assert_eq!(found(&mut trail, &from(2, "192.0.2.7", "aws-sdk-rust/1")), [""; 0]);
+    assert_eq!(found(&mut trail, &from(3, "192.0.2.9", "aws-sdk-rust/1")), [""; 0], "the same network");
+    assert_eq!(found(&mut trail, &from(4, "s3.amazonaws.com", "s3.amazonaws.com")), [""; 0], "a service acts for it");
+    assert_eq!(found(&mut trail, &from(5, "198.51.100.7", "aws-sdk-rust/1")), [elsewhere]);
+    assert_eq!(found(&mut trail, &from(6, "192.0.2.7", "aws-cli/2.1")), [elsewhere], "by hand");
+    assert_eq!(found(&mut trail, &from(7, "198.51.100.8", "aws-cli/2.2")), [""; 0], "both are known now");
+    // Whose session it is nobody knows: then it is a matter for another finding.
+    let other = from(8, "203.0.113.5", "x").replace("ASIAOURS", "ASIAX").replace("role/reports", "role/other");
+    assert_eq!(found(&mut trail, &other.replace("assumed-role/reports", "assumed-role/other")), [""; 0]);
+}

@@ -125,6 +125,7 @@ fn evidence(evidence: &Evidence) -> Value {
             Proof::Record(_) => "record",
             Proof::Event(_) => "event",
             Proof::File(_) => "file",
+            Proof::Reported(_) => "reported",
         }
         .to_owned(),
         json!(place(&evidence.proof)),
@@ -135,7 +136,7 @@ fn evidence(evidence: &Evidence) -> Value {
 fn place(proof: &Proof) -> String {
     match proof {
         Proof::Record(position) => position.to_string(),
-        Proof::Event(id) => id.clone(),
+        Proof::Event(id) | Proof::Reported(id) => id.clone(),
         Proof::File(name) => name.clone(),
     }
 }

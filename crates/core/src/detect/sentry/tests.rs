@@ -338,3 +338,16 @@ impl Evidence {
         self
     }
 }
+
+#[test]
+fn what_is_told_across_records_is_found_like_what_rules_find() {
+    let (mut sentry, baselines) = (Sentry::new(rules()), baselines());
+    for (place, name) in ["bank", "bank", "another"].iter().enumerate() {
+        let record = format!(
+            r#"{{"kind":"server_described","at":"2026-11-25T15:0{place}:00Z","server":"bank","name":"{name}","place":"https://bank.example"}}"#
+        );
+        sentry.fold(&baselines, Position(place as u64), record.as_bytes());
+    }
+    let pending: Vec<_> = sentry.pending().map(|finding| (finding.detector.catalogue.clone(), finding.evidence[0].proof.clone())).collect();
+    assert_eq!(pending, [(Some("SC-05".to_owned()), Proof::Record(2))]);
+}

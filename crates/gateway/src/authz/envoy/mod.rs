@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bailiwick_core::bundle::Snapshot;
 use bailiwick_core::identity::Authenticated;
 use bailiwick_core::json;
-use bailiwick_core::model::{Call, Protocol, ServerName};
+use bailiwick_core::model::{Call, Network, Protocol, ServerName};
 use bailiwick_log::Position;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
@@ -184,7 +184,7 @@ impl Envoy {
             parse::mirrored_arguments(headers, schema, arguments.value()).map_err(|fault| Stop::fault(fault.to(&request.id)))?;
         }
         let call = Call { tool, protocol: Protocol::ExtAuthz, method, arguments };
-        let refusal = match self.front.gateway.decide_for_other(&who.execution, call).await {
+        let refusal = match self.front.gateway.decide_for_other(&who.execution, call, who.network).await {
             Ok(record) => return Ok(Some(record)),
             Err(refusal) => refusal,
         };
@@ -210,7 +210,8 @@ impl Envoy {
     ) -> Result<Authenticated, Stop> {
         let audience = format!("{}{}", snapshot.settings.data.origin, route.path());
         let error = match self.front.identify((headers, None), peer, method, (&audience, url)).await {
-            Ok(who) => return Ok(who),
+            // The mesh says who its peer is, and is believed in that as in all else.
+            Ok(who) => return Ok(Authenticated { network: peer.map(Network::of), ..who }),
             Err(error) => error,
         };
         let headers = challenges(&error, &route.path(), snapshot).into_iter().map(|challenge| (http::header::WWW_AUTHENTICATE, challenge));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bailiwick_core::bundle::{Limits, Server, Transport};
 use bailiwick_core::catalog;
-use bailiwick_core::model::{Digest, ExecutionId, ServerName, ToolHeld};
+use bailiwick_core::model::{Digest, ExecutionId, ServerDescribed, ServerName, ToolHeld, ToolName, shown};
+use bailiwick_core::prose::{self, Mark};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
@@ -59,10 +60,20 @@ pub struct Peer {
     fetching: tokio::sync::Mutex<()>,
     /// What was last recorded of each tool that is held back.
     recorded: tokio::sync::Mutex<BTreeMap<String, Seen>>,
+    /// What was last recorded of what it says of itself: its name and its version.
+    said: tokio::sync::Mutex<Option<(Option<String>, Option<String>)>>,
+    /// The tools that the bundle declares, of all servers.
+    names: Names,
     /// The streams that tell a modern server's executions of the resources that they subscribed to.
     subscribed: tokio::sync::Mutex<HashMap<ExecutionId, Subscribed>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
+
+/// The names of the tools that a bundle declares.
+pub(super) type Names = Arc<ArcSwap<Vec<ToolName>>>;
+
+/// How much of what a server says of itself is recorded.
+const SAID_CHARS_MAX: usize = 120;
 
 /// The digests of what was reviewed and of what is offered.
 type Seen = (Option<Digest>, Option<Digest>);
@@ -154,6 +165,7 @@ impl Peer {
         house: &Arc<House>,
         client: &HttpClient,
         changes: &broadcast::Sender<Change>,
+        names: &Names,
     ) -> Arc<Self> {
         let name = server.name.clone();
         let news = Arc::new(News::new(name.clone(), changes.clone()));
@@ -184,6 +196,8 @@ impl Peer {
             others: ArcSwapOption::empty(),
             fetching: tokio::sync::Mutex::default(),
             recorded: tokio::sync::Mutex::default(),
+            said: tokio::sync::Mutex::default(),
+            names: Arc::clone(names),
             subscribed: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
         });
@@ -347,6 +361,9 @@ impl Peer {
             (Some(_), _) | (None, Link::Agent(_)) => None,
             (None, _) => Some(self.described().await?),
         };
+        if let Some(described) = &described {
+            self.record_described(described).await;
+        }
         let changes = self.news.tools();
         let (definitions, ttl) = match (self.link.as_ref(), described) {
             // A card is what the agent shows to everybody, so it is asked for on nobody's behalf.
@@ -388,17 +405,46 @@ impl Peer {
             if recorded.get(difference.tool.tool()) == Some(&seen) {
                 continue;
             }
+            let names = self.names.load();
+            let others = || names.iter().filter(|name| name.server() != &self.name);
+            let own = difference.tool.tool();
+            let shown = offered.iter().filter(|definition| definition.get("name").and_then(Value::as_str) == Some(own));
+            let marks: BTreeSet<Mark> = shown.flat_map(|definition| prose::marks(definition, others().map(ToolName::tool))).collect();
+            let like = others().filter(|_| difference.reviewed.is_none()).filter(|other| prose::looks_like(own, other.tool())).take(8);
             let held = ToolHeld {
                 at: self.house.clock.now(),
                 tool: difference.tool.clone(),
                 reviewed: difference.reviewed,
                 offered: difference.offered,
+                marks: marks.into_iter().collect(),
+                like: like.cloned().collect(),
             };
             tracing::warn!(server = %self.name, "held back: {difference}");
             match self.house.log.append(held).await {
                 Ok(_) => drop(recorded.insert(difference.tool.tool().to_owned(), seen)),
                 Err(error) => tracing::error!(server = %self.name, %error, "a tool that is held back could not be recorded"),
             }
+        }
+    }
+
+    /// Records what the server says of itself, when it is first heard and when it says something else.
+    async fn record_described(&self, described: &Described) {
+        let said = |key: &str| described.info.as_ref()?.get(key)?.as_str().map(|text| shown(text, SAID_CHARS_MAX));
+        let record = ServerDescribed {
+            at: self.house.clock.now(),
+            server: self.name.clone(),
+            name: said("name"),
+            version: said("version"),
+            place: place(&self.declared.load().server.transport),
+        };
+        let mut recorded = self.said.lock().await;
+        let now = (record.name.clone(), record.version.clone());
+        if recorded.as_ref() == Some(&now) {
+            return;
+        }
+        match self.house.log.append(record).await {
+            Ok(_) => *recorded = Some(now),
+            Err(error) => tracing::error!(server = %self.name, %error, "what a server says of itself could not be recorded"),
         }
     }
 
@@ -504,6 +550,17 @@ impl Tools {
                 }
             }
         });
+    }
+}
+
+/// Where a server is reached, as far as it is anybody's business: scheme and host of its address, or its program.
+fn place(transport: &Transport) -> String {
+    let host = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
+    match transport {
+        Transport::Http(url) => host(url),
+        Transport::A2a(behind) => host(&behind.url),
+        Transport::Stdio { command, .. } => command.first().cloned().unwrap_or_default(),
+        Transport::Elsewhere => String::new(),
     }
 }
 

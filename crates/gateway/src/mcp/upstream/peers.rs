@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bailiwick_core::bundle::Snapshot;
+use bailiwick_core::bundle::{Server, Snapshot};
 use bailiwick_core::execution::Executions;
 use bailiwick_core::model::{Clock, ServerName, ToolName};
 use bailiwick_log::Log;
@@ -14,7 +14,7 @@ use rustls::RootCertStore;
 use tokio::sync::broadcast;
 
 use super::http::HttpClient;
-use super::peer::Peer;
+use super::peer::{Names, Peer};
 use crate::a2a::Delegator;
 use crate::broker::{Credential, Vault};
 use crate::mcp::{Change, Offered, Offers};
@@ -47,13 +47,21 @@ pub struct Peers {
     client: HttpClient,
     changes: broadcast::Sender<Change>,
     peers: ArcSwap<BTreeMap<ServerName, Arc<Peer>>>,
+    /// The tools that the bundle declares.
+    names: Names,
 }
 
 impl Peers {
     /// No servers yet; [`Self::apply`] brings them. Fails when the cryptography for TLS cannot be set up.
     pub fn new(house: House) -> Result<Self, rustls::Error> {
         let client = HttpClient::new(house.roots.clone())?;
-        Ok(Self { house: Arc::new(house), client, changes: broadcast::Sender::new(256), peers: ArcSwap::default() })
+        Ok(Self {
+            house: Arc::new(house),
+            client,
+            changes: broadcast::Sender::new(256),
+            names: Names::default(),
+            peers: ArcSwap::default(),
+        })
     }
 
     /// Brings the servers that `snapshot` declares, and lets go of those that it does not. One that is reached as before
@@ -62,6 +70,9 @@ impl Peers {
     /// Each server is connected to, and what it offers compared with what was reviewed, in the background: one that is
     /// dead holds up nobody else.
     pub fn apply(&self, snapshot: &Snapshot) {
+        let tools =
+            |server: &Server| -> Vec<ToolName> { server.tools.keys().filter_map(|own| ToolName::new(&server.name, own).ok()).collect() };
+        self.names.store(Arc::new(snapshot.servers.values().flat_map(tools).collect()));
         let before = self.peers.load();
         let mut after = BTreeMap::new();
         for server in snapshot.servers.values() {
@@ -71,7 +82,9 @@ impl Peers {
                     peer.redeclare(server.clone(), snapshot.settings.limits.clone());
                     Arc::clone(peer)
                 }
-                None => Peer::start(server.clone(), snapshot.settings.limits.clone(), &self.house, &self.client, &self.changes),
+                None => {
+                    Peer::start(server.clone(), snapshot.settings.limits.clone(), &self.house, &self.client, &self.changes, &self.names)
+                }
             };
             after.insert(server.name.clone(), peer);
         }
