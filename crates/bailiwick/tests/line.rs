@@ -7,6 +7,8 @@ mod connection;
 mod decisions;
 #[path = "line/findings.rs"]
 mod findings;
+#[path = "line/respond.rs"]
+mod respond;
 
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;

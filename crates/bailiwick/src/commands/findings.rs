@@ -15,6 +15,7 @@ use miette::{IntoDiagnostic as _, miette};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::answers::{Answer, Held, Undo};
 use crate::admin;
 use crate::findings::{Wanted, Whole, find, read};
 use crate::house::House;
@@ -47,6 +48,12 @@ enum Command {
     Show(Show),
     /// Say what one is and close it.
     Close(Close),
+    /// List what waits for a person: what is to be done about a finding, and is more than may be done by itself.
+    Held(Held),
+    /// Have something done about one, or nothing, and settle what waits for that.
+    Answer(Answer),
+    /// Take back what was done about one, as far as it can be.
+    Undo(Undo),
     /// How many false alerts there were beside the budget, for each role, and how often each detector was right.
     Rates(Rates),
 }
@@ -186,6 +193,9 @@ impl Findings {
             Command::List(command) => command.run().await,
             Command::Show(command) => command.run(),
             Command::Close(command) => command.run().await,
+            Command::Held(command) => command.run().await,
+            Command::Answer(command) => command.run().await,
+            Command::Undo(command) => command.run().await,
             Command::Rates(command) => command.run().await,
         }
     }

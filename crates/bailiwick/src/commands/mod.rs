@@ -1,5 +1,6 @@
 //! The commands, one file each: its arguments as a struct, and `run`, which returns the exit code.
 
+pub(crate) mod answers;
 pub(crate) mod approvals;
 pub(crate) mod check;
 pub(crate) mod connect;

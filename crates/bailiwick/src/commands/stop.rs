@@ -40,7 +40,9 @@ impl Quarantine {
 
 /// Arguments of `release`.
 #[derive(Debug, Args)]
-#[command(after_help = "Its executions whose credentials have not expired go on; what was revoked stays so.")]
+#[command(
+    after_help = "It is released from quarantine and from any caution. Its executions whose credentials have not expired go on; what was revoked stays so, and what held it because of a finding does not hold it again because of that one."
+)]
 pub(crate) struct Release {
     /// The agent.
     agent: AgentName,

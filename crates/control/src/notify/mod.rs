@@ -9,7 +9,7 @@ mod slack;
 mod syslog;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -151,10 +151,12 @@ impl Notifier {
         let Some(Record::Finding(found)) = entry.first().and_then(|entry| Record::read(entry).ok()) else { return Ok(()) };
         let is_held = responded.code == ResponseEnd::Held;
         let told = Arc::new(Told::new(position, found, responded, &snapshot));
-        let wanted = notify.iter().filter(|notify| is_held || told.found.code >= notify.level);
-        for notify in wanted {
+        // Who is named twice is told once.
+        let wanted: BTreeSet<&Destination> =
+            notify.iter().filter(|notify| is_held || told.found.code >= notify.level).map(|notify| &notify.to).collect();
+        for to in wanted {
             self.told.store(true, Ordering::Release);
-            self.outbox(&notify.to).put(Message::new(told.id(), None, Arc::clone(&told)));
+            self.outbox(to).put(Message::new(told.id(), None, Arc::clone(&told)));
         }
         Ok(())
     }

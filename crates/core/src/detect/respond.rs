@@ -24,6 +24,10 @@ use crate::model::{
 /// Over which time it is counted what was stopped by itself, in seconds.
 const HOUR_S: i64 = 3_600;
 
+/// After how long nothing is done by itself any more about what happened, in seconds: what is read late, from an old log or from what a cloud
+/// says of last year, is for people.
+const STALE_S: i64 = 6 * 3_600;
+
 /// How many findings it is remembered of what was done about them. The one that was heard of longest ago makes room.
 const KNOWN_MAX: usize = 16_384;
 
@@ -388,6 +392,9 @@ impl Responder {
             }
             // Done, and then the record of that was lost with the process.
             _ if !done.is_empty() => return Step::Note(ResponseEnd::Done, String::new(), done),
+            _ if now.duration_since(case.last).as_secs() > STALE_S => {
+                return note(ResponseEnd::Nothing, "the last of it was too long ago for anything to be done by itself");
+            }
             (Response::Lower | Response::Ask | Response::Quarantine, Some(agent), _) if held_by_another(agent) => {
                 return note(ResponseEnd::Nothing, "the agent is quarantined already");
             }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::detect::finding::{Finding, Kind, Level, Response};
-use crate::model::{AgentName, Digest, ExecutionId};
+use crate::model::{AgentName, Digest, ExecutionId, Timestamp};
 
 /// Whether what is ordered is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -109,6 +109,8 @@ pub struct Case {
     pub kind: Kind,
     /// How much it matters.
     pub level: Level,
+    /// When the last of it happened.
+    pub last: Timestamp,
     /// What its author would have done.
     pub advised: Response,
 }
@@ -125,6 +127,7 @@ impl Case {
             title: finding.detector.title.clone(),
             kind: finding.detector.kind,
             level: finding.level(),
+            last: finding.last,
             advised: finding.detector.response,
         }
     }

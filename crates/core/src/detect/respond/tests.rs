@@ -53,7 +53,8 @@ impl House {
         position
     }
 
-    fn found(&mut self, finding: Finding) -> Position {
+    fn found(&mut self, mut finding: Finding) -> Position {
+        finding.last = finding.last.max(at(self.now));
         self.append(Found::new(at(self.now), finding, None))
     }
 
@@ -256,6 +257,20 @@ fn a_log_that_cannot_be_written_makes_no_room_for_more_stops() {
     house.answer(usize::MAX);
     let done = house.ends().into_iter().filter(|(_, code)| *code == ResponseEnd::Done).count();
     assert_eq!((done, house.responder.held().len()), (2, 2));
+}
+
+#[test]
+fn what_happened_long_ago_is_for_people() {
+    let mut house = House::new(Mode::Act, 5);
+    let old = finding(1, Response::Quarantine, 9);
+    house.now = STALE_S + 1;
+    house.append(Found::new(at(house.now), old, Some("cloudtrail".to_owned())));
+    house.answer(usize::MAX);
+    assert_eq!(house.ends(), [(Response::Quarantine, ResponseEnd::Nothing)]);
+    house.append(Found::new(at(house.now), finding(2, Response::Notify, 9), None));
+    house.append(Found::new(at(house.now), Finding { last: at(1), ..finding(5, Response::Quarantine, 9) }, None));
+    house.answer(usize::MAX);
+    assert_eq!(house.ends()[1..], [(Response::Notify, ResponseEnd::Done), (Response::Quarantine, ResponseEnd::Done)]);
 }
 
 #[derive(Clone, Debug)]
