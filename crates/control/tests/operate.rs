@@ -10,9 +10,13 @@ use std::sync::Arc;
 use bailiwick_control::admin::{Admin, Operator};
 use bailiwick_control::bundle::{Directory, Loader};
 use bailiwick_control::issuer::{Issuer, KeyFiles};
+use bailiwick_control::respond::Responding;
+use bailiwick_core::detect::finding::{About, Detector, Evidence, Finding, Kind, Proof, Response};
+use bailiwick_core::detect::respond::Responder;
 use bailiwick_core::flow::{Origin, Provenance, Traced};
 use bailiwick_core::identity::{AccessToken, Algorithm};
-use bailiwick_core::model::{self as core, Clock, Person, Record};
+use bailiwick_core::model::{self as core, Clock, Found, Person, Record, ResponseEnd};
+use bailiwick_log::{FollowError, Follower, Position, Recorded, Storage as _, follow};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -309,4 +313,97 @@ async fn what_another_detector_found_is_recorded_once_for_who_shows_its_secret()
         world.refusals().into_iter().filter(|refused| refused.stage == "reports").map(|refused| refused.code).collect();
     assert_eq!(refused, ["authentication_failed", "authentication_failed", "authentication_failed", "invalid_request", "invalid_request"]);
     assert!(!world.log_text().contains(SECRET) && !world.log_text().contains("password"));
+}
+
+/// Has what comes onto the log answered, as the watch does.
+struct Watch {
+    responding: Arc<Responding>,
+    next: Position,
+}
+
+#[async_trait::async_trait]
+impl Follower for Watch {
+    fn name(&self) -> &str {
+        "watch"
+    }
+
+    fn next(&self) -> Position {
+        self.next
+    }
+
+    async fn follow(&mut self, entries: &[Recorded<Vec<u8>>]) -> Result<(), FollowError> {
+        for entry in entries {
+            self.responding.fold(entry.position(), &Record::read(entry.value()).unwrap());
+            self.next = Position(entry.position().0 + 1);
+        }
+        self.responding.wake();
+        Ok(())
+    }
+}
+
+/// Waits until `state` holds.
+async fn wait_until(state: impl Fn() -> bool) {
+    let waited = async {
+        while !state() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), waited).await.unwrap();
+}
+
+/// What is in effect before the log can be told stays so and counts; what goes beyond the ceiling waits, whenever that can be written.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_leaves_what_was_stopped_stopped_and_is_told_later() {
+    let world = World::start_with("", "[respond]\nmode = \"act\"\nstops_per_hour = 1\n").await;
+    let found = |agent: &str| {
+        let detector = Detector {
+            id: "odd".to_owned(),
+            catalogue: None,
+            title: "Odd".to_owned(),
+            kind: Kind::Rule,
+            tags: Vec::new(),
+            guardduty: None,
+            falsepositives: Vec::new(),
+            response: Response::Quarantine,
+        };
+        let about = About { agent: agent.parse().ok(), ..About::default() };
+        let at = world.clock.now();
+        let evidence = Evidence { proof: Proof::Record(0), at, says: String::new() };
+        Found::new(at, Finding::new(detector, about, evidence, String::new(), String::new()), None)
+    };
+    for agent in ["bot", "other"] {
+        world.log.append(found(agent)).await.unwrap();
+    }
+    world.storage.fail();
+    let responding = Responding::new(Arc::clone(&world.identity), Responder::default());
+    let mut watch = Watch { responding: Arc::clone(&responding), next: Position(0) };
+    let log = world.log.clone();
+    let watching = tokio::spawn(async move { follow(&log, &mut watch).await });
+    let answering = tokio::spawn(Arc::clone(&responding).run());
+    let is_held = |agent: &str| world.executions.quarantined().contains_key(&agent.parse().unwrap());
+    wait_until(|| is_held("bot")).await;
+    assert_eq!(world.storage.len(), 2, "nothing could be written");
+
+    world.storage.mend();
+    let codes = || {
+        let records = world.records();
+        let responses = records.into_iter().filter_map(|record| match record {
+            Record::Response(responded) => Some(responded.code),
+            _ => None,
+        });
+        responses.collect::<Vec<_>>()
+    };
+    wait_until(|| codes().len() == 2).await;
+    let (mut codes, records) = (codes(), world.records());
+    codes.sort_by_key(|code| code.as_str());
+    assert_eq!(codes, [ResponseEnd::Done, ResponseEnd::Held]);
+    assert!(is_held("bot") && !is_held("other"));
+    assert_eq!(responding.held().len(), 1);
+    (watching.abort(), answering.abort());
+
+    // Whoever reads the log finds nothing left to do, and the same that waits.
+    let mut again = Responder::default();
+    records.iter().zip(0..).for_each(|(record, position)| again.fold(Position(position), record));
+    assert!(again.due(&world.bundle.load().settings.respond.orders, &|_| None, world.clock.now()).is_empty());
+    assert_eq!(again.held().len(), 1);
 }

@@ -54,6 +54,11 @@ impl Memory {
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::SeqCst);
     }
+
+    /// Lets appends succeed again.
+    pub(crate) fn mend(&self) {
+        self.failed.store(false, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]

@@ -538,6 +538,18 @@ fn of_an_agent_under_caution_each_effect_needs_a_person_or_is_suspect_to_policy(
             assert_eq!(kept, judged.facts, "the record says it again");
         }
     }
+    // Whoever acts for it is looked at as it is.
+    let member = crate::model::Member {
+        agent: "spiffe://acme.example/agent/support".parse().unwrap(),
+        owner: "o".into(),
+        roles: vec![],
+        execution: execution.id(),
+        sequence: 0,
+        token: None,
+    };
+    let below = ExecutionStarted { execution: ExecutionId::from_u128(77), chain: vec![member], ..started("other", Value::Null) };
+    let below = executions.started(below).caution().unwrap();
+    assert_eq!((below.caution, below.agent.as_str(), below.finding), (Caution::Ask, "support", Some(finding)));
     // A person's yes is enough.
     let (asked, call) = judged("mail/draft", &ledger);
     let intent = asked.into_intent(&snapshot, &execution, &call, Position(0), 0, now());
