@@ -26,6 +26,8 @@
 //! | `GET /api/v1/findings/{id}` | shows one, by its id or the beginning of it |
 //! | `POST /api/v1/findings/{id}/close` | closes it as `{"as": "true_positive"}`, `false_positive` or `benign` |
 //! | `GET /api/v1/findings/rates` | says how many alerts there were beside the budget, and how often detectors were right |
+//! | `GET /api/v1/findings/snapshots[?role=…]` | lists the days that what was learned can go back to |
+//! | `POST /api/v1/findings/rollback` | has what was learned go back: `{"to": "2026-11-20"}`, of one `role` or of all |
 //! | `GET /api/v1/findings/watch` | says how far the log is watched, and what is in the way |
 //! | `GET /api/v1/signals` | lists the signals of transmitters that wait for a person, oldest first |
 //! | `POST /api/v1/signals/{id}/act` | carries one out |

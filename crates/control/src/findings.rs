@@ -11,7 +11,9 @@ use bailiwick_core::detect::Sentry;
 use bailiwick_core::detect::baseline::Watch;
 use bailiwick_core::detect::finding::{EVIDENCE_MAX, Finding, Level};
 use bailiwick_core::detect::known::{Brief, Named};
-use bailiwick_core::model::{AgentName, Clock, Digest, ExecutionId, Found, Record, Settled, Settlement, Timestamp, shown};
+use bailiwick_core::model::{
+    AgentName, Clock, Date, Digest, ExecutionId, Found, Record, RolledBack, Settled, Settlement, Timestamp, shown,
+};
 use bailiwick_log::{Log, Position};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -87,6 +89,8 @@ impl Findings {
             .route("/api/v1/findings", get(list).post(add))
             .route("/api/v1/findings/rates", get(rates))
             .route("/api/v1/findings/watch", get(state))
+            .route("/api/v1/findings/snapshots", get(snapshots))
+            .route("/api/v1/findings/rollback", post(roll_back))
             .route("/api/v1/findings/{id}", get(show))
             .route("/api/v1/findings/{id}/close", post(close))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
@@ -214,6 +218,53 @@ async fn rates(State(findings): State<Arc<Findings>>) -> Json<Value> {
     let sentry = findings.watched.sentry();
     let verdicts = sentry.verdicts().map(|(detector, said)| json!({ "detector": detector, "right": said.right, "wrong": said.wrong }));
     Json(json!({ "realised": realised, "verdicts": verdicts.collect::<Vec<_>>() }))
+}
+
+/// Of which role something is asked: the tenant and the roles, as `rates` shows it; of all, where it is absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OfRole {
+    role: Option<String>,
+}
+
+/// The days to which what was learned can go back.
+async fn snapshots(State(findings): State<Arc<Findings>>, Query(of): Query<OfRole>) -> Json<Value> {
+    let days = findings.watched.baselines.read().days(of.role.as_deref());
+    Json(json!({ "role": of.role, "snapshots": days }))
+}
+
+/// What was learned goes back to the end of a day. It is done by a record, so that it stays so whenever the log is read again.
+async fn roll_back(
+    State(findings): State<Arc<Findings>>,
+    Extension(operator): Extension<Operator>,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
+    #[derive(Deserialize)]
+    struct To {
+        role: Option<String>,
+        to: Date,
+    }
+    let by = reason(&operator, &body, true)?;
+    let said: To = serde_json::from_slice(&body).map_err(|_| Fault::invalid("`to` is a day, such as `2026-11-20`, and `role` a text"))?;
+    let _turn = findings.turn.lock().await;
+    let learned = {
+        let baselines = findings.watched.baselines.read();
+        if let Some(role) = said.role.as_deref().filter(|role| !baselines.roles().any(|(peers, _)| peers.as_str() == *role)) {
+            return Err(Fault::unknown(format!("nothing was learned of `{}`; `findings rates` lists the roles", shown(role, 120))));
+        }
+        let days = baselines.days(said.role.as_deref());
+        let Some(learned) = days.iter().rev().find(|learned| learned.day <= said.to) else {
+            let oldest = days.first().map_or_else(|| "there is none yet".to_owned(), |oldest| format!("the oldest is of {}", oldest.day));
+            return Err(Fault::invalid(format!("there is no snapshot of {} or before; {oldest}", said.to)));
+        };
+        *learned
+    };
+    let back = RolledBack { at: findings.clock.now(), role: said.role.clone(), to: said.to, by: by.by, reason: by.reason };
+    let failed = |error: bailiwick_log::StorageError| Fault::failed("not_recorded", &error);
+    let recorded = findings.log.append(back).await.map_err(failed)?;
+    let back = findings.log.durable(recorded).await.map_err(failed)?;
+    findings.until(back.position()).await;
+    Ok(Json(json!({ "role": said.role, "day": learned.day, "executions": learned.executions, "record": back.position() })))
 }
 
 /// Findings that were made elsewhere.

@@ -76,7 +76,8 @@ pub fn hear(executions: &Executions, histories: &[History], position: Position, 
         | Record::Finding(_)
         | Record::ServerDescribed(_)
         | Record::Settled(_)
-        | Record::Response(_) => {}
+        | Record::Response(_)
+        | Record::BaselinesRolledBack(_) => {}
     }
 }
 
@@ -178,7 +179,8 @@ impl<'a> Recovery<'a> {
             | Record::Finding(_)
             | Record::ServerDescribed(_)
             | Record::Settled(_)
-            | Record::Response(_) => {}
+            | Record::Response(_)
+            | Record::BaselinesRolledBack(_) => {}
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use bailiwick_core::detect::baseline::{AlertRate, Baselines};
+use bailiwick_core::detect::baseline::{AlertRate, Baselines, LearnedBy};
 use bailiwick_core::detect::finding::{Level, Proof, asff, guardduty, ocsf};
 use bailiwick_core::detect::kept::Kept;
-use bailiwick_core::model::{AgentName, Clock as _, Duration, ExecutionId, Timestamp};
+use bailiwick_core::model::{AgentName, Clock as _, Date, Duration, ExecutionId, Timestamp};
 use bailiwick_log::Position;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
@@ -56,6 +56,10 @@ enum Command {
     Undo(Undo),
     /// How many false alerts there were beside the budget, for each role, and how often each detector was right.
     Rates(Rates),
+    /// List the days that what was learned of agents can go back to.
+    Snapshots(Snapshots),
+    /// Have what was learned of agents go back to the end of a day, before somebody taught what is not usual.
+    Rollback(Rollback),
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +190,42 @@ struct Rates {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Snapshots {
+    /// Of this role, as `findings rates` names it, instead of all.
+    #[arg(long)]
+    role: Option<String>,
+    #[command(flatten)]
+    house: House,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It is done by a record, so it stays done when the log is read again. Executions under way are not learned any more."
+)]
+struct Rollback {
+    /// Of this role, as `findings rates` names it.
+    #[arg(long, required_unless_present = "all")]
+    role: Option<String>,
+    /// Of all roles.
+    #[arg(long, conflicts_with = "role")]
+    all: bool,
+    /// The day, UTC; where there is no snapshot of it, the newest before it.
+    #[arg(long, value_name = "DATE")]
+    to: Date,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    house: House,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 impl Findings {
     /// Does what the subcommand says.
     pub(crate) async fn run(self) -> miette::Result<ExitCode> {
@@ -197,6 +237,8 @@ impl Findings {
             Command::Answer(command) => command.run().await,
             Command::Undo(command) => command.run().await,
             Command::Rates(command) => command.run().await,
+            Command::Snapshots(command) => command.run().await,
+            Command::Rollback(command) => command.run().await,
         }
     }
 }
@@ -445,7 +487,16 @@ impl Rates {
             say!("nothing was learned of any role yet");
         } else {
             let mut table = Table::new();
-            table.load_style(NOTHING).set_header(["role", "about", "learned", "judged", "alerts", "in 1,000", "budget in 1,000"]);
+            table.load_style(NOTHING).set_header([
+                "role",
+                "about",
+                "learned",
+                "judged",
+                "alerts",
+                "right",
+                "false in 1,000",
+                "budget in 1,000",
+            ]);
             for rate in &rates {
                 let per_thousand = rate.per_thousand.map_or_else(|| "–".to_owned(), |rate| format!("{rate:.2}"));
                 let learned = if rate.advises { format!("{} (only advises)", rate.learned) } else { rate.learned.to_string() };
@@ -457,6 +508,7 @@ impl Rates {
                     learned,
                     rate.executions.to_string(),
                     rate.alerts.to_string(),
+                    rate.confirmed.to_string(),
                     per_thousand,
                     budget,
                 ]);
@@ -469,6 +521,46 @@ impl Rates {
                 safe(&said.detector, 120),
                 counted(said.right as usize, "time"),
                 counted(said.wrong as usize, "time")
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Snapshots {
+    async fn run(self) -> miette::Result<ExitCode> {
+        let encoded = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        let role = self.role.as_deref().map(|role| format!("?role={}", role.bytes().map(encoded).collect::<String>())).unwrap_or_default();
+        let answer = admin::ask(&self.house.data()?, Method::GET, &format!("/findings/snapshots{role}"), None).await?;
+        if self.json {
+            show::json(&answer);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let days: Vec<LearnedBy> = serde_json::from_value(answer.get("snapshots").cloned().unwrap_or_default()).into_diagnostic()?;
+        if days.is_empty() {
+            say!("there is none yet; one is kept at the end of each day on which the log grew");
+        }
+        for learned in &days {
+            say!("{}  {} learned", learned.day, counted(usize::try_from(learned.executions).unwrap_or(usize::MAX), "execution"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Rollback {
+    async fn run(self) -> miette::Result<ExitCode> {
+        let body = json!({ "role": self.role, "to": self.to, "reason": self.reason });
+        let answer = admin::ask(&self.house.data()?, Method::POST, "/findings/rollback", Some(&body)).await?;
+        if self.json {
+            show::json(&answer);
+        } else {
+            let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
+            let day = answer.get("day").and_then(Value::as_str).map(|day| safe(day, 20)).unwrap_or_default();
+            let of = self.role.as_deref().map_or_else(|| "all roles".to_owned(), |role| safe(role, 120));
+            say!(
+                "what was learned of {of} is what it was on {day}, after {} executions (record {})",
+                number("executions"),
+                number("record")
             );
         }
         Ok(ExitCode::SUCCESS)

@@ -139,6 +139,13 @@ fn told(record: &Record, paint: Paint) -> String {
             let why = by(&responded.by, &responded.reason);
             format!("{}  {response}{of} because of finding {}: {code}{detail}{why}", paint.bold("answer "), responded.found)
         }
+        Record::BaselinesRolledBack(back) => {
+            let role = back
+                .role
+                .as_deref()
+                .map_or_else(|| "all that was learned".to_owned(), |role| format!("what was learned of {}", safe(role, 120)));
+            format!("{}  {role} is what it was on {}{}", paint.bold("back   "), back.to, by(&back.by, &back.reason))
+        }
         _ => paint.faint("a record of a newer version"),
     }
 }

@@ -219,6 +219,16 @@ fn an_analyst_sees_what_was_found_with_its_proof_and_says_what_it_is() {
     let (_, rates) = said(&["findings", "rates"]);
     assert!(rates.contains("each-denial: right 0 times, wrong 1 time"), "{rates}");
 
+    // What was learned can go back to a day of which there is a snapshot, and the first is kept when the first day ends.
+    assert!(said(&["findings", "snapshots", "--role", "acme.example/helper"]).1.contains("there is none yet"));
+    for (role, why) in
+        [("acme.example/helper", "there is no snapshot of 2026-01-01 or before; there is none yet"), ("x/y", "nothing was learned")]
+    {
+        let (done, text) = said(&["findings", "rollback", "--role", role, "--to", "2026-01-01", "--reason", "poisoned"]);
+        let text = text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(!done && text.contains(why), "{text}");
+    }
+
     // What comes of the kind later is another finding, of a detector that was wrong once.
     client.modern("tools/call", json!({ "name": "tickets__reply", "arguments": {} }));
     wait_for("another finding", || listed().len() == 2);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bailiwick_core::detect::baseline::{Budget, Channel, Observed, Overlay, Parts, Role, ToolId};
+use bailiwick_core::detect::baseline::{Band, Budget, Channel, Observed, Overlay, Parts, Principal, Role, ToolId};
 
 use super::splits::Part;
 use super::traces::Run;
 
 /// What a run is ranked by: the product's score, and what it is made of by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Method {
     /// The product's: values and who chose them, and tools in context, of calls with an effect.
     Score,
@@ -22,6 +22,16 @@ pub(super) enum Method {
     Order,
     /// Tools in context, of all calls.
     OrderOfAll,
+    /// The product's with other weights.
+    Weighted(Weights),
+}
+
+/// How much each part of the score counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Weights {
+    pub(super) values_max: f32,
+    pub(super) result: f32,
+    pub(super) order: f32,
 }
 
 impl Method {
@@ -35,6 +45,7 @@ impl Method {
             Self::ChosenByResult => "chosen by a result, alone",
             Self::Order => "tool in context, calls with an effect",
             Self::OrderOfAll => "tool in context, all calls",
+            Self::Weighted(_) => "the score with other weights",
         }
     }
 }
@@ -46,6 +57,8 @@ struct Said {
     parts: Parts,
     /// The greatest surprise of any value, whoever chose it.
     any: f32,
+    /// How much of a surprise it is what the call does for the first time.
+    first: f32,
 }
 
 impl Said {
@@ -58,6 +71,10 @@ impl Said {
             Method::NewValue => self.parts.value,
             Method::ChosenByResult => self.parts.result,
             Method::Order => self.parts.order,
+            Method::Weighted(weights) => {
+                let Parts { order, value, result } = self.parts;
+                (value + weights.result * result).min(weights.values_max) + weights.order * order
+            }
         }
     }
 }
@@ -73,10 +90,13 @@ pub(super) struct Execution<'r> {
 }
 
 impl Execution<'_> {
-    /// The first call for which the baseline would raise an alert, by the threshold that it fitted to what it learned.
-    pub(super) fn alert(&self, budget: Budget) -> Option<usize> {
-        let threshold = self.role.fitted(Channel::Call, budget.share() * Channel::Call.share())?;
-        self.first_above(Method::Score, threshold)
+    /// The first call for which the baseline would raise an alert on a channel, by the threshold that it fitted to what it learned.
+    pub(super) fn alert(&self, channel: Channel, budget: Budget) -> Option<usize> {
+        let threshold = self.role.fitted(channel, budget.share() * channel.share())?;
+        match channel {
+            Channel::First => self.said.iter().position(|said| said.first > threshold),
+            _ => self.first_above(Method::Score, threshold),
+        }
     }
 
     /// Whether its role has learned enough for a person to be told.
@@ -96,22 +116,55 @@ impl Execution<'_> {
 
 /// Learns the runs that teach, each scored before it is learned, and judges the others.
 pub(super) fn judge<'r>(part: &Part<'r>) -> Vec<Execution<'r>> {
+    let role = learn(&part.taught);
+    part.judged.iter().map(|run| execution(&role, run)).collect()
+}
+
+/// A role that has learned these runs, each scored before it was learned.
+pub(super) fn learn(taught: &[&Run]) -> Arc<Role> {
     let (mut role, mut overlay) = (Role::default(), Overlay::default());
-    for (minute, run) in (0..).zip(&part.taught) {
-        let mut scores = [0.0; Channel::ALL.len()];
-        if let Some(of_calls) = scores.first_mut() {
-            *of_calls = said(&role, run).iter().map(|said| said.by(Method::Score)).fold(0.0, f32::max);
-        }
+    for (minute, run) in (0..).zip(taught) {
+        let scores = scores(&role, run);
         role.learn(&mut overlay, run.principal, minute * 60, &run.calls, scores);
     }
-    let role = Arc::new(role);
-    let judged = part.judged.iter().map(|run| Execution {
+    Arc::new(role)
+}
+
+/// A role that has learned these runs as the product does it: not what is strange, nor too much of one principal. Says too how many of
+/// the attacked ones it learned.
+pub(super) fn learn_guarded(taught: &[(&Run, Principal)]) -> (Arc<Role>, usize) {
+    let (mut role, mut overlay, mut attacked) = (Role::default(), Overlay::default(), 0);
+    for (minute, (run, principal)) in (0..).zip(taught) {
+        let scores = scores(&role, run);
+        let is_strange = |(channel, score): (Channel, f32)| role.band(channel, score, Budget::default()) == Band::Strange;
+        if Channel::ALL.into_iter().zip(scores).any(is_strange) || !role.may_learn_from(*principal) {
+            continue;
+        }
+        attacked += usize::from(run.attacked);
+        role.learn(&mut overlay, *principal, minute * 60, &run.calls, scores);
+    }
+    (Arc::new(role), attacked)
+}
+
+/// A run, judged by a role.
+pub(super) fn execution<'r>(role: &Arc<Role>, run: &'r Run) -> Execution<'r> {
+    Execution {
         run,
-        said: said(&role, run),
+        said: said(role, run),
         closed: run.calls.iter().position(|call| role.is_new_in_closed(call.observed())),
-        role: Arc::clone(&role),
-    });
-    judged.collect()
+        role: Arc::clone(role),
+    }
+}
+
+/// The largest score of a run on each channel.
+fn scores(role: &Role, run: &Run) -> [f32; Channel::ALL.len()] {
+    let said = said(role, run);
+    let greatest = |of: &dyn Fn(&Said) -> f32| said.iter().map(of).fold(0.0, f32::max);
+    Channel::ALL.map(|channel| match channel {
+        Channel::Call => greatest(&|said| said.by(Method::Score)),
+        Channel::First => greatest(&|said| said.first),
+        _ => 0.0,
+    })
 }
 
 /// What the baseline says of each call of a run; whose run it is, it was not told.
@@ -120,7 +173,7 @@ fn said(role: &Role, run: &Run) -> Vec<Said> {
     let one = |call: Observed<'_>, before| {
         let surprises = call.facets.iter().filter(|facet| facet.kind.is_value());
         let surprises = surprises.filter_map(|facet| Some(role.slot(call.tool, &facet)?.novelty(facet.value).surprise));
-        Said { acts: call.acts, parts: role.parts(None, before, call), any: surprises.fold(0.0, f32::max) }
+        Said { acts: call.acts, parts: role.parts(None, before, call), any: surprises.fold(0.0, f32::max), first: role.first(call) }
     };
     let each = run.calls.iter().map(|call| {
         let said = one(call.observed(), before);

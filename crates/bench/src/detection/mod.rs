@@ -3,14 +3,17 @@
 //! It is the product's own code that learns and judges here. What differs is only that the facets of the calls were made before, by
 //! whoever published the traces without the arguments.
 
+mod evasion;
+mod held;
 mod judged;
 mod mandates;
+mod slow;
 mod splits;
 mod traces;
 
 use std::path::Path;
 
-use bailiwick_core::detect::baseline::Budget;
+use bailiwick_core::detect::baseline::{Budget, Channel};
 
 use self::judged::{Execution, Method, Pool, Quantiles};
 use self::splits::Split;
@@ -43,6 +46,10 @@ pub(crate) fn evaluate(files: &[String]) -> Result {
             attacked(&runs);
         }
         alerts(&runs);
+        if found > 0 {
+            held::evaluate(&runs);
+            evasion::evaluate(&runs)?;
+        }
     }
     Ok(())
 }
@@ -114,20 +121,21 @@ fn curve(pools: &[Vec<Execution<'_>>]) -> Table {
 /// What the thresholds that the baselines fit by themselves come to: the false alerts that were promised, and the realised. In the last
 /// column those are counted that a person would have been told: a role of which fewer than 200 executions were learned only advises.
 fn alerts(runs: &[Run]) {
-    let mut table = Table::new(&["runs", "one alert in", "false alerts", "of", "found", "inline", "false alerts told"]);
+    let mut table = Table::new(&["runs", "channel", "one alert in", "false alerts", "of", "found", "inline", "false alerts told"]);
     for split in Split::ALL {
         let pools = pools(runs, split);
-        for budget in [100, 1000] {
+        for (channel, budget) in [(Channel::Call, 100), (Channel::Call, 1000), (Channel::First, 100), (Channel::First, 1000)] {
             let budget = Budget::one_in(budget);
             let (mut benign, mut attacked, mut told) = (Alerts::default(), Alerts::default(), 0_usize);
             for execution in pools.iter().flatten() {
-                let alert = execution.alert(budget);
+                let alert = execution.alert(channel, budget);
                 let counted = if execution.run.attacked { &mut attacked } else { &mut benign };
                 counted.count(alert, execution.run.first_bad);
                 told += usize::from(alert.is_some() && !execution.run.attacked && execution.is_enough());
             }
             table.row([
                 split.name().to_owned(),
+                if channel == Channel::First { "first time".to_owned() } else { "calls".to_owned() },
                 format!("{:.0}", 1.0 / budget.share()),
                 benign.alerts.to_string(),
                 benign.runs.to_string(),

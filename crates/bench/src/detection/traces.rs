@@ -13,14 +13,14 @@ use serde_json::Value;
 use crate::Result;
 
 /// One run of an agent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) role: String,
     pub(super) agent: String,
     pub(super) task: String,
     pub(super) principal: Principal,
-    /// Whether it was told something by an attacker.
-    pub(super) injected: bool,
+    /// What an attacker told it to do, where one did.
+    pub(super) goal: Option<String>,
     /// Whether it did what the attacker wanted.
     pub(super) attacked: bool,
     pub(super) solved: bool,
@@ -30,7 +30,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn is_benign(&self) -> bool {
-        !self.injected
+        self.goal.is_none()
     }
 }
 
@@ -91,7 +91,7 @@ fn run(row: Row) -> Run {
         role: row.role,
         agent,
         task: row.task.to_string(),
-        injected: row.goal.is_some_and(|goal| !goal.is_null()),
+        goal: row.goal.filter(|goal| !goal.is_null()).map(|goal| goal.to_string()),
         attacked: row.attack_ok == Some(true),
         solved: row.task_ok == Some(true),
         first_bad: row.first_bad,

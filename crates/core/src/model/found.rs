@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentName, Digest, ExecutionId, Timestamp, ToolName};
+use super::{AgentName, Date, Digest, ExecutionId, Timestamp, ToolName};
 use crate::detect::finding::{Finding, Level};
 
 /// How long the record of a finding may become, in bytes: less than an entry of the log may have.
@@ -110,6 +110,22 @@ pub struct Settled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Settlement>,
     /// Who said so.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What was learned of agents went back to what it was at the end of a day: since then somebody taught what is not usual.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// When.
+    pub at: Timestamp,
+    /// Whose baseline, as it is shown: the tenant and the roles; all, where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The day, UTC, whose end it went back to, or the newest before it of which there was a snapshot.
+    pub to: Date,
+    /// Who did it.
     pub by: String,
     /// Why.
     pub reason: String,

@@ -16,7 +16,7 @@ mod time;
 pub use call::{Arguments, Call, Effect, Protocol, call_digest};
 pub use decision::{Answer, Answers, Code, Decision, Verdict};
 pub use digest::{Digest, InvalidDigest};
-pub use found::{FOUND_BYTES_MAX, Found, Settled, Settlement};
+pub use found::{FOUND_BYTES_MAX, Found, RolledBack, Settled, Settlement};
 pub(crate) use name::climbs;
 pub use name::{AgentName, ExecutionId, InvalidName, ServerName, SpiffeId, ToolName, TrustDomain};
 pub use network::{Network, NotANetwork};
@@ -27,4 +27,4 @@ pub use record::{
 };
 pub use response::{Caution, Cautioned, Hold, Responded, ResponseEnd};
 pub use shown::{hides, shown};
-pub use time::{Clock, Duration, Entropy, InvalidDuration, Timestamp};
+pub use time::{Clock, Date, Duration, Entropy, InvalidDuration, Timestamp};

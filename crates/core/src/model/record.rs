@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::response::{Cautioned, Hold, Responded};
 use super::{
-    AgentName, Decision, Digest, Effect, ExecutionId, Found, Network, Protocol, ServerName, Settled, SpiffeId, Timestamp, ToolName,
+    AgentName, Decision, Digest, Effect, ExecutionId, Found, Network, Protocol, RolledBack, ServerName, Settled, SpiffeId, Timestamp,
+    ToolName,
 };
 use crate::identity::Grant;
 use crate::ledger::Labels;
@@ -60,6 +61,8 @@ pub enum Record {
     Response(Responded),
     /// An agent came under caution, or still is.
     Cautioned(Cautioned),
+    /// What was learned of agents went back to an earlier day.
+    BaselinesRolledBack(RolledBack),
 }
 
 impl Record {
@@ -90,7 +93,8 @@ impl Record {
             | Self::Finding(Found { at, .. })
             | Self::Settled(Settled { at, .. })
             | Self::Response(Responded { at, .. })
-            | Self::Cautioned(Cautioned { at, .. }) => *at,
+            | Self::Cautioned(Cautioned { at, .. })
+            | Self::BaselinesRolledBack(RolledBack { at, .. }) => *at,
         }
     }
 }
@@ -713,7 +717,8 @@ entry!(
     Finding(Found) = "finding",
     Settled(Settled) = "settled",
     Response(Responded) = "response",
-    Cautioned(Cautioned) = "cautioned"
+    Cautioned(Cautioned) = "cautioned",
+    BaselinesRolledBack(RolledBack) = "baselines_rolled_back"
 );
 
 /// Writes `value` as JSON. Serialising these types cannot fail; if it did, the entry would be empty and refused.
@@ -748,6 +753,7 @@ impl Expects for Found {}
 impl Expects for Settled {}
 impl Expects for Responded {}
 impl Expects for Cautioned {}
+impl Expects for RolledBack {}
 
 impl Expects for ExecutionStarted {
     /// A delegation is something that the delegating execution does: whoever goes on with that one has to know of it.

@@ -13,6 +13,10 @@ pub fn hides(c: char) -> bool {
 /// The first `chars_max` characters of `text`, those that [`hides`] knows escaped as in Rust (`\u{202e}`), and `…` where
 /// there are more.
 pub fn shown(text: &str, chars_max: usize) -> String {
+    // Most texts are short and plain.
+    if text.len() <= chars_max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len().min(chars_max));
     let mut rest = text.chars();
     for c in rest.by_ref().take(chars_max) {

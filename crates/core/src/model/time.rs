@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A point in time, UTC, to the nanosecond; printed and stored as RFC 3339.
 pub use jiff::Timestamp;
+pub use jiff::civil::Date;
 
 /// Tells the time. The program has one that reads the machine's clock, the simulator one that it sets.
 pub trait Clock: Send + Sync {

@@ -60,6 +60,24 @@ pub enum Signal {
     NewEdge,
     /// How many executions one delegated to.
     FanOut,
+    /// A tool with an effect that no agent in this role ever used.
+    FirstTool,
+    /// Arguments of a shape that a tool is never given: other names, or a size that is far from all that were.
+    Shape,
+    /// How many calls of one tool in five minutes.
+    CallsOfTool,
+    /// How many calls that destroy something in five minutes.
+    Destroyed,
+    /// How much was spent in five minutes.
+    Spent,
+    /// How many bytes were sent to one destination in five minutes.
+    BytesTo,
+    /// How many bytes were sent within a week to destinations that are new to the role, a few at a time.
+    SlowBytes,
+    /// An effect at an hour of the week at which a person never had the agent work.
+    OffHours,
+    /// A network from which the agent never came.
+    NewSource,
 }
 
 impl Signal {
@@ -79,6 +97,15 @@ impl Signal {
             Self::Dormancy => "dormancy",
             Self::NewEdge => "new_edge",
             Self::FanOut => "fan_out",
+            Self::FirstTool => "first_tool",
+            Self::Shape => "shape",
+            Self::CallsOfTool => "calls_of_tool",
+            Self::Destroyed => "destroyed",
+            Self::Spent => "spent",
+            Self::BytesTo => "bytes_to",
+            Self::SlowBytes => "slow_bytes",
+            Self::OffHours => "off_hours",
+            Self::NewSource => "new_source",
         }
     }
 }

@@ -54,6 +54,9 @@ pub struct Calibration {
     /// How many of them raised an alert while alerts were raised, and how many executions that were.
     judged: u64,
     alerts: u64,
+    /// How many of the alerts a person said were right.
+    #[serde(default)]
+    confirmed: u64,
     fit: Option<Fit>,
     /// What the threshold of the default share may not go beyond, and since when in seconds since 1970.
     anchor: Option<(f32, i64)>,
@@ -99,12 +102,15 @@ pub struct Realised {
     pub executions: u64,
     /// Those among them that raised one.
     pub alerts: u64,
+    /// Those among the alerts that a person said were right.
+    #[serde(default)]
+    pub confirmed: u64,
 }
 
 impl Realised {
-    /// Alerts in a thousand executions; nothing before there was any.
+    /// Alerts that nobody said were right, in a thousand executions; nothing before there was any.
     pub fn per_thousand(self) -> Option<f64> {
-        (self.executions > 0).then(|| self.alerts as f64 * 1000.0 / self.executions as f64)
+        (self.executions > 0).then(|| self.alerts.saturating_sub(self.confirmed) as f64 * 1000.0 / self.executions as f64)
     }
 }
 
@@ -135,13 +141,18 @@ impl Calibration {
 
     /// What came of the thresholds.
     pub const fn realised(&self) -> Realised {
-        Realised { executions: self.judged, alerts: self.alerts }
+        Realised { executions: self.judged, alerts: self.alerts, confirmed: self.confirmed }
     }
 
     /// Counts an execution that was judged by the threshold, and whether it raised an alert.
     pub(super) fn judged(&mut self, alert: bool) {
         self.judged = self.judged.saturating_add(1);
         self.alerts = self.alerts.saturating_add(u64::from(alert));
+    }
+
+    /// A person said that an alert was right, or takes that back.
+    pub(super) fn confirm(&mut self, is_right: bool) {
+        self.confirmed = if is_right { self.confirmed.saturating_add(1) } else { self.confirmed.saturating_sub(1) };
     }
 
     /// Learns the largest score of an execution that was in order.

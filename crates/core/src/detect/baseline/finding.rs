@@ -34,7 +34,7 @@ impl Oddity {
         let entry = entry(self);
         let says = |part: fn(&Reason) -> &str| self.because.iter().map(part).collect::<Vec<_>>().join("; ");
         let seen = match (&self.tool, self.channel) {
-            (Some(tool), Channel::Call) => format!("`{}` called `{tool}`: {}", self.agent, says(|reason| &reason.seen)),
+            (Some(tool), Channel::Call | Channel::First) => format!("`{}` called `{tool}`: {}", self.agent, says(|reason| &reason.seen)),
             _ => says(|reason| &reason.seen),
         };
         let (seen, expected) = (sentence(&seen), sentence(&says(|reason| &reason.expected)));
@@ -62,7 +62,7 @@ impl Oddity {
     }
 
     fn impact(&self, entry: &Entry) -> u8 {
-        let of_effect = match self.effect.filter(|_| self.channel == Channel::Call) {
+        let of_effect = match self.effect.filter(|_| matches!(self.channel, Channel::Call | Channel::First)) {
             None => entry.impact,
             Some(Effect::Read) => 2,
             Some(Effect::Write) => 4,
@@ -104,6 +104,15 @@ const fn of_signal(signal: Signal) -> Entry {
         Signal::Dormancy => DORMANCY,
         Signal::NewEdge => NEW_EDGE,
         Signal::FanOut => FAN_OUT,
+        Signal::FirstTool => FIRST_TOOL,
+        Signal::Shape => SHAPE,
+        Signal::CallsOfTool => CALLS_OF_TOOL,
+        Signal::Destroyed => DESTROYED,
+        Signal::Spent => SPENT,
+        Signal::BytesTo => BYTES_TO,
+        Signal::SlowBytes => SLOW_BYTES,
+        Signal::OffHours => OFF_HOURS,
+        Signal::NewSource => NEW_SOURCE,
     }
 }
 
@@ -226,4 +235,103 @@ const FAN_OUT: Entry = Entry {
     falsepositives: &["A task that is split into more parts than ever"],
     response: Response::Ask,
     impact: 6,
+};
+
+const FIRST_TOOL: Entry = Entry {
+    id: "behavior.first_tool",
+    catalogue: "TU-01",
+    title: "A tool with an effect that no agent in this role ever used",
+    tags: &["attack.execution", "attack.t1059.009", "atlas.aml.t0053", "owasp.asi02"],
+    guardduty: Some("Execution:Runtime/NewBinaryExecuted"),
+    falsepositives: &["A tool that was added today", "A kind of task that is new to the role"],
+    response: Response::Ask,
+    impact: 4,
+};
+
+const SHAPE: Entry = Entry {
+    id: "behavior.shape",
+    catalogue: "TU-05",
+    title: "A tool is given arguments of another shape than ever",
+    tags: &["attack.initial-access", "attack.t1190", "atlas.aml.t0043", "owasp.asi02"],
+    guardduty: None,
+    falsepositives: &["A new version of the agent or of the tool", "A text that is longer than any before"],
+    response: Response::Notify,
+    impact: 4,
+};
+
+const CALLS_OF_TOOL: Entry = Entry {
+    id: "behavior.calls_of_tool",
+    catalogue: "TU-06",
+    title: "An agent calls one tool far more often than any in its role does",
+    tags: &["attack.collection", "attack.t1119", "atlas.aml.t0034.000", "owasp.asi08"],
+    guardduty: Some("Discovery:IAMUser/AnomalousBehavior"),
+    falsepositives: &["A list that is longer than ever, and is gone through entry by entry"],
+    response: Response::Notify,
+    impact: 5,
+};
+
+const DESTROYED: Entry = Entry {
+    id: "behavior.destroyed",
+    catalogue: "TU-08",
+    title: "An agent destroys far more than it does",
+    tags: &["attack.impact", "attack.t1485", "atlas.aml.t0101", "owasp.asi02"],
+    guardduty: Some("Impact:S3/AnomalousBehavior.Delete"),
+    falsepositives: &["Clearing up once a quarter or once a year"],
+    response: Response::Ask,
+    impact: 8,
+};
+
+const SPENT: Entry = Entry {
+    id: "behavior.spent",
+    catalogue: "CO-01",
+    title: "An agent spends far more than it does",
+    tags: &["attack.impact", "attack.t1496.004", "atlas.aml.t0034.002", "owasp.asi08"],
+    guardduty: Some("Impact:IAMUser/AnomalousBehavior"),
+    falsepositives: &["The end of a month, of a quarter or of a sale"],
+    response: Response::Ask,
+    impact: 5,
+};
+
+const BYTES_TO: Entry = Entry {
+    id: "behavior.bytes_to",
+    catalogue: "EX-01",
+    title: "An agent sends far more to one destination than goes there",
+    tags: &["attack.exfiltration", "attack.t1567", "atlas.aml.t0086", "owasp.asi02"],
+    guardduty: Some("Behavior:EC2/TrafficVolumeUnusual"),
+    falsepositives: &["A report or an attachment that is larger than any before"],
+    response: Response::Ask,
+    impact: 7,
+};
+
+const SLOW_BYTES: Entry = Entry {
+    id: "behavior.slow_bytes",
+    catalogue: "EX-03",
+    title: "An agent sends more and more to new destinations, a little at a time",
+    tags: &["attack.exfiltration", "attack.t1030", "atlas.aml.t0086", "owasp.asi10"],
+    guardduty: Some("Exfiltration:IAMUser/AnomalousBehavior"),
+    falsepositives: &["A new customer, supplier or service to which much is sent from now on"],
+    response: Response::Notify,
+    impact: 6,
+};
+
+const OFF_HOURS: Entry = Entry {
+    id: "behavior.off_hours",
+    catalogue: "TU-07",
+    title: "An agent that people start has an effect at an hour at which nobody starts it",
+    tags: &["attack.initial-access", "attack.t1078.004", "atlas.aml.t0012", "owasp.asi10"],
+    guardduty: Some("InitialAccess:IAMUser/AnomalousBehavior"),
+    falsepositives: &["Somebody who works late, or from another continent"],
+    response: Response::Ask,
+    impact: 4,
+};
+
+const NEW_SOURCE: Entry = Entry {
+    id: "behavior.new_source",
+    catalogue: "ID-08",
+    title: "An agent comes from a network from which it never came",
+    tags: &["attack.initial-access", "attack.t1078.004", "atlas.aml.t0012", "owasp.asi03"],
+    guardduty: Some("InitialAccess:IAMUser/AnomalousBehavior"),
+    falsepositives: &["A move to other machines, or to another provider"],
+    response: Response::Notify,
+    impact: 5,
 };

@@ -7,19 +7,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bailiwick_log::Position;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::behavior::{Band, Behavior, Reason, Signal};
 use super::budget::{Budget, Realised};
-use super::facet::{Facets, fingerprint};
+use super::facet::{Facets, Kind, fingerprint};
 use super::oddity::{Doubt, Moment, Oddity};
 use super::order::ToolId;
 use super::rate::{Rate, WINDOW_S};
+use super::reach::Odds;
 use super::role::{Channel, Heard, Observed, Overlay, Role};
 use super::slot::{Principal, Support};
+use super::window::{Window, destroys};
 use crate::flow::{Said, Sources, said_by};
 use crate::model::{
-    AgentName, Answered, Call, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Outcome, Record, Refused, Revocation, Verdict,
+    AgentName, Answered, Call, Digest, Effect, Ending, ExecutionId, ExecutionStarted, Intent, Outcome, Record, Refused, Revocation,
+    Settled, Settlement, Verdict,
 };
 
 /// How long nothing is heard of an execution before it is learned, in seconds.
@@ -39,6 +43,9 @@ const ROLES_MAX: usize = 4_096;
 /// The most calls of one execution that a person is asked about and that may still be learned.
 const ASKS_MAX: usize = 16;
 
+/// Of how many findings it is known by what they were raised, for when a person says what they are.
+const RAISED_MAX: usize = 1_024;
+
 /// How many daily snapshots are kept.
 const SNAPSHOTS: usize = 7;
 
@@ -46,6 +53,22 @@ const DAY_S: i64 = 24 * 3600;
 
 /// From which gap on an agent is dormant, whatever is usual, in seconds.
 const DORMANT_FROM_S: i64 = 14 * DAY_S;
+
+/// From which surprise on: a gap of which there is one in ten thousand.
+const DORMANT_SURPRISE: f32 = 9.2;
+
+/// The share of an agent's windows below which an hour of the week is none of its own, and how long it has to be known for that.
+const OFF_HOURS_SHARE: f32 = 0.001;
+const OFF_HOURS_AFTER_S: i64 = 14 * DAY_S;
+
+/// Fewer bytes in a window are no volume, however few are usual.
+const BYTES_LEAST: u64 = 4 << 10;
+
+/// The most networks of one execution that are learned.
+const SOURCES_MAX: usize = 8;
+
+/// The most destinations of one call.
+const DESTINATIONS_MAX: usize = 8;
 
 /// What is usual of denials, which are never learned: one in five windows.
 const DENIALS: Rate = Rate::of(1.0, 5.0);
@@ -80,6 +103,10 @@ struct Run {
     subject: Option<Arc<str>>,
     peers: Peers,
     principal: Principal,
+    /// Whether it was begun for somebody, and by no other agent.
+    is_by_person: bool,
+    /// The networks that its calls came from.
+    sources: Vec<u64>,
     before: ToolId,
     calls: Vec<Heard>,
     maxima: [f32; Channel::ALL.len()],
@@ -92,25 +119,19 @@ struct Run {
     last_s: i64,
 }
 
-/// What one agent does in a window of time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Window {
-    number: i64,
-    calls: u32,
-    denials: u32,
-    failures: u32,
-    tools: u64,
-    out: u64,
-    read: u64,
-    is_barred: bool,
-}
-
 /// What is kept of one agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Watched {
     peers: Peers,
     overlay: Arc<Overlay>,
     window: Window,
+    odds: Odds,
+}
+
+impl Watched {
+    fn new(peers: Peers) -> Self {
+        Self { peers, overlay: Arc::default(), window: Window::default(), odds: Odds::default() }
+    }
 }
 
 /// What was learned by the end of a day.
@@ -122,22 +143,34 @@ struct Snapshot {
     overlays: BTreeMap<AgentName, (Peers, Arc<Overlay>)>,
 }
 
+impl Snapshot {
+    /// Puts the roles that are meant into the place of others.
+    fn put_back(&self, roles: &mut BTreeMap<Peers, Arc<Role>>, is_meant: impl Fn(&Peers) -> bool) {
+        roles.retain(|of, _| !is_meant(of));
+        roles.extend(self.roles.iter().filter(|(of, _)| is_meant(of)).map(|(of, role)| (of.clone(), Arc::clone(role))));
+    }
+}
+
 /// The baselines of all roles and agents of one log.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Baselines {
     tenant: String,
     budget: Budget,
     /// Whom the bundle gives each agent as peers.
-    members: BTreeMap<AgentName, Peers>,
+    #[serde(with = "in_order")]
+    members: HashMap<AgentName, Peers>,
     roles: BTreeMap<Peers, Arc<Role>>,
-    agents: BTreeMap<AgentName, Watched>,
-    #[serde(with = "by_id")]
+    #[serde(with = "in_order")]
+    agents: HashMap<AgentName, Watched>,
+    #[serde(with = "in_order")]
     runs: HashMap<ExecutionId, Run>,
     runs_bytes: usize,
     /// When each execution was last heard of, as far as was looked.
     quiet: VecDeque<(i64, ExecutionId)>,
     snapshots: VecDeque<Snapshot>,
     day: Option<i64>,
+    /// What was raised of late: the findings that it became, by which role on which channel.
+    raised: VecDeque<(Digest, Peers, Channel)>,
     next: Position,
     #[serde(skip)]
     scratch: Facets,
@@ -196,6 +229,7 @@ impl Baselines {
         self.roles.values().map(|role| role.realised(channel)).fold(Realised::default(), |sum, one| Realised {
             executions: sum.executions.saturating_add(one.executions),
             alerts: sum.alerts.saturating_add(one.alerts),
+            confirmed: sum.confirmed.saturating_add(one.confirmed),
         })
     }
 
@@ -217,6 +251,12 @@ impl Baselines {
         self.agents.get(agent).filter(|watched| watched.peers == *peers).map(|watched| &*watched.overlay)
     }
 
+    /// How many bytes all takes that is kept of one agent beside its role.
+    pub fn bytes_of(&self, agent: &AgentName) -> Option<usize> {
+        let Watched { overlay, window, .. } = self.agents.get(agent)?;
+        Some(overlay.bytes().saturating_add(size_of::<Watched>()).saturating_add(window.bytes()))
+    }
+
     /// Folds in the record at `position`. What was folded before changes nothing. Says what is unlike what is usual.
     pub fn fold(&mut self, position: Position, record: &Record) -> Vec<Oddity> {
         if position < self.next {
@@ -225,6 +265,36 @@ impl Baselines {
         self.next = Position(position.0.saturating_add(1));
         let at_s = record.at().as_second();
         self.settle(at_s);
+        let odd = self.folded(position, record, at_s);
+        for odd in &odd {
+            self.bar_window(&odd.agent);
+            if self.raised.len() >= RAISED_MAX {
+                self.raised.pop_front();
+            }
+            self.raised.push_back((odd.finding().id, odd.peers.clone(), odd.channel));
+        }
+        odd
+    }
+
+    /// A person said what a finding is. Where it was raised here, it counts as an alert that was right, or no more as one.
+    fn settled(&mut self, settled: &Settled) {
+        let (was, is) = (settled.before == Some(Settlement::TruePositive), settled.code == Settlement::TruePositive);
+        let raised = self.raised.iter().find(|(id, ..)| *id == settled.finding);
+        if let Some((_, peers, channel)) = raised.filter(|_| was != is)
+            && let Some(role) = self.roles.get_mut(peers)
+        {
+            Arc::make_mut(role).calibration_mut(*channel).confirm(is);
+        }
+    }
+
+    /// What an agent does in this window is not learned.
+    fn bar_window(&mut self, agent: &AgentName) {
+        if let Some(watched) = self.agents.get_mut(agent) {
+            watched.window.is_barred = true;
+        }
+    }
+
+    fn folded(&mut self, position: Position, record: &Record, at_s: i64) -> Vec<Oddity> {
         match record {
             Record::ExecutionStarted(started) => self.started(position, started, at_s),
             Record::Intent(intent) => self.intended(position, intent, at_s),
@@ -249,6 +319,20 @@ impl Baselines {
             }
             Record::Quarantined(quarantined) => {
                 self.runs.values_mut().filter(|run| run.agent == quarantined.agent).for_each(|run| run.is_barred = true);
+                self.bar_window(&quarantined.agent);
+                Vec::new()
+            }
+            Record::Settled(settled) => {
+                self.settled(settled);
+                Vec::new()
+            }
+            Record::BaselinesRolledBack(back) => {
+                let to = back.to.duration_since(Date::constant(1970, 1, 1)).as_secs().div_euclid(DAY_S);
+                let meant = back.role.as_deref().map(|role| self.roles.keys().find(|peers| peers.as_str() == role).cloned());
+                match meant {
+                    None => self.roll_back(None, to),
+                    Some(peers) => peers.and_then(|peers| self.roll_back(Some(&peers), to)),
+                };
                 Vec::new()
             }
             _ => Vec::new(),
@@ -259,31 +343,52 @@ impl Baselines {
     pub fn found(&mut self, execution: ExecutionId) {
         if let Some(run) = self.runs.get_mut(&execution) {
             run.is_barred = true;
+            let agent = run.agent.clone();
+            self.bar_window(&agent);
         }
     }
 
-    /// Goes back to what was learned by the end of a day, in seconds since 1970, of one role or of all. Says whether there is such a
-    /// snapshot. Executions under way are not learned any more.
-    pub fn roll_back(&mut self, peers: Option<&Peers>, before_s: i64) -> bool {
-        let before = before_s.div_euclid(DAY_S);
-        let Some(snapshot) = self.snapshots.iter().rev().find(|snapshot| snapshot.day < before) else { return false };
+    /// Goes back to what was learned by the end of a day, in days since 1970, or of the newest day before it of which there is a snapshot;
+    /// of one role or of all. Says which day that was, where there is one. Executions under way are not learned any more.
+    pub fn roll_back(&mut self, peers: Option<&Peers>, to: i64) -> Option<i64> {
+        let (mut older, newer): (VecDeque<_>, VecDeque<_>) = self.snapshots.drain(..).partition(|snapshot| snapshot.day <= to);
+        let Some(snapshot) = older.back().cloned() else {
+            self.snapshots = newer;
+            return None;
+        };
         let is_meant = |of: &Peers| peers.is_none_or(|peers| peers == of);
-        self.roles.retain(|of, _| !is_meant(of));
-        self.roles.extend(snapshot.roles.iter().filter(|(of, _)| is_meant(of)).map(|(of, role)| (of.clone(), Arc::clone(role))));
+        snapshot.put_back(&mut self.roles, is_meant);
         for (agent, watched) in &mut self.agents {
             if is_meant(&watched.peers) {
                 let kept = snapshot.overlays.get(agent).filter(|(peers, _)| *peers == watched.peers);
                 watched.overlay = kept.map(|(_, overlay)| Arc::clone(overlay)).unwrap_or_default();
+                (watched.window, watched.odds) = (Window::of(watched.window.number), Odds::default());
             }
         }
         self.runs.values_mut().filter(|run| is_meant(&run.peers)).for_each(|run| run.is_barred = true);
-        self.snapshots.retain(|snapshot| snapshot.day < before);
-        true
+        // Of a role that did not go back the newer days stay.
+        for mut later in newer.into_iter().filter(|_| peers.is_some()) {
+            snapshot.put_back(&mut later.roles, is_meant);
+            later.overlays.retain(|_, (of, _)| !is_meant(of));
+            let kept = snapshot.overlays.iter().filter(|(_, (of, _))| is_meant(of));
+            later.overlays.extend(kept.map(|(agent, kept)| (agent.clone(), kept.clone())));
+            older.push_back(later);
+        }
+        self.snapshots = older;
+        Some(snapshot.day)
     }
 
     /// The days, since 1970, of which there is a snapshot.
     pub fn snapshots(&self) -> impl Iterator<Item = i64> {
         self.snapshots.iter().map(|snapshot| snapshot.day)
+    }
+
+    /// For each snapshot its day, and how many executions of the roles that are meant were learned by then.
+    pub(super) fn snapshots_learned(&self, is_meant: impl Fn(&Peers) -> bool) -> impl Iterator<Item = (i64, u64)> {
+        self.snapshots.iter().map(move |snapshot| {
+            let roles = snapshot.roles.iter().filter(|(peers, _)| is_meant(peers));
+            (snapshot.day, roles.map(|(_, role)| role.executions()).sum())
+        })
     }
 
     /// Learns what has settled by now, and keeps a snapshot when a day has ended.
@@ -344,6 +449,7 @@ impl Baselines {
             return;
         }
         role.rates.children.learn(run.children as f32, run.last_s);
+        role.learn_sources(&run.sources, run.principal, run.last_s);
         role.learn(Arc::make_mut(&mut watched.overlay), run.principal, run.last_s, &run.calls, run.maxima);
     }
 
@@ -363,6 +469,8 @@ impl Baselines {
                 subject: started.subject.as_deref().map(Arc::from),
                 peers: peers.clone(),
                 principal: Principal((fingerprint(principal) >> 32) as u32),
+                is_by_person: started.subject.is_some() && started.chain.is_empty(),
+                sources: Vec::new(),
                 before: ToolId::BEGINNING,
                 calls: Vec::new(),
                 maxima: Default::default(),
@@ -453,6 +561,21 @@ impl Baselines {
         }
         let Some(run) = run else { return odd };
         run.last_s = run.last_s.max(at_s);
+        if let Some(network) = &intent.network {
+            let source = fingerprint(&network.to_string());
+            let novelty = role.sources.novelty(source);
+            let is_new = novelty.is_closed && !role.sources.took(source);
+            let because = Doubt(if is_new { novelty.surprise } else { 0.0 }, || Reason {
+                signal: Signal::NewSource,
+                surprise: novelty.surprise,
+                seen: format!("`{}` comes from {network}, from which no agent in its role ever came", intent.agent),
+                expected: format!("of {} executions {:.1} % came from a new network", novelty.taken, novelty.new * 100.0),
+            });
+            odd.extend(run.doubt(role, self.budget, moment, Channel::First, because));
+            if run.sources.len() < SOURCES_MAX && !run.sources.contains(&source) {
+                run.sources.push(source);
+            }
+        }
         let acts = intent.effect != Effect::Read;
         let facets = &mut self.scratch;
         facets.clear();
@@ -472,7 +595,7 @@ impl Baselines {
             odd.extend(run.score(role, self.budget, moment, Channel::Call, score, says));
             let dormant_s = watched.overlay.last_s.map_or(0, |last_s| at_s.saturating_sub(last_s));
             let surprise = watched.overlay.rates.gaps.surprise(dormant_s);
-            let is_dormant = dormant_s >= DORMANT_FROM_S;
+            let is_dormant = dormant_s >= DORMANT_FROM_S && surprise >= DORMANT_SURPRISE;
             let because = Doubt(if is_dormant { surprise } else { 0.0 }, || Reason {
                 signal: Signal::Dormancy,
                 surprise,
@@ -480,6 +603,17 @@ impl Baselines {
                 expected: format!("{:.1} hours between executions are usual for it", watched.overlay.rates.gaps.usual_hours()),
             });
             odd.extend(run.doubt(role, self.budget, moment, Channel::Standing, because));
+            odd.extend(run.score(role, self.budget, moment, Channel::First, role.first(call), || role.first_reasons(call)));
+            let share = watched.overlay.hours.share(at_s);
+            let is_known = watched.overlay.since_s.is_some_and(|since_s| at_s.saturating_sub(since_s) >= OFF_HOURS_AFTER_S);
+            let is_off = run.is_by_person && is_known && share < OFF_HOURS_SHARE;
+            let because = Doubt(if is_off { -share.ln() } else { 0.0 }, || Reason {
+                signal: Signal::OffHours,
+                surprise: -share.ln(),
+                seen: format!("`{}`, which people start, has an effect at an hour of the week at which it never did", intent.agent),
+                expected: format!("less than {:.2} % of what it does is around this hour", share * 100.0),
+            });
+            odd.extend(run.doubt(role, self.budget, moment, Channel::First, because));
         }
         if intent.decision.verdict == Verdict::Ask {
             if run.asks.len() < ASKS_MAX {
@@ -488,33 +622,92 @@ impl Baselines {
             run.is_barred |= run.asks.len() >= ASKS_MAX;
             return odd;
         }
-        run.before = role.after(tool);
+        let id = role.after(tool);
+        run.before = id;
         if run.calls.len() < CALLS_MAX && self.runs_bytes < RUNS_BYTES_MAX {
-            let heard = Heard { tool: Arc::from(tool), acts, facets: facets.clone() };
+            let heard = Heard { tool: role.name_of(tool), acts, facets: facets.clone() };
             self.runs_bytes = self.runs_bytes.saturating_add(heard.bytes());
             run.calls.push(heard);
         } else {
             run.is_barred = true;
         }
-        let window = &mut watched.window;
-        window.calls = window.calls.saturating_add(1);
-        window.tools |= 1 << (fingerprint(tool) % 64);
-        if intent.effect >= Effect::Send {
-            let bytes = intent.arguments.as_ref().map_or(0, |arguments| arguments.get().len());
-            window.out = window.out.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let (usual, peers_usual, window) = (&watched.overlay.rates, &role.rates, &mut watched.window);
+        let of_tool = window.called(id, tool);
+        // Of several that are too many the one that says most is told.
+        if acts && destroys(tool) {
+            window.destroyed = window.destroyed.saturating_add(1);
+            let destroyed = usual.destroyed.with_prior(&peers_usual.destroyed);
+            let because = of_rate(Signal::Destroyed, "calls that destroy", &intent.agent, window.destroyed, destroyed, 1.0);
+            odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
         }
-        let (usual, peers_usual) = (&watched.overlay.rates, &role.rates);
-        let factor = watched.overlay.hours.factor(at_s);
+        if let Some(count) = of_tool {
+            let because = Doubt(role.surprise_of_calls(id, count), || Reason {
+                signal: Signal::CallsOfTool,
+                surprise: role.surprise_of_calls(id, count),
+                seen: format!("`{}` called `{tool}` {count} times in five minutes", intent.agent),
+                expected: format!("{:.1} times are usual in its role", role.usual_calls(id)),
+            });
+            odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
+        }
         let calls = usual.calls.with_prior(&peers_usual.calls);
-        let because = of_rate(Signal::Calls, "calls", &intent.agent, window.calls, calls, factor);
+        let because = of_rate(Signal::Calls, "calls", &intent.agent, window.calls, calls, watched.overlay.hours.factor(at_s));
         odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
         let tools = usual.tools.with_prior(&peers_usual.tools);
-        let because = of_rate(Signal::Tools, "different tools", &intent.agent, window.tools.count_ones(), tools, 1.0);
+        let because = of_rate(Signal::Tools, "different tools", &intent.agent, window.tools(), tools, 1.0);
         odd.extend(run.doubt(role, self.budget, moment, Channel::Rate, because));
-        if intent.effect >= Effect::Send {
-            let out = usual.out.with_prior(&peers_usual.out);
-            let because = of_volume(Signal::BytesOut, "sent", &intent.agent, window.out, out);
+        if !acts {
+            return odd;
+        }
+        if intent.effect == Effect::Spend {
+            window.spent = window.spent.saturating_add(spent(intent));
+            let usual = usual.spent.with_prior(&peers_usual.spent);
+            let because = of_volume(Signal::Spent, "spent", "", &intent.agent, window.spent, usual);
             odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
+        }
+        if intent.effect < Effect::Send {
+            return odd;
+        }
+        let bytes = intent.arguments.as_ref().map_or(0, |arguments| arguments.get().len());
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        window.out = window.out.saturating_add(bytes);
+        let out = usual.out.with_prior(&peers_usual.out);
+        let because = of_volume(Signal::BytesOut, "sent", " bytes", &intent.agent, window.out, out);
+        odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
+        let mut is_any_young = false;
+        for destination in destinations(facets, id) {
+            let all = window.sent(destination, bytes);
+            is_any_young |= role.destinations.is_young(destination, at_s);
+            let surprise = if all >= BYTES_LEAST { role.destinations.surprise(destination, all) } else { 0.0 };
+            let because = Doubt(surprise, || Reason {
+                signal: Signal::BytesTo,
+                surprise,
+                seen: format!("`{}` sent {all} bytes to one destination in five minutes, by `{tool}`", intent.agent),
+                expected: format!("{:.0} are usual", role.destinations.usual(destination)),
+            });
+            odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
+        }
+        if is_any_young {
+            window.young = window.young.saturating_add(bytes);
+            let usual = usual.trickle.usual(&peers_usual.trickle);
+            let log = watched.odds.with(window.young_kib(), usual, at_s);
+            let because = Doubt(if Odds::are_said(log) { log } else { 0.0 }, || Reason {
+                signal: Signal::SlowBytes,
+                surprise: log,
+                seen: format!(
+                    "`{}` sent {:.1} KiB within a week to destinations that its role has known for less than a month",
+                    intent.agent,
+                    watched.odds.kib(at_s) + window.young_kib()
+                ),
+                expected: format!(
+                    "at most {usual:.2} KiB in five minutes may be usual, against which there are odds of {:.0} to one",
+                    log.exp()
+                ),
+            });
+            if let Some(slow) = run.doubt(role, self.budget, moment, Channel::Standing, because) {
+                // It is said once; the odds begin anew.
+                watched.odds = Odds::default();
+                odd.push(slow);
+            }
         }
         odd
     }
@@ -530,7 +723,7 @@ impl Baselines {
         let window = &mut watched.window;
         window.read = window.read.saturating_add(outcome.bytes);
         let read = watched.overlay.rates.read.with_prior(&role.rates.read);
-        let because = of_volume(Signal::BytesIn, "read", &outcome.agent, window.read, read);
+        let because = of_volume(Signal::BytesIn, "read", " bytes", &outcome.agent, window.read, read);
         odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
         if outcome.code == Ending::Failed {
             window.failures = window.failures.saturating_add(1);
@@ -573,11 +766,10 @@ impl Baselines {
         match self.agents.get_mut(agent) {
             Some(watched) if watched.peers == *peers => {}
             // In another role it begins anew.
-            Some(watched) => *watched = Watched { peers: peers.clone(), overlay: Arc::default(), window: Window::default() },
+            Some(watched) => *watched = Watched::new(peers.clone()),
             None if is_full => {}
             None => {
-                let watched = Watched { peers: peers.clone(), overlay: Arc::default(), window: Window::default() };
-                self.agents.insert(agent.clone(), watched);
+                self.agents.insert(agent.clone(), Watched::new(peers.clone()));
             }
         }
     }
@@ -589,30 +781,18 @@ impl Baselines {
         if number <= watched.window.number {
             return;
         }
-        let ended = std::mem::replace(&mut watched.window, Window { number, ..Window::default() });
-        let ended_s = ended.number.saturating_mul(WINDOW_S);
-        if ended.calls == 0 {
-            return;
-        }
-        let overlay = Arc::make_mut(&mut watched.overlay);
+        let ended = std::mem::replace(&mut watched.window, Window::of(number));
+        let Some(role) = self.roles.get_mut(&watched.peers).filter(|_| ended.calls > 0) else { return };
+        let (ended_s, overlay) = (ended.began_s(), Arc::make_mut(&mut watched.overlay));
+        // Whoever sends little at a time may be denied now and then.
+        watched.odds.take(ended.young_kib(), overlay.rates.trickle.usual(&role.rates.trickle), ended_s);
         if let Some(last_s) = overlay.last_s.filter(|_| !ended.is_barred) {
             overlay.rates.gaps.learn(ended_s.saturating_sub(last_s));
         }
         overlay.last_s = Some(ended_s);
-        if ended.is_barred {
-            return;
+        if !ended.is_barred {
+            ended.teach(overlay, Arc::make_mut(role));
         }
-        let Some(role) = self.roles.get_mut(&watched.peers) else { return };
-        for rates in [&mut overlay.rates, &mut Arc::make_mut(role).rates] {
-            rates.calls.learn(ended.calls as f32, ended_s);
-            rates.tools.learn(ended.tools.count_ones() as f32, ended_s);
-            rates.failures.learn(ended.failures as f32, ended_s);
-            rates.read.learn(ended.read, ended_s);
-            if ended.out > 0 {
-                rates.out.learn(ended.out, ended_s);
-            }
-        }
-        overlay.hours.learn(ended_s);
     }
 }
 
@@ -639,19 +819,35 @@ fn of_rate<'a>(
     })
 }
 
+/// What a call spends, as far as what the bundle adds up tells; one where it adds up nothing.
+fn spent(intent: &Intent) -> u64 {
+    let amounts = intent.facts.history.iter().filter_map(|charge| u64::try_from(charge.amount).ok());
+    amounts.fold(0_u64, u64::saturating_add).max(1)
+}
+
+/// Where a call sends to: the hosts and domains that its arguments name; where they name none, the tool itself.
+fn destinations(facets: &Facets, tool: ToolId) -> impl Iterator<Item = u64> {
+    let is_named = |kind| matches!(kind, Kind::Host | Kind::Domain | Kind::HostWithin | Kind::DomainWithin);
+    let mut named = facets.iter().filter(move |facet| is_named(facet.kind)).map(|facet| facet.value).peekable();
+    let tool = named.peek().is_none().then(|| tool.number());
+    named.take(DESTINATIONS_MAX).chain(tool)
+}
+
 /// What is said of bytes in the window.
 fn of_volume<'a>(
     signal: Signal,
     what: &'a str,
+    unit: &'a str,
     agent: &'a AgentName,
     bytes: u64,
     usual: super::rate::Volume,
 ) -> Doubt<impl FnOnce() -> Reason + 'a> {
-    let surprise = usual.surprise(bytes);
+    let is_counted = signal == Signal::Spent || bytes >= BYTES_LEAST;
+    let surprise = if is_counted { usual.surprise(bytes) } else { 0.0 };
     Doubt(surprise, move || Reason {
         signal,
         surprise,
-        seen: format!("`{agent}` {what} {bytes} bytes in five minutes"),
+        seen: format!("`{agent}` {what} {bytes}{unit} in five minutes"),
         expected: format!("{:.0} are usual", usual.usual()),
     })
 }
@@ -710,19 +906,28 @@ impl Run {
     }
 }
 
-/// Executions are kept in the order of their ids.
-mod by_id {
+/// What is looked up often is kept in the order of its keys, so that the same state is the same bytes.
+mod in_order {
     use std::collections::{BTreeMap, HashMap};
+    use std::hash::Hash;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{ExecutionId, Run};
-
-    pub(super) fn serialize<S: Serializer>(runs: &HashMap<ExecutionId, Run>, serializer: S) -> Result<S::Ok, S::Error> {
-        runs.iter().collect::<BTreeMap<_, _>>().serialize(serializer)
+    pub(super) fn serialize<K, V, S>(map: &HashMap<K, V>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        K: Ord + Serialize,
+        V: Serialize,
+        S: Serializer,
+    {
+        map.iter().collect::<BTreeMap<_, _>>().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashMap<ExecutionId, Run>, D::Error> {
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<HashMap<K, V>, D::Error>
+    where
+        K: Eq + Hash + Deserialize<'de>,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
         HashMap::deserialize(deserializer)
     }
 }

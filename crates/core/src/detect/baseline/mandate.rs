@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::facet::{Chosen, Kind};
+use super::facet::{Chosen, Facet, Kind};
 use super::role::Observed;
 
 /// An argument of a tool, what of it is counted, and its value.
@@ -50,7 +50,7 @@ impl Mandate {
         if call.acts {
             let values = self.tools.entry(Arc::from(call.tool)).or_default();
             let chosen = call.facets.iter().filter(|facet| matches!(facet.chosen, Chosen::Result | Chosen::Own));
-            values.extend(chosen.map(|facet| (Box::from(facet.argument), facet.kind, facet.value)));
+            values.extend(chosen.map(|facet| admitted(&facet)));
         }
     }
 
@@ -61,7 +61,15 @@ impl Mandate {
         }
         let Some(values) = self.tools.get(call.tool) else { return Some(Outside::Tool(Arc::from(call.tool))) };
         let strange = call.facets.iter().filter(|facet| facet.chosen == Chosen::Result);
-        let mut strange = strange.filter(|facet| !values.contains(&(Box::from(facet.argument), facet.kind, facet.value)));
+        let mut strange = strange.filter(|facet| !values.contains(&admitted(facet)));
         strange.next().map(|facet| Outside::Value { tool: Arc::from(call.tool), argument: facet.to_string() })
     }
+    /// Whether it holds this value for this tool, beside what the task's own words say.
+    pub fn admits(&self, tool: &str, facet: &Facet<'_>) -> bool {
+        self.tools.get(tool).is_some_and(|values| values.contains(&admitted(facet)))
+    }
+}
+
+fn admitted(facet: &Facet<'_>) -> Admitted {
+    (Box::from(facet.argument), facet.kind, facet.value)
 }

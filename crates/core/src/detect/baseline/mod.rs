@@ -16,12 +16,14 @@ mod oddity;
 mod order;
 pub mod places;
 mod rate;
+mod reach;
 mod realised;
 mod role;
 mod slot;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod window;
 
 pub use self::behavior::{Band, Behavior, Reason, Signal};
 pub use self::budget::{Budget, Calibration, Realised};
@@ -31,7 +33,7 @@ pub use self::mandate::{Mandate, Outside};
 pub use self::oddity::Oddity;
 pub use self::order::{Order, ToolId};
 pub use self::rate::{Gaps, Hours, Rate, Volume, WINDOW_S};
-pub use self::realised::AlertRate;
+pub use self::realised::{AlertRate, LearnedBy};
 pub use self::role::{Channel, ENOUGH, Heard, Observed, Overlay, Parts, Role};
 pub use self::slot::{KNOWN_AFTER, Novelty, Principal, Slot};
 pub use self::watch::Watch;

@@ -26,6 +26,11 @@ impl ToolId {
 
     /// A tool that has no number of its own.
     pub const OTHER: Self = Self(1);
+
+    /// The number itself.
+    pub(super) fn number(self) -> u64 {
+        self.0.into()
+    }
 }
 
 /// How often each tool was used, and after which.
@@ -118,7 +123,7 @@ impl Order {
 }
 
 /// The entry of a tool in a list by numbers, which grows as far as it has to.
-fn entry<T: Default + Clone>(list: &mut Vec<T>, id: ToolId) -> &mut T {
+pub(super) fn entry<T: Default + Clone>(list: &mut Vec<T>, id: ToolId) -> &mut T {
     let place = usize::from(id.0);
     if list.len() <= place {
         list.resize(place.saturating_add(1), T::default());

@@ -217,6 +217,16 @@ impl Hours {
         }
     }
 
+    /// The share of what was learned that was in this hour of the week, in the one before it or in the one after, as far as so many
+    /// windows can tell.
+    pub fn share(&self, at_s: i64) -> f32 {
+        let here: u32 = [-3600, 0, 3600]
+            .into_iter()
+            .map(|beside| self.counts.get(Self::of(at_s.saturating_add(beside))).copied().map_or(0, u32::from))
+            .sum();
+        (here as f32 + 0.5) / (self.all as f32 + 1.0)
+    }
+
     /// How many bytes it takes beside itself.
     pub(super) const fn bytes(&self) -> usize {
         self.counts.capacity().saturating_mul(size_of::<u16>())

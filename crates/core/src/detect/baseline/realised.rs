@@ -1,5 +1,7 @@
 //! What came of the operator's budget: how often each role alerted on each channel, beside how often it may.
 
+use jiff::ToSpan as _;
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::fold::Baselines;
@@ -23,14 +25,33 @@ pub struct AlertRate {
     pub executions: u64,
     /// Those among them that raised an alert on this channel.
     pub alerts: u64,
-    /// Alerts in a thousand executions; nothing before there was any.
+    /// Those among the alerts that a person said were right.
+    pub confirmed: u64,
+    /// Alerts that nobody said were right, in a thousand executions; nothing before there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_thousand: Option<f64>,
     /// How many alerts in a thousand executions the operator's budget has for this channel.
     pub budget_per_thousand: f64,
 }
 
+/// A day that what was learned can go back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedBy {
+    /// The day, UTC, at whose end it was so.
+    pub day: Date,
+    /// How many executions were learned by then, of the roles that are asked for.
+    pub executions: u64,
+}
+
 impl Baselines {
+    /// The days that a role can go back to, or all of them, oldest first.
+    pub fn days(&self, role: Option<&str>) -> Vec<LearnedBy> {
+        let is_meant = |peers: &super::Peers| role.is_none_or(|role| peers.as_str() == role);
+        let day = |number: i64| Date::constant(1970, 1, 1).checked_add(number.days()).ok();
+        let learned = self.snapshots_learned(is_meant);
+        learned.filter_map(|(number, executions)| Some(LearnedBy { day: day(number)?, executions })).collect()
+    }
+
     /// How often each role alerted on each channel, in the order of the roles' names and of the channels.
     pub fn alert_rates(&self) -> Vec<AlertRate> {
         let budget = self.budget();
@@ -45,6 +66,7 @@ impl Baselines {
                     threshold: role.threshold(channel, budget),
                     executions: realised.executions,
                     alerts: realised.alerts,
+                    confirmed: realised.confirmed,
                     per_thousand: realised.per_thousand(),
                     budget_per_thousand: f64::from(budget.share()) * f64::from(channel.share()) * 1000.0,
                 }

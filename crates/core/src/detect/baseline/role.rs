@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::behavior::{Band, Behavior, Reason, Signal};
 use super::budget::{Budget, Calibration, Realised};
 use super::facet::{Chosen, Facet, Facets, Kind};
-use super::order::{Order, ToolId};
+use super::order::{Order, ToolId, entry};
 use super::rate::{Gaps, Hours, Rate, Volume};
+use super::reach::{Destinations, Trickle};
 use super::slot::{Novelty, Principal, Slot, Support};
 
 /// The most slots of one tool, and of a role; of more, no value is known.
@@ -54,6 +55,13 @@ const SCORED_AFTER: u64 = 50;
 /// From how many executions on anything is said at all.
 const SAID_AFTER: u64 = 20;
 
+/// How many things are said that a call does for the first time.
+const FIRSTS_SAID: usize = 3;
+
+/// How many tools may be looked at for how often they are called, and after how many windows in which they are.
+const TOOLS_LOOKED_AT: f32 = 100.0;
+const CALLS_OF_AFTER: f32 = 10.0;
+
 /// What is calibrated by itself, each with its share of the alerts that can be borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,19 +72,22 @@ pub enum Channel {
     Rate,
     /// How much is moved.
     Volume,
-    /// Who comes back after long, who delegates to whom.
+    /// Who comes back after long, who delegates to whom, what goes on for days.
     Standing,
+    /// What is done for the first time: a tool with an effect, a shape of arguments, an hour of the week, a network.
+    First,
 }
 
 impl Channel {
     /// All, in order.
-    pub const ALL: [Self; 4] = [Self::Call, Self::Rate, Self::Volume, Self::Standing];
+    pub const ALL: [Self; 5] = [Self::Call, Self::Rate, Self::Volume, Self::Standing, Self::First];
 
     /// Its share of the alerts.
     pub const fn share(self) -> f32 {
         match self {
             Self::Call => 0.7,
-            Self::Rate | Self::Volume | Self::Standing => 0.1,
+            Self::Rate | Self::Volume => 0.1,
+            Self::Standing | Self::First => 0.05,
         }
     }
 
@@ -86,7 +97,7 @@ impl Channel {
         match self {
             Self::Call => 2.0,
             Self::Rate | Self::Volume => 9.2,
-            Self::Standing => 4.0,
+            Self::Standing | Self::First => 4.0,
         }
     }
 }
@@ -186,6 +197,13 @@ pub struct Role {
     principals: usize,
     pub(super) rates: Rates,
     pub(super) peers: Slot,
+    /// The tools with an effect, by their numbers.
+    effects: Slot,
+    /// The networks that agents come from.
+    pub(super) sources: Slot,
+    /// How often each tool is called in a window in which it is, by its number.
+    calls_of: Vec<Rate>,
+    pub(super) destinations: Destinations,
     calibrations: [Calibration; Channel::ALL.len()],
 }
 
@@ -200,6 +218,9 @@ pub(super) struct Rates {
     pub(super) read: Volume,
     pub(super) children: Rate,
     pub(super) gaps: Gaps,
+    pub(super) destroyed: Rate,
+    pub(super) spent: Volume,
+    pub(super) trickle: Trickle,
 }
 
 /// What is usual for one agent beside its role, in at most 8 KiB.
@@ -211,7 +232,8 @@ pub struct Overlay {
     pairs: Vec<(ToolId, ToolId, u32)>,
     pub(super) rates: Rates,
     pub(super) hours: Hours,
-    /// When an execution of it was last under way, in seconds since 1970.
+    /// When an execution of it was first learned and last under way, in seconds since 1970.
+    pub(super) since_s: Option<i64>,
     pub(super) last_s: Option<i64>,
 }
 
@@ -334,6 +356,11 @@ impl Role {
         self.order.id(tool)
     }
 
+    /// The name of a tool, as it is kept already where it is.
+    pub(super) fn name_of(&self, tool: &str) -> Arc<str> {
+        self.slots.get_key_value(tool).map_or_else(|| Arc::from(tool), |(name, _)| Arc::clone(name))
+    }
+
     /// Whether a value of a call with an effect that was never known and that only a tool's result showed is in a closed slot.
     pub fn is_new_in_closed(&self, call: Observed<'_>) -> bool {
         let mut found = false;
@@ -341,6 +368,79 @@ impl Role {
             self.each_from_result(call, |_, novelty| found |= novelty.is_closed && novelty.supports < super::slot::KNOWN_AFTER);
         }
         found
+    }
+
+    /// How much of a surprise it is, in nats, what a call with an effect does that agents in this role never did: a tool that none of
+    /// them used, or arguments of a shape that the tool is never given.
+    pub fn first(&self, call: Observed<'_>) -> f32 {
+        let mut most = 0.0_f32;
+        self.each_first(call, |_, surprise| most = most.max(surprise));
+        most
+    }
+
+    /// Why, the greatest surprise first.
+    pub(super) fn first_reasons(&self, call: Observed<'_>) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        self.each_first(call, |facet, surprise| {
+            let chance = (-surprise).exp() * 100.0;
+            reasons.push(match facet {
+                None => Reason {
+                    signal: Signal::FirstTool,
+                    surprise,
+                    seen: format!("`{}` has an effect, and no agent in this role ever used it", call.tool),
+                    expected: format!("in {} executions {chance:.1} % of the tools with an effect were new", self.executions),
+                },
+                Some(facet) => Reason {
+                    signal: Signal::Shape,
+                    surprise,
+                    seen: match facet.kind {
+                        Kind::Keys => format!("`{}` is given a set of arguments that it never was", call.tool),
+                        _ => format!("`{}` of `{}` is of a size that is far from any before", facet.argument, call.tool),
+                    },
+                    expected: format!("a new one is seen in {chance:.1} % of the calls"),
+                },
+            });
+        });
+        reasons.sort_by(|one, other| other.surprise.total_cmp(&one.surprise));
+        reasons.truncate(FIRSTS_SAID);
+        reasons
+    }
+
+    fn each_first<'c>(&self, call: Observed<'c>, mut each: impl FnMut(Option<Facet<'c>>, f32)) {
+        if !call.acts || self.executions < SAID_AFTER {
+            return;
+        }
+        let tool = self.order.id(call.tool).number();
+        if !self.effects.took(tool) {
+            return each(None, self.effects.novelty(tool).surprise);
+        }
+        let Some(slots) = self.slots.get(call.tool) else { return };
+        for facet in call.facets.iter() {
+            let by = match facet.kind {
+                Kind::Keys => 0,
+                // A size that is next to a known one is none that anybody need look at.
+                Kind::Length | Kind::Magnitude | Kind::Count => 1,
+                _ => continue,
+            };
+            if let Some(slot) = slots.get(&facet).filter(|slot| !slot.took(facet.value) && slot.is_far(facet.value, by)) {
+                each(Some(facet), slot.novelty(facet.value).surprise);
+            }
+        }
+    }
+
+    /// The surprise of so many calls of one tool in a window. As a hundred tools may be looked at, it counts for as much less.
+    pub(super) fn surprise_of_calls(&self, tool: ToolId, count: u32) -> f32 {
+        let usual = self.calls_of.get(tool.number() as usize).copied().unwrap_or_default();
+        if usual.windows() < CALLS_OF_AFTER { 0.0 } else { usual.surprise(count as f32, 1.0) - TOOLS_LOOKED_AT.ln() }
+    }
+
+    /// How many calls of one tool are usual in a window in which there is any.
+    pub(super) fn usual_calls(&self, tool: ToolId) -> f32 {
+        self.calls_of.get(tool.number() as usize).map_or(0.0, Rate::mean)
+    }
+
+    pub(super) fn learn_calls(&mut self, tool: ToolId, count: u32, at_s: i64) {
+        entry(&mut self.calls_of, tool).learn(count as f32, at_s);
     }
 
     /// All that is said of a call before it is decided.
@@ -412,7 +512,7 @@ impl Role {
 
     /// Whether one more execution of this principal may be learned: of the last 256 one alone may have made no more than a twentieth,
     /// or twice what would be its part if all had made as many, and sixteen in any case.
-    pub(super) fn may_learn_from(&self, by: Principal) -> bool {
+    pub fn may_learn_from(&self, by: Principal) -> bool {
         let of_one = self.learned_from.iter().filter(|from| **from == by).count();
         if of_one < OF_ONE_MIN {
             return true;
@@ -443,6 +543,9 @@ impl Role {
             let id = self.order.learn(before, tool);
             overlay.learn_pair(before, id);
             before = id;
+            if *acts && id != ToolId::OTHER && taken.insert((id, usize::MAX, 0)) {
+                self.effects.learn(id.number(), Chosen::Unjudged, by);
+            }
             if !self.slots.contains_key(tool) && self.slots.len() < SLOTS_MAX {
                 self.slots.insert(Arc::clone(tool), Slots::default());
             }
@@ -458,6 +561,12 @@ impl Role {
         self.executions = self.executions.saturating_add(1);
         overlay.executions = overlay.executions.saturating_add(1);
         self.learned_from(principal);
+    }
+
+    /// Learns the networks that an execution came from.
+    pub(super) fn learn_sources(&mut self, sources: &[u64], principal: Principal, at_s: i64) {
+        let by = Support { principal, at_s, may_repeat: self.principals <= FEW };
+        sources.iter().for_each(|source| self.sources.learn(*source, Chosen::Unjudged, by));
     }
 
     fn learned_from(&mut self, principal: Principal) {

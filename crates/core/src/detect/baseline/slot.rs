@@ -107,14 +107,22 @@ impl Slot {
         let supports = self.find(value).map_or(0, |value| value.supports);
         let unknown = f32::from(KNOWN_AFTER.saturating_sub(supports)) / f32::from(KNOWN_AFTER);
         let from_result = if self.judged == 0 { 0.0 } else { -((self.from_results as f32 + 0.5) / (self.judged as f32 + 1.0)).ln() };
-        Novelty {
-            new,
-            surprise: -new.ln() * unknown,
-            supports,
-            is_closed: new <= CLOSED_AT && self.taken >= CLOSED_AFTER,
-            from_result,
-            taken: self.taken,
-        }
+        Novelty { new, surprise: -new.ln() * unknown, supports, is_closed: self.is_closed(), from_result, taken: self.taken }
+    }
+
+    /// Whether it takes known values only, as far as was seen.
+    fn is_closed(&self) -> bool {
+        self.taken >= CLOSED_AFTER && self.chance_of_new() <= CLOSED_AT
+    }
+
+    /// Whether it ever took the value, as far as it remembers.
+    pub(super) fn took(&self, value: u64) -> bool {
+        self.find(value).is_some()
+    }
+
+    /// Whether it takes known values only, of which each is further than `by` from this one.
+    pub(super) fn is_far(&self, value: u64, by: u64) -> bool {
+        self.is_closed() && self.values.iter().all(|known| known.value.abs_diff(value) > by)
     }
 
     /// Learns that an execution of `by` took the value. To be done once for each value of an execution.
@@ -159,6 +167,11 @@ impl Slot {
                 self.forget_beyond();
             }
         }
+    }
+
+    /// The value that most executions took; of several the one whose fingerprint is the least.
+    pub fn commonest(&self) -> Option<u64> {
+        self.values.iter().max_by_key(|known| (known.executions, std::cmp::Reverse(known.value))).map(|known| known.value)
     }
 
     fn find(&self, value: u64) -> Option<&Value> {

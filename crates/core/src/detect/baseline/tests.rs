@@ -12,6 +12,8 @@ use super::*;
 use crate::detect::kept::{Kept, keep};
 use crate::model::{AgentName, Record};
 
+mod catalogue;
+
 const DIGEST: &str = "sha256:0b1c2d3e4f5061728394a5b6c7d8e9f00b1c2d3e4f5061728394a5b6c7d8e9f0";
 
 /// A log that is written record by record, and the baselines that follow it.
@@ -49,7 +51,8 @@ impl World {
 
     /// A call; `from_results` are the numbers of the facets that only a tool's result showed.
     fn call(&mut self, who: (&str, &str), tool: &str, arguments: Value, verdict: &str, from_results: &[u16]) -> Vec<Oddity> {
-        let effect = if tool.starts_with("bank/send") { "send" } else { "read" };
+        let effects = [("bank/send", "send"), ("bank/buy", "spend"), ("bank/delete", "write")];
+        let effect = effects.iter().find(|(name, _)| tool.starts_with(name)).map_or("read", |(_, effect)| effect);
         let answer = json!({ "holds": null, "because": "" });
         self.record(
             json!({ "kind": "intent", "bundle": DIGEST, "state": 0, "execution": who.1, "sequence": 0, "agent": who.0, "tool": tool,
@@ -245,6 +248,15 @@ fn behaviour_only_advises_until_the_role_has_enough_executions() {
     let realised = world.role().realised(Channel::Call);
     assert_eq!(realised.alerts, 1, "the realised number is shown: {realised:?}");
     assert!(realised.per_thousand().unwrap() > 0.0);
+    let settle = |world: &mut World, code: &str, before: Value| {
+        let finding = odd.finding().id;
+        world.record(
+            json!({ "kind": "settled", "finding": finding, "detector": "x", "code": code, "before": before, "by": "ana", "reason": "" }),
+        );
+        world.role().realised(Channel::Call)
+    };
+    assert_eq!(settle(&mut world, "true_positive", json!(null)).per_thousand(), Some(0.0), "it was right");
+    assert_eq!(settle(&mut world, "false_positive", json!("true_positive")).confirmed, 0, "or was it not");
     let shown = world.baselines.alert_rates();
     let of_role: Vec<&AlertRate> = shown.iter().filter(|rate| rate.role == "acme.example/clerk").collect();
     assert_eq!(of_role.iter().map(|rate| rate.channel).collect::<Vec<_>>(), Channel::ALL);
@@ -398,7 +410,8 @@ fn a_burst_of_denials_and_of_calls_is_said_and_never_learned_as_usual() {
     let execution = world.start(&name(2), "user:2");
     let odd: Vec<Oddity> =
         (0..200).flat_map(|_| world.call((&name(2), &execution), "bank/look", json!({ "n": 10 }), "allow", &[])).collect();
-    assert!(odd.iter().any(|odd| odd.because[0].signal == Signal::Calls), "{odd:?}");
+    let [odd] = odd.as_slice() else { panic!("once for each execution: {odd:?}") };
+    assert_eq!(odd.because[0].signal, Signal::CallsOfTool, "of two that say so the one that says more");
     let usual = world.baselines.overlay(&agent(1)).unwrap().clone();
     world.settle();
     world.usual(&name(1), "user:1", "payee-1");
@@ -454,10 +467,40 @@ fn a_snapshot_of_each_of_seven_days_can_be_gone_back_to() {
     assert_eq!(days.len(), 7);
     let day = days[3];
     let peers = world.baselines.peers(&agent(0));
-    assert!(!world.baselines.roll_back(Some(&peers), days[0] * 86_400), "older than all that is kept");
-    assert!(world.baselines.roll_back(Some(&peers), (day + 1) * 86_400));
+    assert_eq!(world.baselines.roll_back(Some(&peers), days[0] - 1), None, "older than all that is kept");
+    assert_eq!(world.baselines.snapshots().count(), 7, "and nothing is lost by asking");
+    assert_eq!(world.baselines.roll_back(Some(&peers), day), Some(day));
     assert_eq!(world.role().executions(), executions[&day]);
+    assert_eq!(world.baselines.snapshots().count(), 7, "other roles keep their newer days");
+    assert_eq!(world.baselines.roll_back(Some(&peers), days[6]), Some(days[6]));
+    assert_eq!(world.role().executions(), executions[&day], "in which this one is as it went back to");
+    assert_eq!(world.baselines.roll_back(None, day), Some(day));
     assert_eq!(world.baselines.snapshots().last(), Some(day));
+}
+
+#[test]
+fn a_record_takes_a_role_back_and_whoever_folds_the_log_again_gets_there_too() {
+    let build = || {
+        let mut world = World::new();
+        let (mut days, mut learned) = (Vec::new(), Vec::new());
+        for day in 0..4 {
+            for number in 0..5 {
+                world.usual(&name(number), &format!("user:{number}"), &format!("payee-{day}"));
+            }
+            world.settle();
+            days.push(jiff::Timestamp::from_second(world.now_s).unwrap().to_zoned(jiff::tz::TimeZone::UTC).date());
+            learned.push(world.role().executions());
+            world.now_s += 86_400;
+        }
+        world.settle();
+        let back = |role: &str| json!({ "kind": "baselines_rolled_back", "role": role, "to": days[1], "by": "ana", "reason": "poisoned" });
+        world.record(back("acme.example/nobody"));
+        assert_eq!(world.role().executions(), learned[3], "it is of another role");
+        world.record(back("acme.example/clerk"));
+        assert_eq!(world.role().executions(), learned[1]);
+        serde_json::to_string(&world.baselines).unwrap()
+    };
+    assert_eq!(build(), build());
 }
 
 #[test]
@@ -494,7 +537,7 @@ fn an_overlay_takes_at_most_eight_kibibytes() {
     let (mut role, mut overlay) = (Role::default(), Overlay::default());
     for number in 0..2_000_u32 {
         let calls: Vec<Heard> = (0..20).map(|place| heard(&format!("s/tool-{}", (number * 7 + place * 13) % 1_500), false, &[])).collect();
-        role.learn(&mut overlay, Principal(number % 50), i64::from(number) * 60, &calls, [0.0; 4]);
+        role.learn(&mut overlay, Principal(number % 50), i64::from(number) * 60, &calls, [0.0; 5]);
     }
     assert!(overlay.bytes() <= 8 << 10, "{} bytes", overlay.bytes());
 }
@@ -533,7 +576,7 @@ proptest! {
         let learn = |runs: &mut dyn Iterator<Item = &(Principal, Vec<Heard>)>| {
             let (mut role, mut overlay) = (Role::default(), Overlay::default());
             for (minute, (by, calls)) in (0..).zip(runs) {
-                role.learn(&mut overlay, *by, minute * 60, calls, [0.0; 4]);
+                role.learn(&mut overlay, *by, minute * 60, calls, [0.0; 5]);
             }
             role
         };
@@ -558,7 +601,7 @@ proptest! {
     fn learning_a_value_never_makes_it_more_of_a_surprise_than_one_never_seen(runs in prop::collection::vec(a_run(), 1..40), value in 0..400_u64) {
         let (mut role, mut overlay) = (Role::default(), Overlay::default());
         for (minute, (by, calls)) in (0..).zip(&runs) {
-            role.learn(&mut overlay, *by, minute * 60, calls, [0.0; 4]);
+            role.learn(&mut overlay, *by, minute * 60, calls, [0.0; 5]);
         }
         for tool in 0..40 {
             for argument in 0..6 {
@@ -574,7 +617,7 @@ proptest! {
     fn a_call_is_no_less_strange_for_another_value_that_a_result_chose(runs in prop::collection::vec(a_run(), 1..40), (_, calls) in a_run()) {
         let (mut role, mut overlay) = (Role::default(), Overlay::default());
         for (minute, (by, run)) in (0..).zip(&runs) {
-            role.learn(&mut overlay, *by, minute * 60, run, [0.0; 4]);
+            role.learn(&mut overlay, *by, minute * 60, run, [0.0; 5]);
         }
         for call in calls {
             let mut more = call.clone();

@@ -4,7 +4,7 @@
 //! that it falls into is looked at again; one that comes twice counts once; one from another century takes its own place and pushes
 //! nothing out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use rsigma_parser::{ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, WindowMode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,8 +13,9 @@ use super::event::{Event, Path};
 use crate::detect::finding::Evidence;
 use crate::model::{Digest, shown};
 
-/// How many events one group keeps.
+/// How many events one group keeps at most, and how many in any case.
 const GROUP_HITS_MAX: usize = 512;
+const GROUP_HITS_MIN: usize = 64;
 
 /// How many events all groups of all rules keep.
 pub const HITS_MAX: usize = 50_000;
@@ -36,6 +37,8 @@ pub(super) struct Correlation {
     /// By which fields events belong together: for each, its path in the events of each of the rules.
     group_by: Vec<Vec<Path>>,
     span_ms: i64,
+    /// How many events one group keeps.
+    keeps: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +83,7 @@ struct Hit {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Group {
     /// In the order of time.
-    hits: Vec<Hit>,
+    hits: VecDeque<Hit>,
     /// The time of the window that led to a finding last.
     fired_ms: Option<i64>,
     touched: u64,
@@ -153,7 +156,8 @@ impl Correlation {
         let span_ms = i64::try_from(rule.timespan.seconds.saturating_mul(1_000)).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
         let group_by: Vec<Vec<Path>> = rule.group_by.iter().map(paths).collect();
         let name = Digest::of(format!("{:?}\n{:?}\n{kind:?}\n{group_by:?}\n{span_ms}", rule.id, rule.rules).as_bytes());
-        Ok(Self { name, kind, rules, group_by, span_ms })
+        let keeps = kind.keeps();
+        Ok(Self { name, kind, rules, group_by, span_ms, keeps })
     }
 
     /// The group that an event of its rule number `rule` belongs to; none where a field is missing. Of several values the first counts.
@@ -168,11 +172,11 @@ impl Correlation {
     }
 
     /// Whether the events of one window are what it wants.
-    fn holds(&self, hits: &[Hit]) -> bool {
-        let rules = || hits.iter().map(|hit| hit.rule).collect::<BTreeSet<_>>();
+    fn holds<'h>(&self, hits: impl ExactSizeIterator<Item = &'h Hit> + Clone) -> bool {
+        let rules = || hits.clone().map(|hit| hit.rule).collect::<BTreeSet<_>>();
         match &self.kind {
             Kind::Events(predicates) => all_hold(predicates, hits.len()),
-            Kind::Values(predicates, _) => all_hold(predicates, hits.iter().map(|hit| &hit.value).collect::<BTreeSet<_>>().len()),
+            Kind::Values(predicates, _) => all_hold(predicates, hits.map(|hit| &hit.value).collect::<BTreeSet<_>>().len()),
             Kind::Together(Needs::All) => rules().len() == self.rules.len(),
             Kind::Together(Needs::Some(predicates)) => all_hold(predicates, rules().len()),
             Kind::Together(Needs::Those(expression)) => expression.holds(&rules()),
@@ -186,6 +190,20 @@ impl Correlation {
                 }
                 next == self.rules.len()
             }
+        }
+    }
+}
+
+impl Kind {
+    /// How many events of a group it takes to tell: of a count that is to be reached, twice as many as reach it.
+    fn keeps(&self) -> usize {
+        use ConditionOperator::{Gt, Gte};
+        match self {
+            Self::Events(predicates) if predicates.iter().all(|(operator, _)| matches!(operator, Gt | Gte)) => {
+                let most = predicates.iter().map(|(_, wanted)| *wanted).max().unwrap_or_default().saturating_mul(2);
+                usize::try_from(most).unwrap_or(usize::MAX).clamp(GROUP_HITS_MIN, GROUP_HITS_MAX)
+            }
+            _ => GROUP_HITS_MAX,
         }
     }
 }
@@ -280,22 +298,25 @@ impl Windows {
 
 impl Group {
     fn take(&mut self, hit: Hit, correlation: &Correlation) -> Option<Vec<Evidence>> {
-        let is_same = |other: &Hit| other.rule == hit.rule && other.evidence.proof == hit.evidence.proof;
-        if self.hits.iter().any(is_same) {
-            return None;
-        }
         let (at, span) = (hit.at_ms, correlation.span_ms);
         let place = self.hits.partition_point(|other| other.at_ms <= at);
+        // What comes twice comes with the same time.
+        let is_same = |other: &Hit| other.rule == hit.rule && other.evidence.proof == hit.evidence.proof;
+        if self.hits.range(..place).rev().take_while(|other| other.at_ms == at).any(is_same) {
+            return None;
+        }
         self.hits.insert(place, hit);
-        // Each window that ends with this event or with one within its span is one that this event may have completed.
+        // Each window that ends with this event or with one within its span is one that this event may have completed. One that is
+        // near the window that led to a finding last leads to none.
         let ends = self.hits.iter().enumerate().skip(place).take_while(|(_, end)| end.at_ms.saturating_sub(at) < span);
-        let completed = ends.map(|(end, last)| (end, last.at_ms)).find_map(|(end, last)| {
+        let ends = ends.map(|(end, last)| (end, last.at_ms));
+        let mut ends = ends.filter(|(_, last)| self.fired_ms.is_none_or(|fired| last.abs_diff(fired) >= span.unsigned_abs()));
+        let found = ends.find_map(|(end, last)| {
             let from = self.hits.partition_point(|other| other.at_ms <= last.saturating_sub(span));
-            let window = self.hits.get(from..=end)?;
-            correlation.holds(window).then(|| (last, window.iter().map(|hit| hit.evidence.clone()).collect::<Vec<_>>()))
+            let window = || self.hits.range(from..=end);
+            correlation.holds(window()).then(|| (last, window().map(|hit| hit.evidence.clone()).collect::<Vec<_>>()))
         });
-        let found = completed.filter(|(last, _)| self.fired_ms.is_none_or(|fired| last.abs_diff(fired) >= span.unsigned_abs()));
-        if self.hits.len() > GROUP_HITS_MAX {
+        if self.hits.len() > correlation.keeps {
             // The oldest goes, unless that is the one that just came.
             self.hits.remove(usize::from(place == 0));
         }

@@ -53,8 +53,16 @@ struct Node {
     key: (u32, u32),
     at: (u32, u32),
     next: u32,
+    /// What tells most names apart, of a member.
+    tag: u32,
     kind: Kind,
     key_is_escaped: bool,
+}
+
+/// What tells most names apart without comparing them: how long it is, and three of its bytes.
+fn tag(name: &[u8]) -> u32 {
+    let at = |place: usize| name.get(place).copied().unwrap_or_default();
+    u32::from_le_bytes([name.len() as u8, at(0), at(name.len() / 2), at(name.len().saturating_sub(1))])
 }
 
 /// Reads events, one after the other, into the same memory.
@@ -68,6 +76,8 @@ pub struct Reader {
 pub struct Event<'a> {
     text: &'a str,
     nodes: &'a [Node],
+    /// Whether a member of it may have a dot in its name.
+    has_dots: bool,
 }
 
 /// One value of an event.
@@ -83,12 +93,15 @@ pub struct Value<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path {
     whole: Box<str>,
+    tag: u32,
+    /// Whether it is the name of a member, and no more.
+    is_simple: bool,
     steps: Box<[Step]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Step {
-    Key(Box<str>),
+    Key(Box<str>, u32),
     Index(i64),
     Text,
 }
@@ -113,7 +126,7 @@ impl Reader {
         }
         let text = std::str::from_utf8(bytes).map_err(|_| NotAnEvent::NotUtf8)?;
         self.nodes.clear();
-        let mut scan = Scan { bytes, at: 0, nodes: &mut self.nodes };
+        let mut scan = Scan { bytes, at: 0, nodes: &mut self.nodes, has_dots: false };
         scan.space();
         if scan.peek() != Some(b'{') {
             return Err(NotAnEvent::NotAnObject);
@@ -123,7 +136,8 @@ impl Reader {
         if scan.at < bytes.len() {
             return Err(NotAnEvent::NotJson(scan.at));
         }
-        Ok(Event { text, nodes: &self.nodes })
+        let has_dots = scan.has_dots;
+        Ok(Event { text, nodes: &self.nodes, has_dots })
     }
 }
 
@@ -131,6 +145,8 @@ struct Scan<'t, 'n> {
     bytes: &'t [u8],
     at: usize,
     nodes: &'n mut Vec<Node>,
+    /// Whether a name of the outermost members has a dot or an escape in it.
+    has_dots: bool,
 }
 
 impl Scan<'_, '_> {
@@ -163,7 +179,10 @@ impl Scan<'_, '_> {
         }
         let place = self.nodes.len();
         let start = self.at;
-        let node = |kind, at| Node { key, at, next: 0, kind, key_is_escaped };
+        let name = self.bytes.get(key.0 as usize..key.1 as usize).unwrap_or_default();
+        let tag = tag(name);
+        self.has_dots |= depth == 1 && (key_is_escaped || name.contains(&b'.') || name.contains(&b'['));
+        let node = |kind, at| Node { key, at, next: 0, tag, kind, key_is_escaped };
         match self.peek() {
             Some(b'{') => {
                 self.nodes.push(node(Kind::Object, (0, 0)));
@@ -251,9 +270,7 @@ impl Scan<'_, '_> {
         let mut escaped = false;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            // Its end, an escape, or what may not be in one.
-            let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-            self.at += plain.unwrap_or(rest.len());
+            self.at += plain(rest);
             match self.peek() {
                 Some(b'"') => {
                     let inside = (start as u32, self.at as u32);
@@ -326,6 +343,27 @@ impl Scan<'_, '_> {
     }
 }
 
+/// How many bytes a string goes on with before its end, an escape, or what may not be in one.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
+    // Eight at a time: the top bit of each byte that is below 32, or that is the one looked for.
+    let below = |eight: u64| eight.wrapping_sub(ONES * 0x20) & !eight;
+    let is = |eight: u64, byte: u8| (eight ^ (ONES * u64::from(byte))).wrapping_sub(ONES) & !(eight ^ (ONES * u64::from(byte)));
+    let mut done = 0;
+    for eight in bytes.as_chunks::<8>().0 {
+        let eight = u64::from_le_bytes(*eight);
+        let found = (below(eight) | is(eight, b'"') | is(eight, b'\\')) & TOPS;
+        if found != 0 {
+            // The lowest one that is found is true; those above it may be carried.
+            return done + (found.trailing_zeros() / 8) as usize;
+        }
+        done += 8;
+    }
+    let rest = bytes.get(done..).unwrap_or_default();
+    done + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+}
+
 impl<'a> Event<'a> {
     /// The whole event.
     pub fn root(self) -> Value<'a> {
@@ -340,10 +378,11 @@ impl<'a> Event<'a> {
     /// What is at the end of `path`. A member whose name is the whole path goes before the way that the path describes.
     pub fn at(self, path: &Path) -> Found<'a> {
         let mut found = Found::default();
-        if let Some(value) = self.root().member(&path.whole) {
-            found.push(value);
-        } else if path.steps.len() > 1 || path.whole.contains('\\') {
-            self.root().follow(&path.steps, &mut found);
+        let whole = if path.is_simple || self.has_dots { self.root().member(&path.whole, path.tag) } else { None };
+        match whole {
+            Some(value) => found.push(value),
+            None if path.is_simple => {}
+            None => self.root().follow(&path.steps, &mut found),
         }
         found
     }
@@ -454,28 +493,33 @@ impl<'a> Value<'a> {
     }
 
     /// The member of this name; the last one, where there are several.
-    fn member(self, name: &str) -> Option<Value<'a>> {
-        if self.kind() != Kind::Object {
-            return None;
+    fn member(self, name: &str, tag: u32) -> Option<Value<'a>> {
+        let Event { text, nodes, .. } = self.event;
+        let object = nodes.get(self.place).filter(|node| node.kind == Kind::Object)?;
+        let (mut place, mut found) = (self.place + 1, None);
+        while let Some(node) = nodes.get(place).filter(|_| place < object.next as usize) {
+            let is_it = if node.key_is_escaped {
+                unescape(self.event.slice(node.key)) == name
+            } else {
+                node.tag == tag && text.as_bytes().get(node.key.0 as usize..node.key.1 as usize) == Some(name.as_bytes())
+            };
+            if is_it {
+                found = Some(Value { place, ..self });
+            }
+            place = node.next as usize;
         }
-        let is_it = |child: &Value<'a>| {
-            child.node().is_some_and(|node| {
-                let key = self.event.slice(node.key);
-                if node.key_is_escaped { unescape(key) == name } else { key == name }
-            })
-        };
-        self.children().filter(is_it).last()
+        found
     }
 
     fn follow(self, steps: &[Step], found: &mut Found<'a>) {
         let Some((step, rest)) = steps.split_first() else { return found.push(self) };
         match step {
             Step::Text => found.push(Value { as_text: true, ..self }),
-            Step::Key(_) if self.kind() == Kind::List => {
+            Step::Key(..) if self.kind() == Kind::List => {
                 self.children().for_each(|element| element.follow(steps, found));
             }
-            Step::Key(name) => {
-                if let Some(member) = self.member(name) {
+            Step::Key(name, tag) => {
+                if let Some(member) = self.member(name, *tag) {
                     member.follow(rest, found);
                 }
             }
@@ -535,7 +579,8 @@ impl Path {
             TEXT => vec![Step::Text],
             part => steps_of(part),
         });
-        Self { whole: text.into(), steps: steps.collect() }
+        let steps: Box<[Step]> = steps.collect();
+        Self { whole: text.into(), tag: tag(text.as_bytes()), is_simple: steps.len() <= 1 && !text.contains('\\'), steps }
     }
 
     /// As it was written.
@@ -546,7 +591,11 @@ impl Path {
 
 /// `name`, `name[0]`, `name[0][-1]`.
 fn steps_of(part: &str) -> Vec<Step> {
-    let name = |text: &str| Step::Key(text.replace("\\[", "[").replace("\\]", "]").into());
+    let name = |text: &str| {
+        let name = text.replace("\\[", "[").replace("\\]", "]");
+        let tag = tag(name.as_bytes());
+        Step::Key(name.into(), tag)
+    };
     let bracket = part.match_indices('[').map(|(at, _)| at).find(|at| !part.get(..*at).unwrap_or_default().ends_with('\\'));
     let Some((before, indices)) = bracket.and_then(|at| part.split_at_checked(at)) else { return vec![name(part)] };
     let numbers: Option<Vec<i64>> = indices
@@ -620,6 +669,23 @@ mod tests {
         assert_eq!(strings(event, "a.x"), Vec::<String>::new());
         assert_eq!(strings(event, "a.b[0].@text"), [r#"{"c":"x"}"#]);
         assert_eq!(strings(r#"{"t":"a\u00e9\ud83d\ude00\ud800x\n\/"}"#, "t"), ["aé😀\u{fffd}x\n/"]);
+    }
+
+    #[test]
+    fn a_string_ends_at_the_first_byte_that_may_not_be_in_it_wherever_that_is() {
+        let naive = |bytes: &[u8]| bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(bytes.len());
+        for byte in 0..=255 {
+            for other in [b'a', 0x1f, 0x20, b'!', b'"', b'#', b'[', b'\\', b']', 0x7f, 0x80, 0xff] {
+                for place in 0..20 {
+                    let mut bytes = [other, b'x'].repeat(10);
+                    bytes[place] = byte;
+                    assert_eq!(plain(&bytes), naive(&bytes), "{bytes:?}");
+                    let mut bytes = [b'x'; 20];
+                    (bytes[place], bytes[19]) = (byte, other);
+                    assert_eq!(plain(&bytes), naive(&bytes), "{bytes:?}");
+                }
+            }
+        }
     }
 
     #[test]
