@@ -202,9 +202,10 @@ impl Gateway {
         // The ledger learns before the answer is released: the agent must not be able to act on what it read before we
         // know that it read it.
         let mut made = made;
-        let is_vouched_for = made.returns.integrity == Integrity::Trusted || fields.vouch_for_any();
-        // Who vouches for a result does not speak for one that tells its reader what to do.
-        made.instructs = is_vouched_for && matches!(&ended, Ended::Answered(Answer { body: Ok(result), .. }) if prose::is_in(result));
+        // Who vouches for a whole result does not speak for one that tells its reader what to do. What stands in fields that nobody
+        // vouches for is untrusted anyhow, and takes nothing from those beside it that the service makes itself.
+        made.instructs = made.returns.integrity == Integrity::Trusted
+            && matches!(&ended, Ended::Answered(Answer { body: Ok(result), .. }) if prose::is_in(result));
         let fields = if made.instructs { Cow::Borrowed(&undeclared) } else { fields };
         let shows_written = match &ended {
             Ended::Answered(answer) => self.is_shown(&snapshot, execution, &made, fields, answer.body.as_ref()).await,
