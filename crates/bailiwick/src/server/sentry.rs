@@ -23,6 +23,7 @@ use bailiwick_core::model::{Clock, Digest, Found};
 use bailiwick_log::{FollowError, Follower, Log, Position, Recorded, follow};
 use bailiwick_store::whole::WholeFile;
 use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -69,6 +70,8 @@ struct Watcher {
     bundle: Option<Digest>,
     next: Position,
     kept: u64,
+    /// The writing of what was made of the log, while it is under way.
+    keeping: Option<JoinHandle<()>>,
 }
 
 /// What was made of the log as it was kept in `data`, where that is of this log and can be read; otherwise nothing yet.
@@ -111,7 +114,7 @@ pub(super) fn keep_watching(
     let until = Position(log.storage().len());
     let file = WholeFile::new(data.join(FILE));
     let outbox = Outbox::new(until);
-    let mut watcher = Watcher { watched, responding, live, log, clock, file, outbox, until, bundle: None, next, kept: next.0 };
+    let mut watcher = Watcher { watched, responding, live, log, clock, file, outbox, until, bundle: None, next, kept: next.0, keeping: None };
     tokio::task::spawn_blocking(move || {
         let handle = Handle::current();
         let watching = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -120,8 +123,13 @@ pub(super) fn keep_watching(
                     never = watcher.watch() => match never {},
                     _ = stopped.wait_for(|stopped| *stopped) => {}
                 }
-                if watcher.next.0 > watcher.kept {
-                    watcher.keep().await;
+                if let Some(keeping) = watcher.keeping.take() {
+                    let _ = keeping.await;
+                }
+                if watcher.next.0 > watcher.kept
+                    && let Some(keeping) = watcher.keep()
+                {
+                    let _ = keeping.await;
                 }
             });
         }));
@@ -220,23 +228,29 @@ impl Watcher {
         }
     }
 
-    /// Writes what was made of the log so far.
-    async fn keep(&mut self) {
+    /// Writes what was made of the log so far, while the watching goes on: the root of the tree is there only once a checkpoint is.
+    fn keep(&mut self) -> Option<JoinHandle<()>> {
         self.kept = self.next.0;
-        let written = match self.log.storage().root(self.next.0).await {
-            Ok(Some(root)) => {
-                let bytes = {
-                    let (sentry, baselines) = (self.watched.sentry(), self.watched.baselines.read());
-                    kept::keep(&Borrowed { baselines: &baselines, sentry: &sentry, responder: &self.responding.folded() }, &root)
-                };
-                self.file.write(&bytes).map_err(|error| error.to_string())
-            }
-            Ok(None) => Ok(()),
-            Err(error) => Err(error.to_string()),
+        let state = {
+            let (sentry, baselines) = (self.watched.sentry(), self.watched.baselines.read());
+            to_raw_value(&Borrowed { baselines: &baselines, sentry: &sentry, responder: &self.responding.folded() })
         };
-        if let Err(error) = written {
-            tracing::warn!(%error, "what was made of the log could not be kept; the next start reads the log again");
-        }
+        // What cannot be written is read from the log by the next start.
+        let state = state.inspect_err(|error| tracing::warn!(%error, "what was made of the log could not be kept")).ok()?;
+        let (log, file, records) = (self.log.clone(), self.file.clone(), self.next.0);
+        Some(tokio::spawn(async move {
+            let written = match log.storage().root(records).await {
+                Ok(Some(root)) => tokio::task::spawn_blocking(move || file.write(&kept::keep(&state, &root)).map_err(|error| error.to_string()))
+                    .await
+                    .map_err(|error| error.to_string())
+                    .flatten(),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = written {
+                tracing::warn!(%error, "what was made of the log could not be kept; the next start reads the log again");
+            }
+        }))
     }
 }
 
@@ -264,8 +278,9 @@ impl Follower for Watcher {
         self.watched.set_trouble(None);
         self.record().await;
         self.answer();
-        if self.next.0.saturating_sub(self.kept) >= KEPT_EVERY {
-            self.keep().await;
+        let is_kept = self.keeping.as_ref().is_none_or(JoinHandle::is_finished);
+        if is_kept && self.next.0.saturating_sub(self.kept) >= KEPT_EVERY {
+            self.keeping = self.keep();
         }
         Ok(())
     }
