@@ -20,7 +20,7 @@ use bailiwick_core::detect::respond::Responder;
 use bailiwick_core::detect::rules::Source;
 use bailiwick_core::detect::sentry::Outbox;
 use bailiwick_core::model::{Clock, Digest, Found};
-use bailiwick_log::{FollowError, Follower, Log, Position, Recorded, follow};
+use bailiwick_log::{FollowError, Follower, Log, Position, Recorded, StorageError, catch_up};
 use bailiwick_store::whole::WholeFile;
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
@@ -33,6 +33,9 @@ const FILE: &str = "watch";
 
 /// After so many records it is written again.
 const KEPT_EVERY: u64 = 100_000;
+
+/// How long what nobody waits for is left to be on disk by itself, before the disk is hurried so that it can be watched.
+const SOON: Duration = Duration::from_millis(4);
 
 /// How long to wait before the log is tried again that could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -164,10 +167,27 @@ impl Watcher {
         self.answer();
         loop {
             let log = self.log.clone();
-            let error = follow(&log, self).await;
+            let error = self.follow_closely(&log).await;
             tracing::error!(%error, next = self.next.0, "the log is not watched; it is tried again");
             self.watched.set_trouble(Some(error.to_string()));
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Follows the log until it cannot be read.
+    async fn follow_closely(&mut self, log: &Log) -> FollowError {
+        loop {
+            let next = match catch_up(log, self).await {
+                Ok(next) => next,
+                Err(error) => return error,
+            };
+            let more = tokio::select! {
+                reached = log.storage().reached(next) => reached,
+                hurried = hurried(log, next) => hurried,
+            };
+            if let Err(error) = more {
+                return error.into();
+            }
         }
     }
 
@@ -251,6 +271,16 @@ impl Watcher {
                 tracing::warn!(%error, "what was made of the log could not be kept; the next start reads the log again");
             }
         }))
+    }
+}
+
+/// Resolves once there is something at `next`. What came soon after the last that was watched is brought to disk at once: where all only
+/// read nobody else waits for that, and a finding would come as late as a read may be on disk.
+async fn hurried(log: &Log, next: Position) -> Result<(), StorageError> {
+    tokio::time::sleep(SOON).await;
+    match log.storage().len().checked_sub(1).map(Position).filter(|last| *last >= next) {
+        Some(last) => log.storage().durable(last).await,
+        None => log.storage().reached(next).await,
     }
 }
 
