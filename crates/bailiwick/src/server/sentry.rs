@@ -117,7 +117,8 @@ pub(super) fn keep_watching(
     let until = Position(log.storage().len());
     let file = WholeFile::new(data.join(FILE));
     let outbox = Outbox::new(until);
-    let mut watcher = Watcher { watched, responding, live, log, clock, file, outbox, until, bundle: None, next, kept: next.0, keeping: None };
+    let mut watcher =
+        Watcher { watched, responding, live, log, clock, file, outbox, until, bundle: None, next, kept: next.0, keeping: None };
     tokio::task::spawn_blocking(move || {
         let handle = Handle::current();
         let watching = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -260,10 +261,12 @@ impl Watcher {
         let (log, file, records) = (self.log.clone(), self.file.clone(), self.next.0);
         Some(tokio::spawn(async move {
             let written = match log.storage().root(records).await {
-                Ok(Some(root)) => tokio::task::spawn_blocking(move || file.write(&kept::keep(&state, &root)).map_err(|error| error.to_string()))
-                    .await
-                    .map_err(|error| error.to_string())
-                    .flatten(),
+                Ok(Some(root)) => {
+                    tokio::task::spawn_blocking(move || file.write(&kept::keep(&state, &root)).map_err(|error| error.to_string()))
+                        .await
+                        .map_err(|error| error.to_string())
+                        .flatten()
+                }
                 Ok(None) => Ok(()),
                 Err(error) => Err(error.to_string()),
             };
