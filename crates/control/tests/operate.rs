@@ -399,7 +399,8 @@ async fn a_log_that_cannot_be_written_leaves_what_was_stopped_stopped_and_is_tol
     assert_eq!(codes, [ResponseEnd::Done, ResponseEnd::Held]);
     assert!(is_held("bot") && !is_held("other"));
     assert_eq!(responding.held().len(), 1);
-    (watching.abort(), answering.abort());
+    watching.abort();
+    answering.abort();
 
     // Whoever reads the log finds nothing left to do, and the same that waits.
     let mut again = Responder::default();

@@ -109,7 +109,8 @@ fn of_respond(was: &Respond, is: &Respond) -> impl Iterator<Item = String> {
         ("notify", was.notify.iter().any(|one| !is.notify.contains(one))),
     ]
     .into_iter()
-    .filter_map(|(word, looser)| looser.then(|| format!("respond:{word}")))
+    .filter(|(_, looser)| *looser)
+    .map(|(word, _)| format!("respond:{word}"))
 }
 
 /// Detection rules that raised findings and do not any more, or say something else now.
