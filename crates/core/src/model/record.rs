@@ -120,7 +120,7 @@ pub struct BundleActivated {
     /// The digest of the bundle before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Digest>,
-    /// What it allows that the one before it did not, each as a word and what it is about ([`crate::bundle::loosened`]).
+    /// What it allows that the one before it did not, each as a word and what it is about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loosens: Vec<String>,
 }
