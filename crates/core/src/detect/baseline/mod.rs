@@ -14,7 +14,6 @@ mod fold;
 mod mandate;
 mod oddity;
 mod order;
-pub mod places;
 mod rate;
 mod reach;
 mod realised;

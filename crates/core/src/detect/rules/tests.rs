@@ -190,3 +190,69 @@ fn words_of_proofs_that_rules_look_for_are_those_that_are_recorded() {
     use crate::identity::Replayed;
     assert_eq!(Replayed::Before.to_string(), "it was used before");
 }
+
+/// The rows of `docs/spec/catalogue.md`: an entry, what raises it, and the tests that show it.
+fn catalogue() -> Vec<(String, Vec<String>, Vec<String>)> {
+    let page = File::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec/catalogue.md");
+    let page = fs::read_to_string(page).unwrap();
+    let ticked = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    page.lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [entry, _, by, tests] = cells.as_slice() else { return None };
+            let is_entry = entry.len() == 5 && entry.as_bytes()[2] == b'-';
+            is_entry.then(|| ((*entry).to_owned(), ticked(by), ticked(tests)))
+        })
+        .collect()
+}
+
+fn texts_under(folder: &File, texts: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts_under(&path, texts);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            texts.push((path, text));
+        }
+    }
+}
+
+#[test]
+fn every_entry_of_the_catalogue_is_raised_by_what_the_catalogue_says() {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    let detect = File::new(env!("CARGO_MANIFEST_DIR")).join("src/detect");
+    let mut sources = Vec::new();
+    texts_under(&File::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
+    let mut raised: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rule in Pack::shipped().described() {
+        if let Some(entry) = &rule.detector.catalogue {
+            raised.entry(entry.clone()).or_default().insert(rule.file.clone());
+        }
+    }
+    let is_test = |path: &File| path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+    for (path, text) in sources.iter().filter(|(path, _)| path.starts_with(&detect) && !is_test(path)) {
+        // An entry in code is a text of its own: two letters of capitals, a line, two digits.
+        for word in text.split('"').skip(1).step_by(2).filter(|word| word.len() == 5) {
+            let bytes = word.as_bytes();
+            if bytes[..2].iter().all(u8::is_ascii_uppercase) && bytes[2] == b'-' && bytes[3..].iter().all(u8::is_ascii_digit) {
+                let file = path.strip_prefix(&detect).unwrap().to_string_lossy().into_owned();
+                raised.entry(word.to_owned()).or_default().insert(file);
+            }
+        }
+    }
+    let page = catalogue();
+    assert_eq!(page.len(), 52);
+    assert_eq!(page.iter().map(|(entry, ..)| entry).collect::<BTreeSet<_>>().len(), 52);
+    for (entry, by, tests) in &page {
+        let by: BTreeSet<String> = by.iter().cloned().collect();
+        assert_eq!(raised.remove(entry).unwrap_or_default(), by, "{entry}");
+        assert!(!by.is_empty(), "{entry} is raised by nothing");
+        for test in tests {
+            assert!(sources.iter().any(|(_, text)| text.contains(&format!("fn {test}("))), "{entry}: there is no test `{test}`");
+        }
+        assert!(!tests.is_empty() || by.iter().any(|by| by.ends_with(".yml")), "{entry}: nothing shows it");
+    }
+    assert_eq!(raised, BTreeMap::new(), "entries that the page does not have");
+}

@@ -1,5 +1,5 @@
 //! What no rule over single records can see: what the executions of one tree do together, what was approved and what was done, and
-//! from where an agent calls.
+//! which servers are not who they were.
 //!
 //! A tree is an execution that was delegated by none, with all that descends from it. What is kept of each is little and bounded, and a
 //! pure function of the records before: whoever folds the same records in the same order gets the same findings.
@@ -7,7 +7,6 @@
 mod approval;
 mod chain;
 mod denied;
-mod origin;
 mod relay;
 mod server;
 #[cfg(test)]
@@ -22,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use self::approval::Approvals;
 use self::chain::Executions;
 use self::denied::Denials;
-use self::origin::Origins;
 use self::relay::Relays;
 use self::server::Servers;
 use super::finding::{About, Detector, Evidence, Finding, Kind, Proof, Response};
@@ -35,7 +33,6 @@ pub struct Trees {
     denials: Denials,
     relays: Relays,
     approvals: Approvals,
-    origins: Origins,
     servers: Servers,
 }
 
@@ -53,7 +50,6 @@ impl Trees {
                 let root = self.executions.root(intent.execution);
                 findings.extend(self.denials.judged(position, root, intent));
                 findings.extend(self.approvals.judged(position, intent));
-                findings.extend(self.origins.judged(position, intent));
             }
             Record::Answered(answered) => self.approvals.answered(position, answered),
             Record::ServerDescribed(described) => findings.extend(self.servers.described(position, described)),
@@ -119,7 +115,7 @@ struct Code {
 
 /// Every detector of this module, as the catalogue lists them.
 pub fn detectors() -> Vec<Detector> {
-    [&chain::IMPOSSIBLE, &denied::ANOTHER_WAY, &relay::CYCLE, &approval::LAUNDERED, &origin::NEW_SOURCE, &server::CHANGED]
+    [&chain::IMPOSSIBLE, &denied::ANOTHER_WAY, &relay::CYCLE, &approval::LAUNDERED, &server::CHANGED]
         .into_iter()
         .map(Code::detector)
         .collect()

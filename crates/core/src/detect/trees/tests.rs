@@ -150,27 +150,6 @@ fn another_call_than_the_approved_one_is_told() {
 }
 
 #[test]
-fn a_network_that_an_agent_never_came_from_is_told_where_it_comes_from_few() {
-    let mut log = Log::default();
-    let from = |number: u32, network: &str| {
-        let execution = format!("01a2133f-7502-75c9-ae35-ca48651d{number:04x}");
-        let mut intent = intent(number % 60, &execution, "boss", "crm/look", Effect::Read, "allowed", &json!({}));
-        intent["network"] = network.into();
-        intent
-    };
-    assert_eq!(log.names(from(0, "203.0.113.0/24")), [""; 0], "nothing is known yet");
-    for number in 0..200 {
-        assert_eq!(log.names(from(number, "192.0.2.0/24")), [""; 0]);
-    }
-    assert_eq!(log.names(from(900, "198.51.100.0/24")), ["ID-08"]);
-    // An agent that comes from everywhere is told of by nothing.
-    let mut everywhere = Log::default();
-    for number in 0..250 {
-        assert_eq!(everywhere.names(from(number, &format!("10.1.{number}.0/24"))), [""; 0]);
-    }
-}
-
-#[test]
 fn a_server_that_is_another_than_it_was_is_told() {
     let mut log = Log::default();
     let said = |name: &str, version: &str, place: &str| json!({ "kind": "server_described", "at": at(1), "server": "bank", "name": name, "version": version, "place": place });
