@@ -26,7 +26,10 @@ pub(super) fn changed(name: &str, text: String) -> Option<String> {
         "agents/front-desk.toml" if is_off("declared") => Some(text.replace("[\"back-office\"]", "[\"back-office\", \"payroll\"]")),
         "agents/support-summarizer.toml" if is_off("role") => Some(text.replace("call   = [", "call   = [ \"crm/*\", \"analytics/*\",")),
         name if name.starts_with("agents/") && is_off("proof") => Some(text.replace("\"dpop\"", "\"bearer\"")),
-        "servers/tickets.toml" if is_off("flow") => Some(text.replace("integrity = \"untrusted\"", "integrity = \"trusted\"")),
+        // By its fields: who vouches for a whole result does not speak for one that tells its reader what to do.
+        "servers/tickets.toml" if is_off("flow") => {
+            Some(text.replace("integrity = \"untrusted\"", "integrity = \"untrusted\", trusted = [\"$\"]"))
+        }
         "servers/analytics.tools.json" if is_off("pin") => Some(super::servers::offered_analytics()),
         _ => Some(text),
     }
