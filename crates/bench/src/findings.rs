@@ -15,6 +15,9 @@ use crate::process::bailiwick;
 use crate::table::{Table, micros, share};
 use crate::upstream::{self, Upstream};
 
+/// How long each stranger waits before the next: one agent may use no more than 8,192 assertions within a slot of time.
+const STRANGE_EVERY: Duration = Duration::from_millis(10);
+
 /// Who calls what it may, at once after each answer.
 const CALLERS: usize = 16;
 /// Who makes one call after the other that it may not, each for a new execution, so that each is found.
@@ -77,6 +80,7 @@ async fn loaded(house: &House, tool: &str) -> Result<(usize, usize, Vec<Duration
                 let (head, body) = tools_call(port, "/mcp", "echo__nothing", "x");
                 let request = format!("{head}authorization: Bearer {token}\r\n\r\n{body}");
                 Connection::open(port).await?.send(request.as_bytes()).await?;
+                tokio::time::sleep(STRANGE_EVERY).await;
             }
             Ok(())
         });
