@@ -561,21 +561,7 @@ impl Baselines {
         }
         let Some(run) = run else { return odd };
         run.last_s = run.last_s.max(at_s);
-        if let Some(network) = &intent.network {
-            let source = fingerprint(&network.to_string());
-            let novelty = role.sources.novelty(source);
-            let is_new = novelty.is_closed && !role.sources.took(source);
-            let because = Doubt(if is_new { novelty.surprise } else { 0.0 }, || Reason {
-                signal: Signal::NewSource,
-                surprise: novelty.surprise,
-                seen: format!("`{}` comes from {network}, from which no agent in its role ever came", intent.agent),
-                expected: format!("of {} executions {:.1} % came from a new network", novelty.taken, novelty.new * 100.0),
-            });
-            odd.extend(run.doubt(role, self.budget, moment, Channel::First, because));
-            if run.sources.len() < SOURCES_MAX && !run.sources.contains(&source) {
-                run.sources.push(source);
-            }
-        }
+        odd.extend(run.came_from(role, self.budget, moment, intent));
         let acts = intent.effect != Effect::Read;
         let facets = &mut self.scratch;
         facets.clear();
@@ -667,48 +653,7 @@ impl Baselines {
         if intent.effect < Effect::Send {
             return odd;
         }
-        let bytes = intent.arguments.as_ref().map_or(0, |arguments| arguments.get().len());
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        window.out = window.out.saturating_add(bytes);
-        let out = usual.out.with_prior(&peers_usual.out);
-        let because = of_volume(Signal::BytesOut, "sent", " bytes", &intent.agent, window.out, out);
-        odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
-        let mut is_any_young = false;
-        for destination in destinations(facets, id) {
-            let all = window.sent(destination, bytes);
-            is_any_young |= role.destinations.is_young(destination, at_s);
-            let surprise = if all >= BYTES_LEAST { role.destinations.surprise(destination, all) } else { 0.0 };
-            let because = Doubt(surprise, || Reason {
-                signal: Signal::BytesTo,
-                surprise,
-                seen: format!("`{}` sent {all} bytes to one destination in five minutes, by `{tool}`", intent.agent),
-                expected: format!("{:.0} are usual", role.destinations.usual(destination)),
-            });
-            odd.extend(run.doubt(role, self.budget, moment, Channel::Volume, because));
-        }
-        if is_any_young {
-            window.young = window.young.saturating_add(bytes);
-            let usual = usual.trickle.usual(&peers_usual.trickle);
-            let log = watched.odds.with(window.young_kib(), usual, at_s);
-            let because = Doubt(if Odds::are_said(log) { log } else { 0.0 }, || Reason {
-                signal: Signal::SlowBytes,
-                surprise: log,
-                seen: format!(
-                    "`{}` sent {:.1} KiB within a week to destinations that its role has known for less than a month",
-                    intent.agent,
-                    watched.odds.kib(at_s) + window.young_kib()
-                ),
-                expected: format!(
-                    "at most {usual:.2} KiB in five minutes may be usual, against which there are odds of {:.0} to one",
-                    log.exp()
-                ),
-            });
-            if let Some(slow) = run.doubt(role, self.budget, moment, Channel::Standing, because) {
-                // It is said once; the odds begin anew.
-                watched.odds = Odds::default();
-                odd.push(slow);
-            }
-        }
+        odd.extend(watched.sent(run, role, self.budget, moment, intent, facets));
         odd
     }
 
@@ -852,7 +797,77 @@ fn of_volume<'a>(
     })
 }
 
+impl Watched {
+    /// Says of a call that sends something how much that is, in all, to one destination, and little by little.
+    fn sent(&mut self, run: &mut Run, role: &Role, budget: Budget, moment: Moment<'_>, intent: &Intent, facets: &Facets) -> Vec<Oddity> {
+        let mut odd = Vec::new();
+        let (usual, peers_usual, window, at_s) = (&self.overlay.rates, &role.rates, &mut self.window, intent.at.as_second());
+        let bytes = intent.arguments.as_ref().map_or(0, |arguments| arguments.get().len());
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        window.out = window.out.saturating_add(bytes);
+        let out = usual.out.with_prior(&peers_usual.out);
+        let because = of_volume(Signal::BytesOut, "sent", " bytes", &intent.agent, window.out, out);
+        odd.extend(run.doubt(role, budget, moment, Channel::Volume, because));
+        let mut is_any_young = false;
+        for destination in destinations(facets, run.before) {
+            let all = window.sent(destination, bytes);
+            is_any_young |= role.destinations.is_young(destination, at_s);
+            let surprise = if all >= BYTES_LEAST { role.destinations.surprise(destination, all) } else { 0.0 };
+            let because = Doubt(surprise, || Reason {
+                signal: Signal::BytesTo,
+                surprise,
+                seen: format!("`{}` sent {all} bytes to one destination in five minutes, by `{}`", intent.agent, intent.tool),
+                expected: format!("{:.0} are usual", role.destinations.usual(destination)),
+            });
+            odd.extend(run.doubt(role, budget, moment, Channel::Volume, because));
+        }
+        if is_any_young {
+            window.young = window.young.saturating_add(bytes);
+            let usual = usual.trickle.usual(&peers_usual.trickle);
+            let log = self.odds.with(window.young_kib(), usual, at_s);
+            let because = Doubt(if Odds::are_said(log) { log } else { 0.0 }, || Reason {
+                signal: Signal::SlowBytes,
+                surprise: log,
+                seen: format!(
+                    "`{}` sent {:.1} KiB within a week to destinations that its role has known for less than a month",
+                    intent.agent,
+                    self.odds.kib(at_s) + window.young_kib()
+                ),
+                expected: format!(
+                    "at most {usual:.2} KiB in five minutes may be usual, against which there are odds of {:.0} to one",
+                    log.exp()
+                ),
+            });
+            if let Some(slow) = run.doubt(role, budget, moment, Channel::Standing, because) {
+                // It is said once; the odds begin anew.
+                self.odds = Odds::default();
+                odd.push(slow);
+            }
+        }
+        odd
+    }
+}
+
 impl Run {
+    /// Says of a call that it comes from a network from which no agent in the role came.
+    fn came_from(&mut self, role: &Role, budget: Budget, moment: Moment<'_>, intent: &Intent) -> Option<Oddity> {
+        let network = intent.network.as_ref()?;
+        let source = fingerprint(&network.to_string());
+        let novelty = role.sources.novelty(source);
+        let is_new = novelty.is_closed && !role.sources.took(source);
+        let because = Doubt(if is_new { novelty.surprise } else { 0.0 }, || Reason {
+            signal: Signal::NewSource,
+            surprise: novelty.surprise,
+            seen: format!("`{}` comes from {network}, from which no agent in its role ever came", intent.agent),
+            expected: format!("of {} executions {:.1} % came from a new network", novelty.taken, novelty.new * 100.0),
+        });
+        let odd = self.doubt(role, budget, moment, Channel::First, because);
+        if self.sources.len() < SOURCES_MAX && !self.sources.contains(&source) {
+            self.sources.push(source);
+        }
+        odd
+    }
+
     /// Notes a doubt, and says whether it is strange.
     fn doubt(
         &mut self,
